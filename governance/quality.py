@@ -1,0 +1,102 @@
+"""Rules that rows must keep, as data, and the one adapter that applies them with Great Expectations."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+SUITES = Path(__file__).parent / "expectations"
+ROW = "__row__"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The rules of one table.
+
+    Attributes:
+        table: whose rows they are.
+        key: columns that name a row; of rows with one key, one is kept.
+        rules: Great Expectations' settings of each rule, by the rule's name.
+        tolerated: share of quarantined rows up to which the table's check passes.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    rules: dict[str, dict[str, Any]]
+    tolerated: float
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """Rows that keep every rule, rows that do not (with ``rule``), and the validation as a page (or None)."""
+
+    kept: pl.DataFrame
+    broken: pl.DataFrame
+    page: str | None
+
+
+@lru_cache(maxsize=64)
+def suite(table: str) -> Suite:
+    """Return the suite of a table, from ``expectations/<layer>_<table>.yaml``."""
+    described = yaml.safe_load((SUITES / f"{table.replace('/', '_')}.yaml").read_text(encoding="utf-8"))
+    return Suite(table, tuple(described["key"]), described.get("rules", {}), described.get("tolerated", 0.05))
+
+
+def sift(rows: pl.DataFrame, rules: Suite) -> Sifted:
+    """Part rows by a table's rules.
+
+    Of rows with one key the first is kept and the others break ``duplicate_key``: sort rows by preference. A row
+    that breaks several rules is listed once, with all their names.
+    """
+    first = rows.select(pl.struct(rules.key).is_first_distinct()).to_series()
+    repeated = rows.filter(~first).with_columns(rule=pl.lit("duplicate_key"))
+    rows = rows.filter(first)
+    if not rules.rules or rows.is_empty():
+        return Sifted(rows, repeated, None)
+    broken, page = _validate(rows, rules)
+    named = rows.with_row_index(ROW).join(broken, on=ROW, how="left", maintain_order="left").drop(ROW)
+    failed = named.filter(pl.col("rule").is_not_null())
+    return Sifted(
+        kept=named.filter(pl.col("rule").is_null()).drop("rule"),
+        broken=pl.concat([failed, repeated.select(failed.columns)]),
+        page=page,
+    )
+
+
+def _validate(rows: pl.DataFrame, rules: Suite) -> tuple[pl.DataFrame, str]:
+    """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    context.enable_analytics(enable=False)
+    expectations = gx.ExpectationSuite(rules.table)
+    for name, rule in rules.rules.items():
+        settings = {key: value for key, value in rule.items() if key != "expect"}
+        expectations.add_expectation_configuration(
+            ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
+        )
+    used = {value for rule in rules.rules.values() for key, value in rule.items() if key.startswith("column")}
+    frame = rows.select(*sorted(used)).with_row_index(ROW).to_pandas()
+    batch = context.data_sources.add_pandas("staged").add_dataframe_asset(rules.table)
+    found = batch.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame}).validate(
+        expectations, result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
+    )
+    pairs: list[tuple[int, str]] = []
+    for result in found.results:
+        name = result.expectation_config.meta["rule"]
+        if result.exception_info.get("raised_exception"):
+            raise RuntimeError(f"rule {name} of {rules.table} could not be checked: {result.exception_info['exception_message']}")
+        pairs += [(int(index[ROW]), name) for index in result.result.get("unexpected_index_list") or []]
+        if not result.success and not result.result.get("unexpected_index_list"):
+            raise RuntimeError(f"rule {name} of {rules.table} failed without naming rows: it cannot route them")
+    broken = pl.DataFrame(pairs, schema={ROW: pl.UInt32, "rule": pl.String}, orient="row")
+    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(found))
+    return broken.group_by(ROW).agg(pl.col("rule").unique(maintain_order=True).str.join(", ")), page

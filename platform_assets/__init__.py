@@ -1,0 +1,1 @@
+"""The lineage graph: one file per table, and ``definitions.py``, the one entry point."""

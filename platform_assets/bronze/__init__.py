@@ -1,0 +1,1 @@
+"""Rows as received, and where they came from."""

@@ -1,0 +1,33 @@
+"""One row is one event of an advertisement: shown, viewable, clicked, converted.
+
+Key: source and position. Grain: one delivery of one event. Money in US dollars. Owner: ad-exchange.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/ad_events",
+    folder="ad_events",
+    owner="ad-exchange",
+    columns={
+        "event_id": pl.String,
+        "event_type": pl.String,
+        "event_time": TIME,
+        "impression_id": pl.String,
+        "campaign_id": pl.String,
+        "creative_id": pl.String,
+        "placement_id": pl.String,
+        "url": pl.String,
+        "user_id": pl.String,
+        "cost_usd": pl.Float64,
+        "revenue_usd": pl.Float64,
+        "tenant_id": pl.String,
+    },
+    key="event_id",
+    event_time="event_time",
+    allowed={"event_type": frozenset({"impression", "viewable", "click", "conversion"})},
+)
+
+ad_events = bronze_asset(__doc__, EXPECTED)

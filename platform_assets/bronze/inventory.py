@@ -1,0 +1,33 @@
+"""One row is one hourly snapshot of a placement: how often it could be sold and was.
+
+Key: source and position. Grain: one placement and hour. Sizes in pixels, floor in US dollars per thousand.
+Owner: ad-exchange.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/inventory",
+    folder="inventory",
+    owner="ad-exchange",
+    columns={
+        "snapshot_id": pl.String,
+        "observed_at": TIME,
+        "url": pl.String,
+        "placement_id": pl.String,
+        "format": pl.String,
+        "width": pl.Int64,
+        "height": pl.Int64,
+        "floor_cpm_usd": pl.Float64,
+        "avails": pl.Int64,
+        "filled": pl.Int64,
+        "tenant_id": pl.String,
+    },
+    key="snapshot_id",
+    event_time="observed_at",
+    allowed={"format": frozenset({"banner", "video", "native", "audio"})},
+)
+
+inventory = bronze_asset(__doc__, EXPECTED)

@@ -1,0 +1,29 @@
+"""One row is one fetch of a page or a picture, as the crawler wrote it.
+
+Key: source and position. Grain: one fetch; a page that was fetched twice has two rows. ``html`` (from JSON) or
+``body`` (bytes, from files) holds what was fetched; ``images`` is the JSON list of pictures that came with it.
+Owner: content.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/page_fetches",
+    folder="pages",
+    owner="content",
+    columns={
+        "url": pl.String,
+        "fetched_at": TIME,
+        "content_type": pl.String,
+        "html": pl.String,
+        "body": pl.Binary,
+        "images": pl.String,
+        "tenant_id": pl.String,
+    },
+    key="url",
+    event_time="fetched_at",
+)
+
+page_fetches = bronze_asset(__doc__, EXPECTED)

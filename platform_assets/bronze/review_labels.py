@@ -1,0 +1,29 @@
+"""One row is one answer that a reviewer, or a labelled corpus, gave to one task.
+
+Key: source and position. Grain: one answer; it names a document, or carries the text itself. Owner: ml.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/review_labels",
+    folder="labels",
+    owner="ml",
+    columns={
+        "label_id": pl.String,
+        "task": pl.String,
+        "label": pl.String,
+        "document_id": pl.String,
+        "text": pl.String,
+        "reviewer": pl.String,
+        "labelled_at": TIME,
+        "split": pl.String,
+        "tenant_id": pl.String,
+    },
+    key="label_id",
+    event_time="labelled_at",
+)
+
+review_labels = bronze_asset(__doc__, EXPECTED)

@@ -1,0 +1,29 @@
+"""One row is one real-time auction: its OpenRTB 2.6 request, the bids on it, and who won.
+
+Key: source and position. Grain: one auction. ``request`` and ``bids`` are JSON. ``clearing_price_cpm_usd`` is in
+US dollars per thousand, ``market_price`` in the unit of a source that states none. Owner: ad-exchange.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/rtb_auctions",
+    folder="rtb_auctions",
+    owner="ad-exchange",
+    columns={
+        "auction_id": pl.String,
+        "auction_time": TIME,
+        "request": pl.String,
+        "bids": pl.String,
+        "winner": pl.String,
+        "clearing_price_cpm_usd": pl.Float64,
+        "market_price": pl.Float64,
+        "tenant_id": pl.String,
+    },
+    key="auction_id",
+    event_time="auction_time",
+)
+
+rtb_auctions = bronze_asset(__doc__, EXPECTED)

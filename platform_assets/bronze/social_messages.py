@@ -1,0 +1,27 @@
+"""One row is one social message, as a platform delivered it.
+
+Key: source and position. Grain: one delivery; a message that was delivered twice has two rows. Owner: content.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/social_messages",
+    folder="messages",
+    owner="content",
+    columns={
+        "message_id": pl.String,
+        "author_id": pl.String,
+        "text": pl.String,
+        "sent_at": TIME,
+        "platform": pl.String,
+        "reply_to": pl.String,
+        "tenant_id": pl.String,
+    },
+    key="message_id",
+    event_time="sent_at",
+)
+
+social_messages = bronze_asset(__doc__, EXPECTED)

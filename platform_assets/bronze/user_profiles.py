@@ -1,0 +1,29 @@
+"""One row is one version of a user's profile, with the consent that the user has given.
+
+Key: source and position. Grain: one update of one user. Personal data: handle, display_name. Owner: privacy.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/user_profiles",
+    folder="users",
+    owner="content",
+    columns={
+        "user_id": pl.String,
+        "handle": pl.String,
+        "display_name": pl.String,
+        "country": pl.String,
+        "consent": pl.Boolean,
+        "followers": pl.Int64,
+        "created_at": TIME,
+        "updated_at": TIME,
+        "tenant_id": pl.String,
+    },
+    key="user_id",
+    event_time="updated_at",
+)
+
+user_profiles = bronze_asset(__doc__, EXPECTED)

@@ -1,0 +1,30 @@
+"""One row is one attempt to match a user's id with a partner's.
+
+Key: source and position. Grain: one attempt. Owner: ad-exchange.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/user_sync",
+    folder="user_sync",
+    owner="ad-exchange",
+    columns={
+        "sync_id": pl.String,
+        "synced_at": TIME,
+        "user_id": pl.String,
+        "partner": pl.String,
+        "partner_uid": pl.String,
+        "status": pl.String,
+        "error": pl.String,
+        "consent": pl.Boolean,
+        "tenant_id": pl.String,
+    },
+    key="sync_id",
+    event_time="synced_at",
+    allowed={"status": frozenset({"matched", "unmatched", "error"})},
+)
+
+user_sync = bronze_asset(__doc__, EXPECTED)

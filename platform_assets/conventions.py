@@ -1,0 +1,72 @@
+"""What every asset shares: its key, partitions, freshness, owners, and how its result is reported."""
+
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from resources.settings import settings
+
+# One run of a range of days is how a backfill of a table should go; the parameter is in beta.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+DAYS = dg.DailyPartitionsDefinition(settings().first_day.isoformat(), end_offset=1)
+BACKFILL = dg.BackfillPolicy.single_run()
+
+# How old a table may be before it is stale, by layer.
+FRESHNESS = {
+    "bronze": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1), warn_window=timedelta(minutes=30)),
+    "silver": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1), warn_window=timedelta(minutes=45)),
+    "gold": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1, minutes=30), warn_window=timedelta(hours=1)),
+    "reports": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=12)),
+    "models": dg.FreshnessPolicy.time_window(fail_window=timedelta(days=30), warn_window=timedelta(days=14)),
+}
+ACCOUNTED = "rows_accounted_for"
+RULES = "rules"
+
+
+def table_key(table: str) -> dg.AssetKey:
+    """Return the asset key of ``layer/table``."""
+    return dg.AssetKey(table.split("/"))
+
+
+def described(
+    table: str,
+    doc: str | None,
+    *,
+    owner: str,
+    deps: Sequence[str] = (),
+    kinds: Sequence[str] = ("delta", "polars"),
+    daily: bool = True,
+    rules: bool = False,
+) -> dict[str, Any]:
+    """Return the arguments of ``dg.asset`` for a table.
+
+    Args:
+        table: ``layer/table``.
+        doc: the module's docstring, which becomes the description in the UI.
+        owner: team that answers for the table.
+        deps: tables and models that it is made from.
+        kinds: what the UI shows it to be made with; three at most.
+        daily: it has daily partitions.
+        rules: its rows are checked against a suite of ``governance/expectations``.
+    """
+    layer = table.split("/")[0]
+    arguments: dict[str, Any] = {
+        "key": table_key(table),
+        "deps": [table_key(dep) for dep in deps],
+        "group_name": layer,
+        "description": doc,
+        "owners": [f"team:{owner}"],
+        "kinds": set(kinds),
+        "freshness_policy": FRESHNESS[layer],
+        "metadata": {"table": table},
+    }
+    if layer in ("bronze", "silver"):
+        names = [ACCOUNTED, *([RULES] if rules else [])]
+        arguments["check_specs"] = [dg.AssetCheckSpec(name, asset=table_key(table)) for name in names]
+    if daily:
+        arguments |= {"partitions_def": DAYS, "backfill_policy": BACKFILL}
+    return arguments

@@ -1,0 +1,111 @@
+"""The last step of every hop: sift staged rows, quarantine the broken, write the rest, and account for each."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from governance.quality import Suite, sift, suite
+from platform_assets.conventions import ACCOUNTED, RULES
+from resources.lakehouse import DAY, Lakehouse
+from signals.text import content_hash
+
+QUARANTINE = "silver/quarantine"
+# A quarantined row is kept whole up to this many characters; its source and position say where the rest is.
+MAX_ROW = 65_536
+PROVENANCE = ("source", "position", "received_at", DAY)
+# Bodies and vectors do not help to see what is wrong with a row.
+HEAVY = ("body", "vector")
+
+
+class RowsLostError(RuntimeError):
+    """Rows in are not rows out plus rows quarantined: a hop dropped or doubled some."""
+
+
+def quarantined(table: str, broken: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of silver/quarantine for staged rows with a ``rule``, named so that a second time is the same."""
+    content = [name for name in broken.columns if name not in (*PROVENANCE, "rule", *HEAVY)]
+    row = pl.struct(content).struct.json_encode() if content else pl.lit("{}")
+    staged = broken.select(pl.lit(table).alias("table"), "rule", row.str.slice(0, MAX_ROW).alias("row"), *PROVENANCE)
+    names = pl.concat_str("table", "source", pl.col("position").cast(pl.String), "rule", "row", separator="\x1f")
+    ids = names.map_elements(content_hash, return_dtype=pl.String).str.slice(0, 32)
+    return staged.with_columns(quarantine_id=ids).unique("quarantine_id", keep="first", maintain_order=True)
+
+
+def account(table: str, rows_in: int, rows_out: int, rows_quarantined: int) -> None:
+    """Raise RowsLostError unless every row that came in is published or quarantined."""
+    if rows_in != rows_out + rows_quarantined:
+        raise RowsLostError(f"{table}: {rows_in} rows in, but {rows_out} out and {rows_quarantined} quarantined")
+
+
+def publish(
+    lakehouse: Lakehouse,
+    table: str,
+    days: Sequence[str],
+    staged: pl.DataFrame,
+    *,
+    rows_in: int,
+    started: float,
+    broken: pl.DataFrame | None = None,
+    marks: Mapping[str, int] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> dg.MaterializeResult:
+    """Put staged rows in the place of some days of a table.
+
+    Args:
+        lakehouse: where the table is.
+        table: ``layer/table``, with a suite in ``governance/expectations``.
+        days: the days whose rows are replaced.
+        staged: rows that may be published; of rows with one key, the preferred first.
+        rows_in: rows that the hop read.
+        started: ``time.perf_counter()`` when the hop began.
+        broken: rows that already broke a rule, with ``rule``.
+        marks: state of the inputs before they were read (see ``Lakehouse.marks``).
+        metadata: more to show with the materialisation.
+
+    Raises:
+        RowsLostError: the counts do not add up; nothing has been written.
+    """
+    rules = suite(table)
+    sifted = sift(staged, rules)
+    rejected = quarantined(table, sifted.broken)
+    if broken is not None and broken.height:
+        rejected = pl.concat([quarantined(table, broken), rejected], how="vertical_relaxed")
+    account(table, rows_in, sifted.kept.height, rejected.height)
+    lakehouse.replace_days(QUARANTINE, days, rejected, only=f"\"table\" = '{table}'")
+    version = lakehouse.replace_days(table, days, sifted.kept.sort(rules.key), marks=marks)
+    if sifted.page is not None:
+        lakehouse.write_file(f"reports/data_docs/{table.replace('/', '_')}.html", sifted.page.encode())
+    counts = rejected.group_by("rule").len().sort("rule").rows()
+    return dg.MaterializeResult(
+        metadata={
+            "rows_in": rows_in,
+            "dagster/row_count": sifted.kept.height,
+            "rows_quarantined": rejected.height,
+            "seconds": round(time.perf_counter() - started, 3),
+            "delta_version": version,
+            "rules_broken": dict(counts),
+            **(metadata or {}),
+        },
+        check_results=checks(rules, rows_in, sifted.kept.height, dict(counts)),
+    )
+
+
+def checks(rules: Suite, rows_in: int, rows_out: int, broken: Mapping[str, int]) -> list[dg.AssetCheckResult]:
+    """Return a hop's two checks: every row accounted for, and few enough of them quarantined."""
+    lost = sum(broken.values())
+    share = lost / rows_in if rows_in else 0.0
+    accounted = dg.AssetCheckResult(
+        check_name=ACCOUNTED,
+        passed=rows_in == rows_out + lost,
+        metadata={"rows_in": rows_in, "rows_out": rows_out, "rows_quarantined": lost},
+    )
+    kept = dg.AssetCheckResult(
+        check_name=RULES,
+        passed=share <= rules.tolerated,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"quarantined_share": share, "tolerated": rules.tolerated, "rules_broken": dict(broken)},
+    )
+    return [accounted, kept]

@@ -1,0 +1,263 @@
+"""Landed records to bronze rows: typed as declared, dated, and quarantined where they cannot be a row."""
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import ACCOUNTED, described
+from platform_assets.publishing import QUARANTINE, account, quarantined
+from resources.lakehouse import DAY, Lakehouse
+from resources.landing import LandedFile, Record, landed_files
+from resources.settings import settings
+
+# Records that one commit holds at most; bounds memory, whatever the size of a file.
+CHUNK = 50_000
+MAX_COLUMNS = 300
+# A clock may run ahead of ours by this much.
+SKEW = timedelta(days=1)
+COLUMN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+RESERVED = ("source", "position", "received_at", DAY)
+TIME = pl.Datetime("us", "UTC")
+ROW = {"source": pl.String, "position": pl.Int64, "received_at": TIME, DAY: pl.Date}
+
+INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True)
+class Received:
+    """What a bronze table expects of its records.
+
+    Attributes:
+        table: ``bronze/<table>``.
+        folder: landing folder that its records come from.
+        owner: team that answers for it.
+        columns: type of each known field; a nested value is kept as JSON in a String column.
+        key: field that must not be null.
+        event_time: field whose UTC day is the row's day; where it is missing, the day it was received.
+        allowed: for a field, the values that are known.
+    """
+
+    table: str
+    folder: str
+    owner: str
+    columns: Mapping[str, pl.DataType | type[pl.DataType]]
+    key: str
+    event_time: str
+    allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+class BrokenError(ValueError):
+    """A record breaks the rule that the message names."""
+
+
+def receive(
+    records: Iterable[Record], expected: Received, stored: pl.Schema, source: str, now: datetime
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Turn records into bronze rows.
+
+    Args:
+        records: what a file held.
+        expected: the table's declaration.
+        stored: columns that the table has already; empty if it does not exist.
+        source: where the records come from.
+        now: when they were received (UTC).
+
+    Returns:
+        Rows, with one column for each field ever seen, and broken records with ``rule`` and ``raw``.
+    """
+    types: dict[str, Any] = {**stored, **expected.columns}
+    rows: list[dict[str, Any]] = []
+    broken: list[dict[str, Any]] = []
+    for record in records:
+        place = {"source": source, "position": record.position, "received_at": now}
+        try:
+            if record.fields is None:
+                raise BrokenError(record.broken)
+            row = _typed(record.fields, expected, types)
+            rows.append(row | place | {DAY: _day(row, record.fields, expected, now)})
+        except BrokenError as error:
+            raw = record.raw if record.fields is None else json.dumps(record.fields, default=_readable, ensure_ascii=False)
+            broken.append(place | {DAY: now.date(), "rule": str(error), "raw": _text(raw or "")})
+    types = {name: kind for name, kind in types.items() if name not in ROW}
+    return (
+        pl.DataFrame(rows, schema={**types, **ROW}, orient="row", strict=True),
+        pl.DataFrame(broken, schema={"raw": pl.String, "rule": pl.String, **ROW}),
+    )
+
+
+def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile], now: datetime) -> dict[str, int]:
+    """Append to a bronze table what its files hold beyond what has been read of them.
+
+    A file that grew is read on from where the last reading ended; one that did not is not opened. How far a file
+    has been read is part of the commit that holds its rows.
+
+    Returns:
+        rows_in, rows_out, rows_quarantined, files.
+    """
+    count = {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    if not lakehouse.exists(expected.table):
+        empty, _ = receive([], expected, pl.Schema(), "", now)
+        lakehouse.append_once(expected.table, empty, {}, {})
+    _, nothing = receive([], expected, pl.Schema(), "", now)
+    lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, nothing), "quarantine_id", days=[str(now.date())])
+    for group in _unread(lakehouse, expected.table, files):
+        started: dict[str, int | None] = {}
+        reached: dict[str, int] = {}
+        stored = pl.Schema(lakehouse.scan(expected.table).collect_schema())
+        parts = []
+        for file, records, sizes in group:
+            started[f"landing:{file.name}"] = lakehouse.position(expected.table, f"landing:{file.name}")
+            rows, broken = receive(records, expected, stored, file.name, now)
+            stored = rows.schema
+            reached |= {f"landing:{file.name}": max((r.position for r in records), default=0), **sizes}
+            parts.append((rows, broken))
+            account(expected.table, len(records), rows.height, broken.height)
+            count["rows_in"] += len(records)
+            count["files"] += bool(sizes)
+        rows = pl.concat([rows for rows, _ in parts], how="diagonal")
+        broken = quarantined(expected.table, pl.concat([broken for _, broken in parts]))
+        # Quarantine first: after a kill between the two, the records are read again and named the same.
+        lakehouse.insert_missing(QUARANTINE, broken, "quarantine_id", days=[str(now.date())])
+        lakehouse.append_once(expected.table, rows, started, reached)
+        count["rows_out"] += rows.height
+        count["rows_quarantined"] += broken.height
+    account(expected.table, count["rows_in"], count["rows_out"], count["rows_quarantined"])
+    return count
+
+
+def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
+    """Return the asset that ingests a bronze table from the landing folder."""
+
+    @dg.asset(**described(expected.table, doc, owner=expected.owner, daily=False))
+    def bronze(lakehouse: Lakehouse) -> dg.MaterializeResult:
+        started = time.perf_counter()
+        count = ingest(lakehouse, expected, landed_files(settings().landing, expected.folder), datetime.now(UTC))
+        version = lakehouse.version(expected.table)
+        seconds = round(time.perf_counter() - started, 3)
+        return dg.MaterializeResult(
+            metadata={**count, "dagster/row_count": lakehouse.count(expected.table), "seconds": seconds, "delta_version": version},
+            check_results=[dg.AssetCheckResult(check_name=ACCOUNTED, passed=True, metadata=count)],
+        )
+
+    return bronze
+
+
+def _unread(
+    lakehouse: Lakehouse, table: str, files: Iterable[LandedFile]
+) -> Iterator[list[tuple[LandedFile, list[Record], dict[str, int]]]]:
+    """Yield groups of about CHUNK unread records, by file, with the size of each file that is read to its end."""
+    group: list[tuple[LandedFile, list[Record], dict[str, int]]] = []
+    delta = lakehouse.open(table)
+    waiting = 0
+    for file in files:
+        size = file.size
+        if delta.transaction_version(f"size:{file.name}") == size:
+            continue
+        done = delta.transaction_version(f"landing:{file.name}") or 0
+        unread = (record for record in file.read(file.path, settings().max_record_bytes) if record.position > done)
+        while True:
+            records = list(islice(unread, CHUNK))
+            complete = len(records) < CHUNK
+            group.append((file, records, {f"size:{file.name}": size} if complete else {}))
+            waiting += len(records)
+            if waiting >= CHUNK:
+                yield group
+                group, waiting = [], 0
+            if complete:
+                break
+    if group:
+        yield group
+
+
+def _typed(fields: Mapping[str, Any], expected: Received, types: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for given, value in fields.items():
+        name = f"payload_{given}" if given in RESERVED else given
+        if name not in types:
+            if value is None:
+                continue
+            if not COLUMN.match(name) or len(types) >= MAX_COLUMNS or name.lower() in {t.lower() for t in types}:
+                raise BrokenError("column_name")
+            types[name] = _inferred(value)
+        row[name] = _converted(value, types[name], name)
+    if row.get(expected.key) in (None, ""):
+        raise BrokenError(f"null:{expected.key}")
+    for name, values in expected.allowed.items():
+        if row.get(name) is not None and row[name] not in values:
+            raise BrokenError(f"unknown:{name}")
+    return row
+
+
+def _inferred(value: object) -> pl.DataType | type[pl.DataType]:
+    if isinstance(value, bool):
+        return pl.Boolean()
+    if isinstance(value, (int, float)):
+        return pl.Float64() if isinstance(value, float) else pl.Int64()
+    return pl.String()
+
+
+def _converted(value: Any, kind: Any, name: str) -> Any:
+    if value is None:
+        return None
+    if kind == pl.String:
+        if isinstance(value, (dict, list)):
+            return _text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        if isinstance(value, str):
+            return _text(value)
+    elif kind == pl.Boolean:
+        if isinstance(value, bool):
+            return value
+    elif kind == pl.Int64:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value in INT64:
+                return value
+            raise BrokenError(f"out_of_range:{name}")
+    elif kind == pl.Float64:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value) if abs(value) < 1e300 or isinstance(value, float) else None
+    elif kind == pl.Binary and isinstance(value, (bytes, str)):
+        return value if isinstance(value, bytes) else value.encode("utf-8", "replace")
+    elif kind == TIME:
+        return _moment(value, name)
+    raise BrokenError(f"changed_type:{name}")
+
+
+def _moment(value: Any, name: str) -> datetime:
+    """Read ISO 8601, or seconds or milliseconds since 1970; a time without a zone is UTC."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise BrokenError(f"bad_timestamp:{name}") from None
+
+
+def _day(row: Mapping[str, Any], fields: Mapping[str, Any], expected: Received, now: datetime) -> Any:
+    if fields.get(expected.event_time) is None:
+        if expected.event_time in fields:
+            raise BrokenError(f"null:{expected.event_time}")
+        return now.date()
+    moment = row[expected.event_time]
+    if moment > now + SKEW or moment.date() < settings().first_day:
+        raise BrokenError(f"out_of_range:{expected.event_time}")
+    return moment.date()
+
+
+def _text(value: str) -> str:
+    """Return a string that UTF-8 can hold: half a surrogate pair becomes a replacement character."""
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _readable(value: object) -> str:
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)

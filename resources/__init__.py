@@ -1,0 +1,1 @@
+"""Every connection to the outside world, one file each."""

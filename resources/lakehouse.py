@@ -1,0 +1,256 @@
+"""The Delta tables: a few verbs, each of which leaves the same rows when it is run twice or killed half-way."""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from resources.settings import Settings
+
+DAY = "event_date"
+ATTEMPTS = 8
+
+
+class TableMissingError(LookupError):
+    """A table is read that nothing has written yet."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"table {table} does not exist yet: materialise it first")
+
+
+class Lakehouse(dg.ConfigurableResource):
+    """Delta tables under one folder or bucket, at ``<uri>/<layer>/<table>``; a table's name is ``layer/table``."""
+
+    uri: str = ".lake"
+    storage: dict[str, str] = {}
+
+    def location(self, table: str) -> str:
+        """Return where a table is."""
+        return f"{self.uri}/{table}"
+
+    def open(self, table: str) -> DeltaTable:
+        """Open a table.
+
+        Raises:
+            TableMissingError: it does not exist; any other fault is raised as it is.
+        """
+        try:
+            return DeltaTable(self.location(table), storage_options=self.storage or None)
+        except TableNotFoundError:
+            raise TableMissingError(table) from None
+
+    def exists(self, table: str) -> bool:
+        """Say whether a table has been written."""
+        return DeltaTable.is_deltatable(self.location(table), storage_options=self.storage or None)
+
+    def version(self, table: str) -> int:
+        """Return a table's version."""
+        return self.open(table).version()
+
+    def scan(self, table: str, days: Sequence[str] | None = None, version: int | None = None) -> pl.LazyFrame:
+        """Return a table's rows, of some days only if ``days`` (ISO dates) is given."""
+        delta = self.open(table)
+        if version is not None:
+            delta.load_as_version(version)
+        rows = pl.scan_delta(delta)
+        return rows if days is None else rows.filter(_of_days(days))
+
+    def read(self, table: str, days: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return a table's rows as a frame, of some days only if ``days`` is given."""
+        return self.scan(table, days).collect()
+
+    def append_once(self, table: str, rows: pl.DataFrame, started: Mapping[str, int | None], reached: Mapping[str, int]) -> None:
+        """Append rows together with the positions up to which their sources have now been read, in one commit.
+
+        Args:
+            table: the table; created if need be.
+            rows: what was read.
+            started: position of each source (see ``position``) when the reading began.
+            reached: position of each source now.
+
+        Raises:
+            CommitFailedError: another writer has moved a position meanwhile; nothing was appended.
+        """
+        delta = self._created(table, rows)
+        if any(delta.transaction_version(source) != position for source, position in started.items()):
+            raise CommitFailedError(f"{table}: another writer has read the same sources; run again")
+        properties = CommitProperties(app_transactions=[Transaction(s, p) for s, p in reached.items()])
+        write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
+
+    def replace_days(
+        self, table: str, days: Sequence[str], rows: pl.DataFrame, *, only: str | None = None, marks: Mapping[str, int] | None = None
+    ) -> int:
+        """Put rows in the place of the rows of some days, in one commit.
+
+        Args:
+            table: the table; created if need be.
+            days: ISO dates; every row must be of one of them.
+            rows: the rows.
+            only: SQL condition; rows for which it does not hold stay.
+            marks: what ``marks`` returned for the inputs, kept with the rows.
+
+        Returns:
+            The table's version.
+        """
+        where = f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
+        if not contiguous(days):
+            where = f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
+        properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in (marks or {}).items()])
+
+        def write() -> int:
+            delta = self._created(table, rows)
+            write_deltalake(
+                delta,
+                rows,
+                mode="overwrite",
+                predicate=where if only is None else f"({where}) AND {only}",
+                schema_mode="merge",
+                commit_properties=properties,
+            )
+            return delta.version()
+
+        return _retried(write)
+
+    def insert_missing(
+        self, table: str, rows: pl.DataFrame, key: str, *, days: Sequence[str] | None = None, marks: Mapping[str, int] | None = None
+    ) -> int:
+        """Append the rows whose key the table does not hold yet, and return how many they were.
+
+        Args:
+            table: the table; created if need be.
+            rows: rows, of which the first of each key counts.
+            key: column that names a row.
+            days: look for stored keys in these days only; in all of the table if None.
+            marks: what ``marks`` returned for the inputs, kept with the rows.
+        """
+        rows = rows.unique(key, keep="first", maintain_order=True)
+
+        def write() -> int:
+            # The handle is opened before the look, so a rival's append in between fails this commit.
+            delta = self._created(table, rows)
+            stored = pl.scan_delta(delta)
+            stored = stored if days is None else stored.filter(_of_days(days))
+            missing = rows.join(stored.select(key).collect(), on=key, how="anti")
+            if missing.height or any(delta.transaction_version(s) != v for s, v in (marks or {}).items()):
+                carried = {f"insert:{key}": delta.version() + 1, **(marks or {})}
+                properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in carried.items()])
+                write_deltalake(delta, missing, mode="append", schema_mode="merge", commit_properties=properties)
+            return missing.height
+
+        return _retried(write)
+
+    def position(self, table: str, source: str) -> int | None:
+        """Return up to where a source has been read into a table, or None."""
+        return self.open(table).transaction_version(source) if self.exists(table) else None
+
+    def count(self, table: str) -> int:
+        """Return how many rows a table has, from its log alone."""
+        return self.open(table).count()
+
+    def days(self, table: str) -> list[str]:
+        """Return the days of which a table has rows, oldest first."""
+        if not self.exists(table):
+            return []
+        return sorted({str(partition[DAY]) for partition in self.open(table).partitions()})
+
+    def fingerprints(self, inputs: Iterable[str]) -> dict[str, int]:
+        """Return for each day a number that changes whenever one of the inputs' files of that day changes.
+
+        Costs one listing of each table's log, and no reading of data.
+        """
+        files: dict[str, list[str]] = {}
+        for table in sorted(inputs):
+            if not self.exists(table):
+                continue
+            actions = pl.DataFrame(self.open(table).get_add_actions(flatten=True)).select("path", f"partition.{DAY}")
+            for path, day in actions.rows():
+                files.setdefault(str(day), []).append(f"{table}:{path}")
+        return {day: fingerprint(sorted(paths)) for day, paths in files.items()}
+
+    def marks(self, inputs: Sequence[str], days: Sequence[str]) -> dict[str, int]:
+        """Return what a table keeps with its rows to say which state of its inputs they were made from."""
+        found = self.fingerprints(inputs)
+        return {f"inputs:{day}": found.get(day, 0) for day in days} if inputs else {}
+
+    def stale_days(self, table: str, inputs: Sequence[str]) -> list[str]:
+        """Return the days of which a table has not been made from its inputs as they are now, oldest first."""
+        made = self.open(table) if self.exists(table) else None
+        return sorted(
+            day
+            for day, state in self.fingerprints(inputs).items()
+            if made is None or made.transaction_version(f"inputs:{day}") != state
+        )
+
+    def write_file(self, name: str, content: bytes) -> str:
+        """Write a file that is no table (a report, say) below the lakehouse, and return where it is."""
+        from pyarrow import fs
+
+        if "://" in self.uri:
+            endpoint = self.storage.get("AWS_ENDPOINT_URL", "")
+            scheme, _, host = endpoint.rpartition("://")
+            options = {"endpoint_override": host, "scheme": scheme} if host else {}
+            system: fs.FileSystem = fs.S3FileSystem(region=self.storage.get("AWS_REGION"), **options)
+            path = f"{self.uri.split('://', 1)[1]}/{name}"
+        else:
+            system, path = fs.LocalFileSystem(), f"{self.uri}/{name}"
+            system.create_dir(path.rpartition("/")[0], recursive=True)
+        with system.open_output_stream(path) as stream:
+            stream.write(content)
+        return f"{self.uri}/{name}"
+
+    def _created(self, table: str, rows: pl.DataFrame) -> DeltaTable:
+        if self.exists(table):
+            return self.open(table)
+        schema = Schema.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
+        return DeltaTable.create(
+            self.location(table), schema, mode="ignore", partition_by=[DAY] if DAY in rows.columns else None,
+            storage_options=self.storage or None,
+        )
+
+
+def lakehouse(settings: Settings) -> Lakehouse:
+    """Return the lakehouse that the settings name."""
+    if not settings.lakehouse_uri.startswith("s3:"):
+        return Lakehouse(uri=settings.lakehouse_uri)
+    storage = {"AWS_REGION": settings.aws_region}
+    if settings.aws_endpoint_url:
+        storage |= {"AWS_ENDPOINT_URL": settings.aws_endpoint_url}
+        if settings.aws_endpoint_url.startswith("http://"):
+            storage |= {"AWS_ALLOW_HTTP": "true"}
+    return Lakehouse(uri=settings.lakehouse_uri, storage=storage)
+
+
+def fingerprint(parts: Iterable[str]) -> int:
+    """Return a positive 62-bit number that names a sequence of strings."""
+    digest = hashlib.sha256("\n".join(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 2
+
+
+def contiguous(days: Sequence[str]) -> bool:
+    """Say whether days follow one another without a gap."""
+    return date.fromisoformat(max(days)) - date.fromisoformat(min(days)) == timedelta(days=len(set(days)) - 1)
+
+
+def _of_days(days: Sequence[str]) -> pl.Expr:
+    if contiguous(days):
+        return pl.col(DAY).is_between(date.fromisoformat(min(days)), date.fromisoformat(max(days)))
+    return pl.col(DAY).is_in([date.fromisoformat(day) for day in days])
+
+
+def _retried(write: Callable[[], Any]) -> Any:
+    """Run a write whose every attempt starts from the table as it then is, until its commit is not in conflict."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return write()
+        except CommitFailedError:
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0.05, 0.2) * 2**attempt)  # noqa: S311
+    raise AssertionError("unreachable")

@@ -1,0 +1,206 @@
+"""Files as they land: found by folder, opened whatever their container, read record by record."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+
+from resources import corpora
+
+# What may lie in which folder, by the ending of a name without .gz or .zst.
+EVENTS = (".jsonl", ".ndjson")
+FOLDERS: dict[str, tuple[str, ...]] = {
+    "pages": (*EVENTS, ".html", ".htm", ".warc", ".png", ".jpg", ".jpeg", ".gif", ".webp"),
+    "messages": EVENTS,
+    "users": EVENTS,
+    "labels": EVENTS,
+    "ad_events": EVENTS,
+    "inventory": EVENTS,
+    "rtb_auctions": EVENTS,
+    "user_sync": EVENTS,
+}
+PACKED = (".gz", ".zst")
+MEDIA = {".html": "text/html", ".htm": "text/html", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a file.
+
+    Attributes:
+        position: its place in the file: line, or number of the record, from 1.
+        fields: what it says; None if it could not be read.
+        broken: the rule that it breaks: ``not_json``, ``not_an_object``, ``not_utf8``, ``too_large``,
+            ``corrupt_file``.
+        raw: the beginning of what could not be read.
+    """
+
+    position: int
+    fields: dict[str, Any] | None = None
+    broken: str | None = None
+    raw: str | None = None
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A file that has landed.
+
+    Attributes:
+        folder: which kind of record it holds, a key of ``FOLDERS``.
+        name: path below the landing folder; names the source in every table.
+        path: where it is.
+        read: returns its records, given the most bytes that one may have.
+    """
+
+    folder: str
+    name: str
+    path: Path
+    read: Callable[[Path, int], Iterator[Record]]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk: grows when records are added."""
+        return self.path.stat().st_size
+
+
+def landed_files(root: Path, folder: str) -> list[LandedFile]:
+    """Return the files of one kind below a landing folder, in order of their names; none if it has none."""
+    found = [
+        LandedFile(folder, path.relative_to(root).as_posix(), path, _reader(path))
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file() and _ending(path) in FOLDERS[folder] and not path.name.startswith((".", "_"))
+    ]
+    for corpus in corpora.CORPORA:
+        if corpus.folder == folder:
+            found += [
+                LandedFile(folder, path.relative_to(root).as_posix(), path, _corpus_reader(corpus, root))
+                for path in sorted(root.glob(corpus.files))
+            ]
+    return found
+
+
+def unpack(path: Path) -> IO[bytes]:
+    """Open a plain, gzip or zstd file as a stream of bytes."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    if path.suffix == ".zst":
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True))
+    return path.open("rb")
+
+
+def _ending(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix in PACKED else path).suffix.lower()
+
+
+def _reader(path: Path) -> Callable[[Path, int], Iterator[Record]]:
+    ending = _ending(path)
+    if ending in EVENTS:
+        return read_lines
+    return read_warc if ending == ".warc" else read_whole
+
+
+def _corpus_reader(corpus: "corpora.Corpus", root: Path) -> Callable[[Path, int], Iterator[Record]]:
+    def read(path: Path, max_bytes: int) -> Iterator[Record]:  # noqa: ARG001
+        with _survived(0) as fault:
+            for position, fields in enumerate(corpus.records(path, root), 1):
+                fault.position = position
+                yield Record(position, fields)
+        yield from fault.records()
+
+    return read
+
+
+class _survived:  # noqa: N801
+    """A block in which a damaged file ends the reading with one ``corrupt_file`` record instead of a crash."""
+
+    def __init__(self, position: int) -> None:
+        self.position, self.error = position, ""
+
+    def __enter__(self) -> "_survived":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, (OSError, EOFError, zlib.error, zstandard.ZstdError, ValueError, LookupError)):
+            self.error = f"{type(error).__name__}: {error}"
+            return True
+        return False
+
+    def records(self) -> list[Record]:
+        return [Record(self.position + 1, broken="corrupt_file", raw=self.error[:500])] if self.error else []
+
+
+def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
+    """Read JSON lines; a line that is no JSON object is a record with the rule it breaks."""
+    with _survived(0) as fault, unpack(path) as file:
+        while line := file.readline(max_bytes + 1):
+            fault.position += 1
+            if len(line) > max_bytes:
+                beginning = line[:500].decode("utf-8", "replace")
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(1 << 20)
+                yield Record(fault.position, broken="too_large", raw=beginning)
+            elif line.strip():
+                yield parse(line, fault.position)
+    yield from fault.records()
+
+
+def parse(line: bytes, position: int) -> Record:
+    """Return the record of one line of JSON."""
+    try:
+        fields = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Record(position, broken="not_utf8", raw=line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return Record(position, broken="not_json", raw=line.decode("utf-8", "replace"))
+    if not isinstance(fields, dict):
+        return Record(position, broken="not_an_object", raw=line.decode("utf-8", "replace"))
+    return Record(position, fields)
+
+
+def read_whole(path: Path, max_bytes: int) -> Iterator[Record]:
+    """Read a file that is one page or one picture; its address is the one that the page itself names, if any."""
+    with _survived(0) as fault, unpack(path) as file:
+        body = file.read(max_bytes + 1)
+        if len(body) > max_bytes:
+            yield Record(1, broken="too_large", raw=path.name)
+        else:
+            media = MEDIA.get(_ending(path), f"image/{_ending(path)[1:]}")
+            yield Record(1, {"url": f"file:///{path.name}", "content_type": media, "body": body})
+    yield from fault.records()
+
+
+def read_warc(path: Path, max_bytes: int) -> Iterator[Record]:
+    """Read the responses of a WARC file (ISO 28500); requests and metadata are no fetches and are passed over."""
+    from warcio.archiveiterator import ArchiveIterator
+    from warcio.exceptions import ArchiveLoadFailed
+
+    with _survived(0) as fault, unpack(path) as file:
+        try:
+            for record in ArchiveIterator(file):
+                if record.rec_type not in ("response", "resource"):
+                    continue
+                fault.position += 1
+                body = record.content_stream().read(max_bytes + 1)
+                url = record.rec_headers.get_header("WARC-Target-URI")
+                headers = record.http_headers or record.rec_headers
+                if len(body) > max_bytes:
+                    yield Record(fault.position, broken="too_large", raw=url)
+                    continue
+                yield Record(
+                    fault.position,
+                    {
+                        "url": url,
+                        "fetched_at": record.rec_headers.get_header("WARC-Date"),
+                        "content_type": (headers.get_header("Content-Type") or "text/html").split(";")[0].strip().lower(),
+                        "body": body,
+                    },
+                )
+        except ArchiveLoadFailed as error:
+            raise ValueError(str(error)) from error
+    yield from fault.records()

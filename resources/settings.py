@@ -1,0 +1,88 @@
+"""Every setting of the platform, in one validated object. Nothing else reads the environment."""
+
+import re
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+URI_SCHEMES = ("s3", "file")
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot work."""
+
+
+def _lakehouse_uri(value: str) -> str:
+    scheme = re.match(r"^([a-z][a-z0-9+.-]*):(/*)(.*)", value)
+    if not value.strip() or (scheme and (scheme[1] not in URI_SCHEMES or scheme[2] not in ("//", "///") or not scheme[3])):
+        raise ValueError("a folder, file:///folder or s3://bucket/prefix is expected")
+    return value.removeprefix("file://").rstrip("/")
+
+
+class Settings(BaseSettings):
+    """What an installation decides. Each value comes from the environment, or from ``.env`` in the working folder."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", str_strip_whitespace=True)
+
+    environment: Literal["sandbox", "dev", "staging", "prod"] = Field(
+        "dev", description="Which of the four environments this process works for."
+    )
+    lakehouse_uri: Annotated[str, AfterValidator(_lakehouse_uri)] = Field(
+        ".lake", description="Where the Delta tables are: a folder, or s3://bucket/prefix."
+    )
+    landing: Path = Field(
+        PROJECT / "samples", description="Folder in which files land; a folder in the corpora layout works too."
+    )
+    mlflow_tracking_uri: str = Field(
+        "sqlite:///.mlflow/mlflow.db", description="MLflow tracking and registry: a database or a server.", min_length=1
+    )
+    mlflow_artifacts: str = Field(
+        ".mlflow/artifacts", description="Where MLflow keeps the files of models that this process registers.", min_length=1
+    )
+    model_cache: Path = Field(Path(".cache/models"), description="Local copies of the models in use.")
+    encoder_threads: int = Field(2, ge=1, le=256, description="Processor threads of one encoding.")
+    first_day: date = Field(
+        date(2015, 1, 1), description="First day that has a partition; older events are quarantined."
+    )
+    max_record_bytes: int = Field(
+        10_000_000, ge=1_000, description="A landed record of more bytes is quarantined."
+    )
+    aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
+    aws_region: str = Field("us-east-1", description="Region of the bucket.")
+    aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="S3 secret; the environment only, never a file.")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check the settings.
+
+    Raises:
+        SettingsError: one line that names each bad setting, its value's fault, and no secret.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        raise SettingsError(f"bad settings: {faults}") from None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the settings of this process."""
+    return load_settings()
+
+
+def env_example() -> str:
+    """Return ``.env.example``: every setting with what it is for and its default."""
+    lines = ["# Written by `make .env.example`; copy to .env and change what you need.", ""]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, Path) and default.is_absolute():
+            default = default.relative_to(PROJECT)
+        lines += [f"# {field.description}", f"# {name.upper()}={'' if default is None else default}", ""]
+    return "\n".join(lines)

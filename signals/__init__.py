@@ -1,0 +1,1 @@
+"""The transformation, written once: pure functions over Arrow batches and Polars frames."""

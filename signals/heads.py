@@ -1,0 +1,128 @@
+"""A task's model: one linear layer over a text's vector and n-grams, with calibrated probabilities.
+
+Its files are data: ``model.json`` and ``weights.safetensors``; nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from signals.ngrams import ngrams
+
+FAMILY = "linear-head"
+# Unit vectors have coordinates near 0.05, n-gram rows are sparse: the scale balances the two halves under one
+# regularisation strength.
+VECTOR_SCALE = 3.0
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """A trained head.
+
+    Attributes:
+        labels: answers, in the order of the columns of a score.
+        vector_weights: float32, (384, labels).
+        ngram_weights: float32, (n-gram features, labels).
+        bias: float32, (labels,).
+        temperature: what the logits are divided by, so that a probability is a frequency.
+    """
+
+    labels: tuple[str, ...]
+    vector_weights: Floats
+    ngram_weights: Floats
+    bias: Floats
+    temperature: float = 1.0
+
+    def logits(self, vectors: Floats, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return uncalibrated scores, (len(texts), labels): the same for a text whatever its batch mates.
+
+        Each vector is multiplied alone: a matrix product may add in another order for another batch size.
+        """
+        from_vectors = np.stack([vector @ self.vector_weights for vector in vectors]) if len(texts) else 0.0
+        sums = from_vectors + ngrams(texts) @ self.ngram_weights + self.bias
+        return np.asarray(sums, np.float64).reshape(len(texts), len(self.labels))
+
+    def scores(self, vectors: Floats, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return calibrated probabilities, (len(texts), labels), each row summing to one."""
+        return softmax(self.logits(vectors, texts) / self.temperature)
+
+    def save(self, directory: Path, **record: Any) -> None:
+        """Write the model's files; ``record`` (task, transform_id, …) is kept beside them as JSON."""
+        from safetensors.numpy import save_file
+
+        weights = {"vector": self.vector_weights, "ngram": self.ngram_weights, "bias": self.bias}
+        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, directory / "weights.safetensors")
+        described = {"family": FAMILY, "labels": list(self.labels), "temperature": self.temperature, **record}
+        (directory / "model.json").write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def load_head(directory: Path) -> LinearHead:
+    """Read what ``LinearHead.save`` wrote."""
+    from safetensors.numpy import load_file
+
+    described = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+    weights = load_file(directory / "weights.safetensors")
+    return LinearHead(
+        labels=tuple(described["labels"]),
+        vector_weights=weights["vector"],
+        ngram_weights=weights["ngram"],
+        bias=weights["bias"],
+        temperature=float(described["temperature"]),
+    )
+
+
+def directory_digest(directory: Path) -> str:
+    """Return the SHA-256 over names and contents of a model's files, in order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return rows of probabilities."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def fit(
+    labels: tuple[str, ...],
+    vectors: Floats,
+    texts: Sequence[str],
+    answers: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    strength: float,
+) -> LinearHead:
+    """Fit a head by multinomial logistic regression; deterministic for the same rows in the same order.
+
+    Args:
+        labels: all answers, also those without a row.
+        vectors: (rows, 384) unit vectors.
+        texts: the rows' normalised texts.
+        answers: index into ``labels``, a row.
+        weights: weight of a row.
+        strength: inverse regularisation (scikit-learn's ``C``).
+    """
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.linear_model import LogisticRegression
+
+    features = hstack([csr_matrix(vectors * VECTOR_SCALE), ngrams(texts)], format="csr", dtype=np.float32)
+    model = LogisticRegression(C=strength, max_iter=60, tol=1e-3).fit(features, answers, sample_weight=weights)
+    found = np.zeros((features.shape[1], len(labels)), np.float32)
+    bias = np.full(len(labels), -20.0 if len(model.classes_) < len(labels) else 0.0, np.float32)
+    coefficients, intercept = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercept / 2
+    found[:, model.classes_] = coefficients.T
+    bias[model.classes_] = intercept
+    width = vectors.shape[1]
+    return LinearHead(labels, found[:width] * np.float32(VECTOR_SCALE), found[width:], bias)

@@ -1,0 +1,98 @@
+"""HTML as fetched to an article: its text, title, language, canonical address, date and pictures."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import pyarrow as pa
+
+from signals.text import content_hash, document_text, normalise
+
+# Enough for any article; what is longer is a dump, and the encoder reads the beginning.
+MAX_TEXT = 200_000
+MAX_IMAGES = 50
+
+TEXT = pa.large_string()
+ARTICLE = pa.schema(
+    [
+        ("document_id", TEXT),
+        ("site", TEXT),
+        ("title", TEXT),
+        ("text", TEXT),
+        ("content_hash", TEXT),
+        ("language", TEXT),
+        ("published_on", TEXT),
+        ("image_urls", pa.large_list(TEXT)),
+        ("failure", TEXT),
+    ]
+)
+
+
+def articles(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Extract the article of each page; one row out for each row in, in order.
+
+    Args:
+        batches: batches with ``url`` (string) and ``body`` (binary, HTML bytes as fetched).
+
+    Yields:
+        Batches of schema ``ARTICLE``. Where nothing could be extracted, ``failure`` names the rule that the
+        page broke (``not_html``, ``no_article_text``) and the other columns but ``document_id`` are null.
+    """
+    for batch in batches:
+        pairs = zip(batch["url"].to_pylist(), batch["body"].to_pylist(), strict=True)
+        yield pa.RecordBatch.from_pylist([article(url, body) for url, body in pairs], schema=ARTICLE)
+
+
+def article(url: str, body: bytes | None) -> dict[str, Any]:
+    """Return one page's row of ``ARTICLE``."""
+    from trafilatura import bare_extraction, load_html
+
+    row: dict[str, Any] = dict.fromkeys(ARTICLE.names) | {"document_id": address(url), "site": site(url)}
+    tree = load_html(body or b"")
+    if tree is None:
+        return row | {"failure": "not_html"}
+    canonical = _first(tree, "//link[@rel='canonical']/@href", "//meta[@property='og:url']/@content")
+    if canonical and urlsplit(url).scheme not in ("http", "https"):
+        row |= {"document_id": address(urljoin(url, canonical)), "site": site(urljoin(url, canonical))}
+    elif canonical and site(urljoin(url, canonical)) == site(url):
+        # A page may name another address of its own site; it may not speak for somebody else's.
+        row["document_id"] = address(urljoin(url, canonical))
+    language = _first(tree, "/html/@lang", "//meta[@http-equiv='content-language']/@content")
+    pictures = [urljoin(url, src) for src in tree.xpath("//meta[@property='og:image']/@content | //img/@src")]
+    found = bare_extraction(tree, url=url, with_metadata=True, include_comments=False, favor_precision=False)
+    if found is None or not (found.text or "").strip():
+        return row | {"failure": "no_article_text"}
+    title = normalise(found.title)
+    text = normalise(found.text[:MAX_TEXT])
+    return row | {
+        "title": title or None,
+        "text": text,
+        "content_hash": content_hash(document_text(title, text)),
+        "language": (language or "").split("-")[0].split(",")[0].strip().lower() or detect_language(text),
+        "published_on": found.date,
+        "image_urls": list(dict.fromkeys(p for p in pictures if p.startswith(("http://", "https://"))))[:MAX_IMAGES],
+    }
+
+
+def detect_language(text: str) -> str | None:
+    """Return the ISO 639-1 code of a text's language, by its characters; None for an empty text."""
+    from py3langid.langid import classify
+
+    return classify(text[:1_000])[0] if text.strip() else None
+
+
+def address(url: str) -> str:
+    """Return an address that two links to one page share: host in lower case, no fragment, no default port."""
+    parts = urlsplit(url.strip())
+    host = (parts.hostname or "").lower()
+    port = f":{parts.port}" if parts.port and parts.port not in (80, 443) else ""
+    return urlunsplit((parts.scheme.lower(), host + port, parts.path or "/", parts.query, ""))
+
+
+def site(url: str) -> str:
+    """Return the host of an address without ``www.``; an empty string where there is none."""
+    return (urlsplit(url.strip()).hostname or "").lower().removeprefix("www.")
+
+
+def _first(tree: Any, *paths: str) -> str | None:
+    return next((str(value).strip() for path in paths for value in tree.xpath(path) if str(value).strip()), None)

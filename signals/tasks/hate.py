@@ -1,0 +1,13 @@
+"""Does the text attack people for what they are (origin, faith, gender, …)?"""
+
+from signals.tasks import Task
+
+TASK = Task(
+    name="hate",
+    labels=("not-hate", "hate"),
+    documents=("page", "message"),
+    metric="macro_f1",
+    floor=0.55,
+    retrain_after=300,
+    borrowed={"hate_davidson": {"hate speech": "hate", "neither": "not-hate"}},
+)
