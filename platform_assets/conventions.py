@@ -20,6 +20,7 @@ FRESHNESS = {
     "bronze": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1), warn_window=timedelta(minutes=30)),
     "silver": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1), warn_window=timedelta(minutes=45)),
     "gold": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1, minutes=30), warn_window=timedelta(hours=1)),
+    "operations": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=12)),
     "reports": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=12)),
     "models": dg.FreshnessPolicy.time_window(fail_window=timedelta(days=30), warn_window=timedelta(days=14)),
 }
@@ -37,6 +38,7 @@ def described(
     doc: str | None,
     *,
     owner: str,
+    inputs: Sequence[str] = (),
     deps: Sequence[str] = (),
     kinds: Sequence[str] = ("delta", "polars"),
     daily: bool = True,
@@ -48,7 +50,8 @@ def described(
         table: ``layer/table``.
         doc: the module's docstring, which becomes the description in the UI.
         owner: team that answers for the table.
-        deps: tables and models that it is made from.
+        inputs: tables whose rows of a day make its rows of that day.
+        deps: what else it reads: tables as a whole, models.
         kinds: what the UI shows it to be made with; three at most.
         daily: it has daily partitions.
         rules: its rows are checked against a suite of ``governance/expectations``.
@@ -56,13 +59,13 @@ def described(
     layer = table.split("/")[0]
     arguments: dict[str, Any] = {
         "key": table_key(table),
-        "deps": [table_key(dep) for dep in deps],
+        "deps": [table_key(dep) for dep in (*inputs, *deps)],
         "group_name": layer,
         "description": doc,
         "owners": [f"team:{owner}"],
         "kinds": set(kinds),
         "freshness_policy": FRESHNESS[layer],
-        "metadata": {"table": table},
+        "metadata": {"table": table, "inputs": list(inputs)},
     }
     if layer in ("bronze", "silver"):
         names = [ACCOUNTED, *([RULES] if rules else [])]

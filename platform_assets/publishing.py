@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -40,68 +41,83 @@ def account(table: str, rows_in: int, rows_out: int, rows_quarantined: int) -> N
         raise RowsLostError(f"{table}: {rows_in} rows in, but {rows_out} out and {rows_quarantined} quarantined")
 
 
-def publish(
-    lakehouse: Lakehouse,
-    table: str,
-    days: Sequence[str],
-    staged: pl.DataFrame,
-    *,
-    rows_in: int,
-    started: float,
-    broken: pl.DataFrame | None = None,
-    marks: Mapping[str, int] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-) -> dg.MaterializeResult:
-    """Put staged rows in the place of some days of a table.
+@dataclass(frozen=True)
+class Hop:
+    """A table's days on their way: what was asked for, when the work began, and the state of the inputs then."""
 
-    Args:
-        lakehouse: where the table is.
-        table: ``layer/table``, with a suite in ``governance/expectations``.
-        days: the days whose rows are replaced.
-        staged: rows that may be published; of rows with one key, the preferred first.
-        rows_in: rows that the hop read.
-        started: ``time.perf_counter()`` when the hop began.
-        broken: rows that already broke a rule, with ``rule``.
-        marks: state of the inputs before they were read (see ``Lakehouse.marks``).
-        metadata: more to show with the materialisation.
+    lakehouse: Lakehouse
+    table: str
+    days: Sequence[str]
+    started: float
+    marks: Mapping[str, int]
 
-    Raises:
-        RowsLostError: the counts do not add up; nothing has been written.
-    """
-    rules = suite(table)
-    sifted = sift(staged, rules)
-    rejected = quarantined(table, sifted.broken)
-    if broken is not None and broken.height:
-        rejected = pl.concat([quarantined(table, broken), rejected], how="vertical_relaxed")
-    account(table, rows_in, sifted.kept.height, rejected.height)
-    lakehouse.replace_days(QUARANTINE, days, rejected, only=f"\"table\" = '{table}'")
-    version = lakehouse.replace_days(table, days, sifted.kept.sort(rules.key), marks=marks)
-    if sifted.page is not None:
-        lakehouse.write_file(f"reports/data_docs/{table.replace('/', '_')}.html", sifted.page.encode())
-    counts = rejected.group_by("rule").len().sort("rule").rows()
-    return dg.MaterializeResult(
-        metadata={
-            "rows_in": rows_in,
-            "dagster/row_count": sifted.kept.height,
-            "rows_quarantined": rejected.height,
-            "seconds": round(time.perf_counter() - started, 3),
-            "delta_version": version,
-            "rules_broken": dict(counts),
-            **(metadata or {}),
-        },
-        check_results=checks(rules, rows_in, sifted.kept.height, dict(counts)),
-    )
+    def publish(
+        self,
+        staged: pl.DataFrame,
+        *,
+        rows_in: int,
+        broken: pl.DataFrame | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dg.MaterializeResult:
+        """Put staged rows in the place of the hop's days.
+
+        Args:
+            staged: rows that may be published; of rows with one key, the preferred first.
+            rows_in: rows that the hop read.
+            broken: rows that already broke a rule, with ``rule``.
+            metadata: more to show with the materialisation.
+
+        Raises:
+            RowsLostError: the counts do not add up; nothing has been written.
+        """
+        rules = suite(self.table)
+        sifted = sift(staged, rules)
+        rejected = quarantined(self.table, sifted.broken)
+        if broken is not None and broken.height:
+            rejected = pl.concat([quarantined(self.table, broken), rejected], how="vertical_relaxed")
+        account(self.table, rows_in, sifted.kept.height, rejected.height)
+        self.lakehouse.replace_days(QUARANTINE, self.days, rejected, only=f"\"table\" = '{self.table}'")
+        self.lakehouse.replace_days(self.table, self.days, sifted.kept.sort(rules.key), marks=self.marks)
+        if sifted.page is not None:
+            self.lakehouse.write_file(f"reports/data_docs/{self.table.replace('/', '_')}.html", sifted.page.encode())
+        counts = dict(rejected.group_by("rule").len().sort("rule").rows())
+        return self.result(
+            {"rows_in": rows_in, "rows_quarantined": rejected.height, "rules_broken": counts, **(metadata or {})},
+            rows_out=sifted.kept.height,
+            check_results=checks(rules, rows_in, sifted.kept.height, counts),
+        )
+
+    def result(
+        self, metadata: Mapping[str, Any], *, rows_out: int, check_results: Sequence[dg.AssetCheckResult] = ()
+    ) -> dg.MaterializeResult:
+        """Return the materialisation with what every table shows: rows, seconds and the table's version."""
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": rows_out,
+                "seconds": round(time.perf_counter() - self.started, 3),
+                "delta_version": self.lakehouse.version(self.table),
+                **metadata,
+            },
+            check_results=check_results,
+        )
+
+
+def begin(context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str]) -> Hop:
+    """Begin a hop: note the time, and the state of its inputs before any of them is read."""
+    days = list(context.partition_keys)
+    return Hop(lakehouse, table, days, time.perf_counter(), lakehouse.marks(inputs, days))
+
+
+def accounted_for(passed: bool, **counts: int) -> dg.AssetCheckResult:  # noqa: FBT001
+    """Return the check that every row of a hop is somewhere."""
+    return dg.AssetCheckResult(check_name=ACCOUNTED, passed=passed, metadata=counts)
 
 
 def checks(rules: Suite, rows_in: int, rows_out: int, broken: Mapping[str, int]) -> list[dg.AssetCheckResult]:
     """Return a hop's two checks: every row accounted for, and few enough of them quarantined."""
     lost = sum(broken.values())
     share = lost / rows_in if rows_in else 0.0
-    accounted = dg.AssetCheckResult(
-        check_name=ACCOUNTED,
-        passed=rows_in == rows_out + lost,
-        metadata={"rows_in": rows_in, "rows_out": rows_out, "rows_quarantined": lost},
-    )
+    accounted = accounted_for(rows_in == rows_out + lost, rows_in=rows_in, rows_out=rows_out, rows_quarantined=lost)
     kept = dg.AssetCheckResult(
         check_name=RULES,
         passed=share <= rules.tolerated,

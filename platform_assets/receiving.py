@@ -107,7 +107,7 @@ def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile]
         empty, _ = receive([], expected, pl.Schema(), "", now)
         lakehouse.append_once(expected.table, empty, {}, {})
     _, nothing = receive([], expected, pl.Schema(), "", now)
-    lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, nothing), "quarantine_id", days=[str(now.date())])
+    lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, nothing), ["quarantine_id"], days=[str(now.date())])
     for group in _unread(lakehouse, expected.table, files):
         started: dict[str, int | None] = {}
         reached: dict[str, int] = {}
@@ -125,7 +125,7 @@ def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile]
         rows = pl.concat([rows for rows, _ in parts], how="diagonal")
         broken = quarantined(expected.table, pl.concat([broken for _, broken in parts]))
         # Quarantine first: after a kill between the two, the records are read again and named the same.
-        lakehouse.insert_missing(QUARANTINE, broken, "quarantine_id", days=[str(now.date())])
+        lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"], days=[str(now.date())])
         lakehouse.append_once(expected.table, rows, started, reached)
         count["rows_out"] += rows.height
         count["rows_quarantined"] += broken.height

@@ -118,15 +118,22 @@ class Lakehouse(dg.ConfigurableResource):
 
         return _retried(write)
 
+    def replace_all(self, table: str, rows: pl.DataFrame) -> int:
+        """Put rows in the place of all rows of a small table, unless they are the same; return the version."""
+        delta = self._created(table, rows)
+        if not pl.scan_delta(delta).collect().equals(rows):
+            write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite")
+        return delta.version()
+
     def insert_missing(
-        self, table: str, rows: pl.DataFrame, key: str, *, days: Sequence[str] | None = None, marks: Mapping[str, int] | None = None
+        self, table: str, rows: pl.DataFrame, key: Sequence[str], *, days: Sequence[str] | None = None, marks: Mapping[str, int] | None = None
     ) -> int:
         """Append the rows whose key the table does not hold yet, and return how many they were.
 
         Args:
             table: the table; created if need be.
             rows: rows, of which the first of each key counts.
-            key: column that names a row.
+            key: columns that name a row.
             days: look for stored keys in these days only; in all of the table if None.
             marks: what ``marks`` returned for the inputs, kept with the rows.
         """
@@ -137,9 +144,9 @@ class Lakehouse(dg.ConfigurableResource):
             delta = self._created(table, rows)
             stored = pl.scan_delta(delta)
             stored = stored if days is None else stored.filter(_of_days(days))
-            missing = rows.join(stored.select(key).collect(), on=key, how="anti")
+            missing = rows.join(stored.select(key).collect(), on=list(key), how="anti")
             if missing.height or any(delta.transaction_version(s) != v for s, v in (marks or {}).items()):
-                carried = {f"insert:{key}": delta.version() + 1, **(marks or {})}
+                carried = {"inserts": delta.version() + 1, **(marks or {})}
                 properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in carried.items()])
                 write_deltalake(delta, missing, mode="append", schema_mode="merge", commit_properties=properties)
             return missing.height

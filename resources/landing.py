@@ -3,15 +3,19 @@
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 import zstandard
 
 from resources import corpora
+from resources.corpora import Fields
 
 # What may lie in which folder, by the ending of a name without .gz or .zst.
 EVENTS = (".jsonl", ".ndjson")
@@ -26,6 +30,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "user_sync": EVENTS,
 }
 PACKED = (".gz", ".zst")
+SAVED = re.compile(rb"<!--[^>]*?\surl: (?P<url>\S+)\s[^>]*?saved date: (?P<date>[^(\r\n-]*[^(\r\n\s-])")
 MEDIA = {".html": "text/html", ".htm": "text/html", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -171,8 +176,20 @@ def read_whole(path: Path, max_bytes: int) -> Iterator[Record]:
             yield Record(1, broken="too_large", raw=path.name)
         else:
             media = MEDIA.get(_ending(path), f"image/{_ending(path)[1:]}")
-            yield Record(1, {"url": f"file:///{path.name}", "content_type": media, "body": body})
+            yield Record(1, {"url": f"file:///{path.name}", "content_type": media, "body": body, **_saved(body)})
     yield from fault.records()
+
+
+def _saved(body: bytes) -> Fields:
+    """Return address and time that a page saved by a browser or crawler carries in a comment, as SingleFile writes it."""
+    comment = SAVED.search(body[:4_096])
+    if comment is None:
+        return {}
+    fields: Fields = {"url": comment["url"].decode("utf-8", "replace")}
+    with suppress(ValueError):
+        moment = datetime.strptime(comment["date"].decode("ascii", "replace"), "%a %b %d %Y %H:%M:%S GMT%z")
+        fields["fetched_at"] = moment.isoformat()
+    return fields
 
 
 def read_warc(path: Path, max_bytes: int) -> Iterator[Record]:

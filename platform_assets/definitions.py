@@ -1,0 +1,25 @@
+"""The one entry point: every asset, check, sensor and resource of the platform. It does no I/O."""
+
+import dagster as dg
+
+from platform_assets import bronze, gold, models, operations, reports, silver
+from resources.encoder import Encoder
+from resources.lakehouse import lakehouse
+from resources.registry import registry
+from resources.settings import settings
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions of the code location."""
+    known = settings()
+    layers = [bronze, silver, gold, reports, operations]
+    return dg.Definitions(
+        assets=[*(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)), *models.ASSETS],
+        resources={
+            "lakehouse": lakehouse(known),
+            "encoder": Encoder(threads=known.encoder_threads),
+            "registry": registry(known),
+        },
+        executor=dg.in_process_executor,
+    )

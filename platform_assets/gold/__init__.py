@@ -1,0 +1,1 @@
+"""The tables that are SQL: dbt models of ``dbt_gold``, as assets."""

@@ -1,0 +1,72 @@
+"""One row is one registered version of a model, with its training record and promotion.
+
+Key: model_name and model_version. Grain: one version. A copy of what the registry holds, so that SQL can join
+decisions to it. Owner: ml.
+"""
+
+import json
+import time
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.silver.decisions import MODELS
+from resources.lakehouse import Lakehouse
+from resources.registry import Registered, Registry
+from signals.tasks import TASKS
+
+TABLE = "operations/model_versions"
+SCHEMA = {
+    "model_name": pl.String,
+    "model_version": pl.Int64,
+    "model_digest": pl.String,
+    "transform_id": pl.String,
+    "task": pl.String,
+    "metric": pl.String,
+    "metric_value": pl.Float64,
+    "metrics": pl.String,
+    "training_tables": pl.String,
+    "rows_train": pl.Int64,
+    "rows_val": pl.Int64,
+    "trained_at": pl.Datetime("us", "UTC"),
+    "is_champion": pl.Boolean,
+    "promoted_by": pl.String,
+    "promoted_why": pl.String,
+    "promoted_at": pl.Datetime("us", "UTC"),
+}
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ml", deps=MODELS, daily=False))
+def model_versions(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+    """Copy the registry's record of every version."""
+    started = time.perf_counter()
+    rows = pl.DataFrame([row(one) for task in TASKS for one in registry.versions(task)], schema=SCHEMA)
+    version = lakehouse.replace_all(TABLE, rows.sort("model_name", "model_version"))
+    seconds = round(time.perf_counter() - started, 3)
+    return dg.MaterializeResult(metadata={"dagster/row_count": rows.height, "delta_version": version, "seconds": seconds})
+
+
+def row(registered: Registered) -> dict[str, object]:
+    """Return a version's row."""
+    record, task = registered.record, TASKS[registered.name]
+    tables = {name.removeprefix("version:"): int(v) for name, v in record.items() if name.startswith("version:")}
+    promoted = pl.Series([record.get("promoted_at")], dtype=pl.String).str.to_datetime("%+", time_unit="us")[0]
+    return {
+        "model_name": registered.name,
+        "model_version": registered.version,
+        "model_digest": registered.digest,
+        "transform_id": registered.transform_id,
+        "task": task.name,
+        "metric": task.metric,
+        "metric_value": registered.metrics.get(task.metric),
+        "metrics": json.dumps(registered.metrics, sort_keys=True),
+        "training_tables": json.dumps(tables, sort_keys=True),
+        "rows_train": int(record.get("rows_train", 0)),
+        "rows_val": int(record.get("rows_val", 0)),
+        "trained_at": registered.trained_at,
+        "is_champion": registered.champion,
+        "promoted_by": record.get("promoted_by"),
+        "promoted_why": record.get("promoted_why"),
+        "promoted_at": promoted,
+    }

@@ -1,0 +1,60 @@
+"""Decisions about documents, side by side: one column a task, as consumers read them."""
+
+import polars as pl
+
+from platform_assets.silver.decisions import champion_answer
+from signals.tasks import TASKS, tasks_for
+
+# Levels of risk, least first.
+RISKS = ("low", "medium", "high", "floor")
+
+
+def newest_answers(decisions: pl.DataFrame, champions: dict[str, int]) -> pl.DataFrame:
+    """Return one decision a document and task: the champion's, else that of the newest version.
+
+    Args:
+        decisions: silver/decisions.
+        champions: version of each task's champion.
+    """
+    ranked = decisions.with_columns(champion=champion_answer(champions)).sort("champion", "model_version", "decision_id")
+    return ranked.unique(["document_id", "content_hash", "task"], keep="last", maintain_order=True).drop("champion")
+
+
+def side_by_side(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """Return one row a document and content with, for each task asked of its kind, what was answered.
+
+    Columns a task: ``<task>`` (label), ``<task>_score``, and ``<task>_name`` and ``<task>_risk`` where the task
+    declares names or risk levels. A task without an answer has nulls.
+    """
+    key = ["document_id", "content_hash"]
+    wide = answers.select(key).unique(maintain_order=True)
+    for task in tasks_for(kind):
+        columns = {task.name: pl.col("label"), f"{task.name}_score": pl.col("score")}
+        for suffix, meanings in (("name", task.names), ("risk", task.risk)):
+            if meanings:
+                meant = pl.col("label").replace_strict(meanings, default=None, return_dtype=pl.String)
+                columns[f"{task.name}_{suffix}"] = meant
+        one = answers.filter(pl.col("task") == task.name).select(*key, **columns)
+        wide = wide.join(one, on=key, how="left", maintain_order="left")
+    return wide
+
+
+def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """Return for each page_url its worst picture: image_threat, image_threat_score, image_threat_risk, images.
+
+    Args:
+        images: silver/images.
+        answers: decisions about them.
+    """
+    risk = TASKS["image_threat"].risk
+    rank = pl.col("image_threat_risk").replace_strict({r: i for i, r in enumerate(RISKS)}, default=0, return_dtype=pl.Int64)
+    told = images.filter(pl.col("page_url").is_not_null()).select("document_id", "content_hash", url="page_url")
+    told = told.join(side_by_side(answers, "image"), on=["document_id", "content_hash"])
+    if "image_threat" not in told.columns or not risk:
+        return pl.DataFrame(schema={"url": pl.String})
+    return (
+        told.with_columns(rank=rank)
+        .sort("rank", "image_threat_score")
+        .group_by("url", maintain_order=True)
+        .agg(pl.col("image_threat", "image_threat_score", "image_threat_risk").last(), images=pl.len().cast(pl.Int64))
+    )

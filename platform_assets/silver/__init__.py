@@ -1,0 +1,1 @@
+"""Rows typed, cleaned and de-duplicated, and what the models say about them."""

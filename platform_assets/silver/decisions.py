@@ -1,0 +1,118 @@
+"""One row is one answer of one model to one task about one document, with its provenance.
+
+Key: decision_id, which is made from document, content, task and model version. Grain: one document, task and model
+version. Answers are facts: a new model adds rows, and never changes one. Owner: ml.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+import pyarrow as pa
+
+from platform_assets.conventions import described
+from platform_assets.publishing import accounted_for, begin
+from resources.encoder import Encoder
+from resources.lakehouse import DAY, Lakehouse
+from resources.registry import ModelMissingError, Registry
+from signals.scoring import DECISION, DOCUMENT, Model, load_model, score
+from signals.tasks import TASKS
+
+TABLE = "silver/decisions"
+DOCUMENTS = {"page": "silver/pages", "message": "silver/messages", "image": "silver/images"}
+INPUTS = tuple(DOCUMENTS.values())
+MODELS = tuple(f"models/{task}" for task in TASKS)
+BATCH = 2_048
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
+def decisions(
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
+) -> dg.MaterializeResult:
+    """Ask the champion of every task about each document of these days."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    models = champions(registry, encoder.transform_id)
+    rows_in = asked = answered = 0
+    for kind, table in DOCUMENTS.items():
+        documents = pending(lakehouse, kind, hop.days)
+        rows_in += documents.height
+        answers = decided(documents, models, input_table=table, input_version=lakehouse.version(table), run_id=context.run_id)
+        asked += answers.height
+        answered += lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=hop.days, marks=hop.marks)
+    versions = {task: model.version for task, model in models.items()}
+    stored = lakehouse.scan(TABLE, hop.days).filter(champion_answer(versions)).select(pl.len()).collect().item()
+    return hop.result(
+        {"rows_in": rows_in, "rows_decided": answered, "models": versions},
+        rows_out=lakehouse.count(TABLE),
+        check_results=[accounted_for(stored == asked, documents=rows_in, asked=asked, stored=stored)],
+    )
+
+
+def champions(registry: Registry, running: str) -> dict[str, Model]:
+    """Return the champion of each task, ready to score; a task that has none is not asked.
+
+    Raises:
+        TransformMismatchError: a champion was trained under another transformation.
+        TamperedModelError: its files are not those that were registered.
+    """
+    found = {}
+    for task in TASKS:
+        try:
+            registered = registry.champion(task)
+        except ModelMissingError:
+            continue
+        found[task] = load_model(registry.files(registered), registered.name, registered.version, running)
+    return found
+
+
+def pending(lakehouse: Lakehouse, kind: str, days: list[str]) -> pl.DataFrame:
+    """Return the distinct documents of a kind and of these days, in the shape of ``signals.scoring.DOCUMENT``."""
+    rows = lakehouse.scan(DOCUMENTS[kind], days)
+    empty = {"text": pl.lit(None, pl.String), "vector": pl.lit(None, pl.List(pl.Float32)), "body": pl.lit(None, pl.Binary)}
+    columns = [*DOCUMENT.names, DAY]
+    if kind == "image":
+        texts = rows.with_columns(text=empty["text"], vector=empty["vector"])
+    else:
+        title = [pl.col("title")] if kind == "page" else []
+        text = pl.concat_str(*title, "text", separator="\n", ignore_nulls=True)
+        vectors = lakehouse.scan("silver/embeddings").select("content_hash", "vector").unique("content_hash")
+        texts = rows.with_columns(text=text, body=empty["body"]).join(vectors, on="content_hash", how="left")
+    found = texts.with_columns(kind=pl.lit(kind)).select(columns).collect()
+    return found.sort(DAY, "document_id", "content_hash").unique(
+        ["document_id", "content_hash"], keep="first", maintain_order=True
+    )
+
+
+def decided(
+    documents: pl.DataFrame, models: dict[str, Model], *, input_table: str, input_version: int, run_id: str
+) -> pl.DataFrame:
+    """Return the answers about documents, with where they came from."""
+    batches = _batches(documents)
+    found = pl.DataFrame(pa.Table.from_batches(score(batches, models), DECISION))
+    days = documents.select("document_id", "content_hash", DAY)
+    return found.join(days, on=["document_id", "content_hash"], how="left").with_columns(
+        input_table=pl.lit(input_table),
+        input_version=pl.lit(input_version, pl.Int64),
+        run_id=pl.lit(run_id),
+        served_by=pl.lit("batch"),
+        traffic_arm=pl.lit("champion"),
+        decided_at=pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")),
+    )
+
+
+def _batches(documents: pl.DataFrame) -> Iterator[pa.RecordBatch]:
+    table = documents.select(DOCUMENT.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DOCUMENT)
+    yield from table.to_batches(BATCH)
+
+
+def champion_answer(versions: dict[str, int]) -> pl.Expr:
+    """Return whether a decision is of the given version of its task's model."""
+    known = pl.col("task").replace_strict(versions, default=None, return_dtype=pl.Int64)
+    return (known == pl.col("model_version")).fill_null(value=False)
+
+
+def champion_versions(registry: Registry) -> dict[str, int]:
+    """Return the version of each task's champion."""
+    versions = (registered for task in TASKS for registered in registry.versions(task))
+    return {registered.name: registered.version for registered in versions if registered.champion}

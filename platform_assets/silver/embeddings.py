@@ -1,0 +1,78 @@
+"""One row is one text that has been encoded: its hash and its vector.
+
+Key: content_hash and transform_id. Grain: one distinct text; the day is that of the document by which it first came.
+Equal texts are encoded once, ever, whatever document, label or task they belong to. Owner: ml.
+"""
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.publishing import accounted_for, begin
+from resources.encoder import Encoder
+from resources.lakehouse import DAY, Lakehouse
+from signals.encoder import DIMENSIONS
+from signals.tasks import TASKS
+from signals.training import examples
+
+TABLE = "silver/embeddings"
+INPUTS = ("silver/pages", "silver/messages", "silver/labels")
+# Vectors that one commit holds: what a kill can cost.
+CHUNK = 4_096
+KEY = ("content_hash", "transform_id")
+SCHEMA = {
+    "content_hash": pl.String,
+    "transform_id": pl.String,
+    "vector": pl.List(pl.Float32),
+    DAY: pl.Date,
+}
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, kinds=("delta", "onnx")), pool="encoder")
+def embeddings(context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder) -> dg.MaterializeResult:
+    """Encode the texts of these days that no day has encoded before."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    texts = distinct_texts(lakehouse, hop.days)
+    missing = unencoded(lakehouse, texts, encoder.transform_id)
+    for chunk in missing.iter_slices(CHUNK):
+        rows = encoded(chunk, encoder)
+        lakehouse.insert_missing(TABLE, rows, KEY, days=hop.days)
+        context.log.info(f"encoded {rows.height} texts")
+    lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=hop.days, marks=hop.marks)
+    return hop.result(
+        {"rows_in": texts.height, "rows_encoded": missing.height, "rows_known": texts.height - missing.height},
+        rows_out=lakehouse.count(TABLE),
+        check_results=[accounted_for(unencoded(lakehouse, texts, encoder.transform_id).is_empty(), rows_in=texts.height)],
+    )
+
+
+def distinct_texts(lakehouse: Lakehouse, days: list[str]) -> pl.DataFrame:
+    """Return content_hash, text and day of each distinct text of these days: documents, and labels that train."""
+    text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
+    labels = lakehouse.read("silver/labels")
+    teaching = pl.concat([examples(task, labels).select("content_hash") for task in TASKS.values()]).unique()
+    parts = [
+        lakehouse.scan("silver/pages", days).select("content_hash", DAY, text=text).collect(),
+        lakehouse.scan("silver/messages", days).select("content_hash", DAY, "text").collect(),
+        lakehouse.scan("silver/labels", days)
+        .select("content_hash", DAY, "text")
+        .collect()
+        .join(teaching, on="content_hash", how="semi"),
+    ]
+    return pl.concat(parts, how="diagonal").sort(DAY, "content_hash").unique("content_hash", keep="first", maintain_order=True)
+
+
+def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, transform_id: str) -> pl.DataFrame:
+    """Return the texts that have no vector yet."""
+    if not lakehouse.exists(TABLE):
+        return texts
+    stored = lakehouse.scan(TABLE).filter(pl.col("transform_id") == transform_id).select("content_hash").collect()
+    return texts.join(stored, on="content_hash", how="anti", maintain_order="left")
+
+
+def encoded(texts: pl.DataFrame, encoder: Encoder) -> pl.DataFrame:
+    """Return rows of this table for texts."""
+    vectors = pl.Series(encoder.encode(texts["text"].to_list()), dtype=pl.Array(pl.Float32, DIMENSIONS))
+    return texts.select("content_hash", DAY).with_columns(
+        vector=vectors.cast(pl.List(pl.Float32)), transform_id=pl.lit(encoder.transform_id)
+    ).select(SCHEMA.keys())

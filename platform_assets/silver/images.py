@@ -1,0 +1,92 @@
+"""One row is one picture, fetched by itself or with a page.
+
+Key: document_id (the picture's address), page_url and fetched_at. Grain: one picture of one fetch; ``page_url`` is
+null for a picture that was fetched by itself. ``content_hash`` is the SHA-256 of its bytes. Owner: content.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.publishing import begin
+from platform_assets.silver.pages import DEFAULT_TENANT, IS_IMAGE
+from resources.lakehouse import Lakehouse
+from signals.images import inspect
+from signals.pages import address
+
+TABLE = "silver/images"
+INPUTS = ("bronze/page_fetches",)
+FETCH = ("tenant_id", "fetched_at", "source", "position", "received_at", "event_date")
+SCHEMA = {
+    "document_id": pl.String,
+    "page_url": pl.String,
+    "content_hash": pl.String,
+    "format": pl.String,
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "bytes": pl.Int64,
+    "body": pl.Binary,
+    "ordinal": pl.Int32,
+    "rule": pl.String,
+}
+
+
+@dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
+def images(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """Unpack the pictures of each fetch, and read their format and size."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    with_images = lakehouse.scan("bronze/page_fetches", hop.days).filter(IS_IMAGE | pl.col("images").is_not_null())
+    found = unpacked(with_images.drop("html").collect())
+    failed = pl.col("rule").is_not_null()
+    return hop.publish(found.filter(~failed).drop("rule"), broken=found.filter(failed), rows_in=found.height)
+
+
+def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:
+    """Return one row a picture, with ``rule`` where it is none that can be decoded."""
+    rows = fetches.with_columns(
+        fetched_at=pl.coalesce("fetched_at", "received_at"), tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT)
+    ).sort("received_at", "source", "position")
+    found = [
+        {name: fetch[name] for name in FETCH} | picture | {"ordinal": ordinal}
+        for fetch in rows.iter_rows(named=True)
+        for ordinal, picture in enumerate(_pictures(fetch))
+    ]
+    return pl.DataFrame(found, schema={**{name: rows.schema[name] for name in FETCH}, **SCHEMA})
+
+
+def _pictures(fetch: dict[str, Any]) -> list[dict[str, Any]]:
+    if fetch["images"] is None:
+        return [_picture(fetch["url"], None, fetch["body"])]
+    listed = json.loads(fetch["images"]) if fetch["images"].startswith("[") else None
+    if not isinstance(listed, list):
+        return [{"page_url": fetch["url"], "rule": "images_not_a_list"}]
+    return [_embedded(fetch["url"], item) for item in listed]
+
+
+def _embedded(page_url: str, item: Any) -> dict[str, Any]:
+    try:
+        return _picture(str(item["url"]), page_url, base64.b64decode(item["data"], validate=True))
+    except (TypeError, KeyError, ValueError, binascii.Error):
+        return {"page_url": page_url, "rule": "image_unreadable"}
+
+
+def _picture(url: str, page_url: str | None, body: bytes | None) -> dict[str, Any]:
+    picture = inspect(body)
+    if picture is None:
+        return {"document_id": address(url), "page_url": page_url, "rule": "image_undecodable"}
+    return {
+        "document_id": address(url),
+        "page_url": page_url,
+        "content_hash": hashlib.sha256(body or b"").hexdigest(),
+        "format": picture.format,
+        "width": picture.width,
+        "height": picture.height,
+        "bytes": len(body or b""),
+        "body": body,
+    }

@@ -1,0 +1,88 @@
+"""One row is one answer to one task, with the text that it was given for.
+
+Key: label_id. Grain: one answer. Labels of tasks that nobody has declared are kept too: the task may come later, or
+another may borrow them. ``split`` is ``train`` or ``val``; where a source gives none, a fifth is held out by the
+text's hash. Owner: ml.
+"""
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.publishing import begin
+from platform_assets.silver.pages import DEFAULT_TENANT
+from resources.lakehouse import Lakehouse
+from signals.pages import address
+from signals.tasks import TASKS
+from signals.text import normal_forms
+
+TABLE = "silver/labels"
+INPUTS = ("bronze/review_labels",)
+HELD_OUT = 0.2
+
+
+@dg.asset(
+    **described(
+        TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["silver/pages", "silver/messages", "silver/images"], rules=True
+    )
+)
+def labels(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """Find the text that each label speaks of."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    received = lakehouse.read("bronze/review_labels", hop.days)
+    staged = resolved(received, documents(lakehouse, received))
+    known = pl.col("rule").is_null()
+    return hop.publish(staged.filter(known).drop("rule"), broken=staged.filter(~known), rows_in=received.height)
+
+
+def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
+    """Return document_id, content_hash and text of the newest version of each document that labels name."""
+    named = received["document_id"].drop_nulls().unique()
+    wanted = pl.concat([named, named.map_elements(address, return_dtype=pl.String)]).unique().implode()
+    text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
+    parts = [
+        lakehouse.scan("silver/pages").select("document_id", "content_hash", text=text, at="fetched_at"),
+        lakehouse.scan("silver/messages").select("document_id", "content_hash", "text", at="sent_at"),
+        lakehouse.scan("silver/images").select("document_id", "content_hash", text=pl.lit(""), at="fetched_at"),
+    ]
+    found = pl.concat(parts).filter(pl.col("document_id").is_in(wanted)).collect()
+    return found.sort("at", "content_hash").unique("document_id", keep="last").drop("at")
+
+
+def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Return labels with text and content_hash, and ``rule`` where they cannot be used.
+
+    Args:
+        received: bronze/review_labels.
+        found: what ``documents`` returned.
+    """
+    normal, hashes = normal_forms(received["text"])
+    rows = received.with_columns(
+        document_id=pl.col("document_id").map_elements(_known_as, return_dtype=pl.String),
+        own_text=pl.Series(normal, dtype=pl.String),
+        own_hash=pl.Series(hashes, dtype=pl.String),
+        carries=pl.col("text").is_not_null(),
+    ).drop("text")
+    rows = rows.join(found, on="document_id", how="left", maintain_order="left").with_columns(
+        text=pl.when("carries").then("own_text").otherwise("text"),
+        content_hash=pl.when("carries").then("own_hash").otherwise("content_hash"),
+        labelled_at=pl.coalesce("labelled_at", "received_at"),
+        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
+    )
+    answers = pl.concat_str("task", "label", separator="\x1f")
+    declared = [f"{task.name}\x1f{label}" for task in TASKS.values() for label in task.labels]
+    part = pl.col("content_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) / 16**8
+    return rows.with_columns(
+        split=pl.coalesce("split", pl.when(part < HELD_OUT).then(pl.lit("val")).otherwise(pl.lit("train"))),
+        rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~answers.is_in(declared))
+        .then(pl.lit("unknown_label"))
+        .when(pl.col("document_id").is_null() & ~pl.col("carries"))
+        .then(pl.lit("names_no_document"))
+        .when(pl.col("content_hash").is_null())
+        .then(pl.lit("document_unknown")),
+    ).drop("own_text", "own_hash", "carries").sort("received_at", "source", "position")
+
+
+def _known_as(document_id: str) -> str:
+    """Pages and images are known by their canonical address, messages by their id."""
+    return address(document_id) if "://" in document_id else document_id

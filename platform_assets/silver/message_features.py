@@ -1,0 +1,42 @@
+"""One row is what can be counted in one message: emoji, language, communication.
+
+Key: message_id. Grain: one message. Shares are of words, delays in seconds, sentiment of emoji from -1 to 1.
+Owner: content.
+"""
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.publishing import begin
+from resources.lakehouse import Lakehouse
+from signals.communication import communication_features
+from signals.emoji import emoji_features
+from signals.linguistics import linguistic_features
+
+TABLE = "silver/message_features"
+INPUTS = ("silver/messages",)
+CARRIED = ("message_id", "author_id", "tenant_id", "sent_at", "source", "position", "received_at", "event_date")
+
+
+@dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
+def message_features(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """Count what can be counted in each message, and how fast it answered which other."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    messages = lakehouse.read("silver/messages", hop.days)
+    answered = messages["reply_to"].drop_nulls().unique().implode()
+    parents = lakehouse.scan("silver/messages").filter(pl.col("message_id").is_in(answered)).collect()
+    return hop.publish(features(messages, parents), rows_in=messages.height)
+
+
+def features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.DataFrame:
+    """Return one row of features a message.
+
+    Args:
+        messages: silver/messages.
+        parents: those that they may answer.
+    """
+    text = messages["text_as_sent"]
+    communication = communication_features(messages.with_columns(text=text), parents).drop("message_id")
+    parts = [messages.select(CARRIED), emoji_features(text), linguistic_features(text), communication]
+    return pl.concat(parts, how="horizontal", strict=True)

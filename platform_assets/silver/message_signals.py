@@ -1,0 +1,33 @@
+"""One row is one message with everything that the models say about it, and its key words.
+
+Key: message_id. Grain: one message. One column a task, from the champion's decision. Owner: ml.
+"""
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.publishing import begin
+from platform_assets.signals_of import newest_answers, side_by_side
+from platform_assets.silver.decisions import champion_versions
+from resources.lakehouse import Lakehouse
+from resources.registry import Registry
+from signals.keywords import keywords
+
+TABLE = "silver/message_signals"
+INPUTS = ("silver/messages", "silver/decisions")
+CARRIED = ("message_id", "document_id", "author_id", "author_consents", "tenant_id", "platform", "sent_at", "content_hash")
+PROVENANCE = ("source", "position", "received_at", "event_date")
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, rules=True))
+def message_signals(context: dg.AssetExecutionContext, lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+    """Put each message's answers side by side."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    messages = lakehouse.read("silver/messages", hop.days)
+    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), champion_versions(registry))
+    told = side_by_side(answers.filter(pl.col("kind") == "message"), "message")
+    rows = messages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(messages["text_as_sent"]))
+    return hop.publish(
+        rows.join(told, on=["document_id", "content_hash"], how="left", maintain_order="left"), rows_in=messages.height
+    )

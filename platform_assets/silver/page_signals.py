@@ -1,0 +1,45 @@
+"""One row is one fetched page with everything that is known about it: topic, threat, tone, key words, pictures.
+
+Key: url and fetched_at. Grain: one fetch. One column a task, from the champion's decision. Owner: ml.
+"""
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.publishing import begin
+from platform_assets.signals_of import newest_answers, side_by_side, worst_picture
+from platform_assets.silver.decisions import champion_versions
+from resources.lakehouse import Lakehouse
+from resources.registry import Registry
+from signals.keywords import keywords
+
+TABLE = "silver/page_signals"
+INPUTS = ("silver/pages", "silver/images", "silver/decisions")
+CARRIED = ("document_id", "url", "site", "tenant_id", "fetched_at", "published_on", "language", "title", "content_hash")
+PROVENANCE = ("source", "position", "received_at", "event_date")
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, rules=True))
+def page_signals(context: dg.AssetExecutionContext, lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+    """Put each page's answers side by side."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    pages, images = (lakehouse.read(table, hop.days) for table in ("silver/pages", "silver/images"))
+    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), champion_versions(registry))
+    return hop.publish(signals_of_pages(pages, images, answers), rows_in=pages.height)
+
+
+def signals_of_pages(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """Return pages with their signals.
+
+    Args:
+        pages: silver/pages.
+        images: silver/images of the same days.
+        answers: one decision a document and task.
+    """
+    told = side_by_side(answers.filter(pl.col("kind") == "page"), "page")
+    pictures = worst_picture(images, answers.filter(pl.col("kind") == "image"))
+    words = pages["text"].str.len_chars().cast(pl.Int64)
+    rows = pages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(pages["text"]), characters=words)
+    rows = rows.join(told, on=["document_id", "content_hash"], how="left", maintain_order="left")
+    return rows.join(pictures, on="url", how="left", maintain_order="left")

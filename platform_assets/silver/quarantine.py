@@ -1,0 +1,35 @@
+"""One row is one record or row that broke a rule, where it came from, and which rule.
+
+Key: quarantine_id. Grain: one rejected row of one hop. Written by every hop of bronze and silver; nothing is dropped
+silently. The asset itself only counts them, so that the graph shows where rows end. Owner: data-platform.
+"""
+
+import time
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import ACCOUNTED, described
+from platform_assets.publishing import QUARANTINE
+from resources.lakehouse import Lakehouse
+
+BRONZE = ("page_fetches", "social_messages", "user_profiles", "review_labels", "ad_events", "inventory", "rtb_auctions", "user_sync")
+SILVER = ("pages", "messages", "images", "labels", "message_features", "page_signals", "message_signals", "ad_events", "inventory", "rtb_auctions", "user_sync")
+WRITERS = (*(f"bronze/{name}" for name in BRONZE), *(f"silver/{name}" for name in SILVER))
+
+
+@dg.asset(**described(QUARANTINE, __doc__, owner="data-platform", deps=WRITERS, daily=False))
+def quarantine(lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """Count the quarantined rows by table and rule."""
+    started = time.perf_counter()
+    counts = lakehouse.scan(QUARANTINE).group_by("table", "rule").len().sort("table", "rule").collect()
+    twice = lakehouse.scan(QUARANTINE).select(pl.col("quarantine_id").is_duplicated().sum()).collect().item()
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": int(counts["len"].sum()),
+            "rules_broken": dg.MetadataValue.md(counts.to_pandas().to_markdown(index=False) if counts.height else "none"),
+            "delta_version": lakehouse.version(QUARANTINE),
+            "seconds": round(time.perf_counter() - started, 3),
+        },
+        check_results=[dg.AssetCheckResult(check_name=ACCOUNTED, passed=twice == 0, metadata={"listed_twice": twice})],
+    )

@@ -1,0 +1,26 @@
+"""One row is one distinct attempt to match a user's id with a partner's.
+
+Key: sync_id. Grain: one attempt. Owner: ad-exchange.
+"""
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.publishing import begin
+from platform_assets.silver.pages import DEFAULT_TENANT
+from resources.lakehouse import Lakehouse
+
+TABLE = "silver/user_sync"
+INPUTS = ("bronze/user_sync",)
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
+def user_sync(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """Type the attempts."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    received = lakehouse.read("bronze/user_sync", hop.days)
+    staged = received.with_columns(
+        synced_at=pl.coalesce("synced_at", "received_at"), tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT)
+    )
+    return hop.publish(staged.sort("received_at", "source", "position"), rows_in=received.height)

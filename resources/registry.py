@@ -1,0 +1,204 @@
+"""The model registry: MLflow, a database and a folder by default."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from resources.settings import Settings
+from signals.heads import directory_digest
+
+CHAMPION = "champion"
+
+
+class ModelMissingError(LookupError):
+    """A task has no champion, or a version does not exist."""
+
+
+class TamperedModelError(RuntimeError):
+    """A model's files are not those that were registered."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version of a model, as the registry knows it."""
+
+    name: str
+    version: int
+    digest: str
+    transform_id: str
+    trained_at: datetime
+    champion: bool
+    metrics: dict[str, float]
+    record: dict[str, str]
+
+
+class Registry(dg.ConfigurableResource):
+    """Versions of each task's model, their files and figures, and which version is champion."""
+
+    tracking_uri: str
+    artifacts: str
+    cache: str
+
+    def register(self, task: str, files: Path, metrics: Mapping[str, float], record: Mapping[str, Any]) -> Registered:
+        """Log a trained model's files and figures, and register them as the next version.
+
+        Args:
+            task: name of the task, which names the model.
+            files: folder with ``model.json`` and the weights.
+            metrics: held-out figures.
+            record: what else is to be known of the training: transform_id, table versions, rows, …
+        """
+        import mlflow
+
+        digest = directory_digest(files)
+        client = self._client()
+        experiment = client.get_experiment_by_name(task)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(task, self._folder(task))
+        run = client.create_run(experiment_id, run_name=task)
+        entities = mlflow.entities
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        client.log_batch(
+            run.info.run_id,
+            metrics=[entities.Metric(_metric_name(name), value, now, 0) for name, value in metrics.items()],
+            tags=[entities.RunTag(name, str(value)) for name, value in record.items()],
+        )
+        client.log_artifacts(run.info.run_id, str(files), "model")
+        client.set_terminated(run.info.run_id)
+        if not self._exists(task):
+            client.create_registered_model(task)
+        tags = {"digest": digest, "metrics": json.dumps(dict(metrics)), **{k: str(v) for k, v in record.items()}}
+        version = client.create_model_version(
+            task, source=f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags
+        )
+        return self.version(task, int(version.version))
+
+    def promote(self, task: str, version: int, *, by: str, why: str) -> None:
+        """Make a version champion, and record who or what did so, when and why."""
+        client = self._client()
+        moment = datetime.now(UTC).isoformat()
+        for key, value in (("promoted_by", by), ("promoted_why", why), ("promoted_at", moment)):
+            client.set_model_version_tag(task, str(version), key, value)
+        client.set_registered_model_alias(task, CHAMPION, str(version))
+
+    def champion(self, task: str) -> Registered:
+        """Return a task's champion.
+
+        Raises:
+            ModelMissingError: it has none.
+        """
+        for registered in self.versions(task):
+            if registered.champion:
+                return registered
+        raise ModelMissingError(f"task {task} has no champion: materialise models/{task}")
+
+    def versions(self, task: str) -> list[Registered]:
+        """Return all versions of a task's model, newest first; none if it was never trained."""
+        if not self._exists(task):
+            return []
+        client = self._client()
+        aliases = client.get_registered_model(task).aliases
+        found = client.search_model_versions(f"name = '{task}'")
+        return sorted(
+            (self._described(v, int(aliases.get(CHAMPION, -1))) for v in found), key=lambda v: v.version, reverse=True
+        )
+
+    def version(self, task: str, version: int) -> Registered:
+        """Return one version.
+
+        Raises:
+            ModelMissingError: it does not exist.
+        """
+        for registered in self.versions(task):
+            if registered.version == version:
+                return registered
+        raise ModelMissingError(f"task {task} has no version {version}")
+
+    def files(self, registered: Registered) -> Path:
+        """Return a local folder with a version's files, fetched once and checked against the registered digest.
+
+        Raises:
+            TamperedModelError: the files are not those that were registered.
+        """
+        from mlflow.artifacts import download_artifacts
+
+        folder = Path(self.cache) / registered.name / f"{registered.version}-{registered.digest[:16]}"
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._client()
+            source = self._client().get_model_version_download_uri(registered.name, str(registered.version))
+            with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+                fetched = Path(download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=self.tracking_uri))
+                _require_digest(fetched, registered)
+                fetched.rename(folder)
+        _require_digest(folder, registered)
+        return folder
+
+    def _described(self, version: Any, champion: int) -> Registered:
+        tags = dict(version.tags)
+        return Registered(
+            name=version.name,
+            version=int(version.version),
+            digest=tags["digest"],
+            transform_id=tags["transform_id"],
+            trained_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+            champion=int(version.version) == champion,
+            metrics=json.loads(tags.get("metrics", "{}")),
+            record=tags,
+        )
+
+    def _exists(self, task: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client().get_registered_model(task)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return True
+
+    def _folder(self, task: str) -> str:
+        return f"{self.artifacts}/{task}" if "://" in self.artifacts else Path(self.artifacts, task).resolve().as_uri()
+
+    def _client(self) -> Any:
+        return _client(self.tracking_uri)
+
+
+@lru_cache(maxsize=4)
+def _client(tracking_uri: str) -> Any:
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    if tracking_uri.startswith("sqlite:///"):
+        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri)
+
+
+def registry(settings: Settings) -> Registry:
+    """Return the registry that the settings name."""
+    return Registry(
+        tracking_uri=settings.mlflow_tracking_uri, artifacts=settings.mlflow_artifacts, cache=str(settings.model_cache)
+    )
+
+
+def _metric_name(name: str) -> str:
+    """MLflow's metric names know no ``|`` or ``&``."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+
+
+def _require_digest(folder: Path, registered: Registered) -> None:
+    found = directory_digest(folder)
+    if found != registered.digest:
+        raise TamperedModelError(
+            f"model {registered.name} version {registered.version}: files have digest {found[:16]}…, "
+            f"registered was {registered.digest[:16]}…"
+        )

@@ -1,0 +1,58 @@
+"""Which tasks must be trained: no champion that can serve, or enough labels that it has not seen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+from resources.lakehouse import Lakehouse
+from resources.registry import ModelMissingError, Registry
+from signals.tasks import TASKS, Task
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of a task: its champion's transform_id and rows, and the labels there are now."""
+
+    labels: int
+    champion_transform: str | None
+    champion_labels: int
+    attempted_labels: int
+
+
+def decide(task: Task, state: State, running: str) -> tuple[bool, str]:
+    """Say whether a task must be trained, and why (not).
+
+    Args:
+        task: names the threshold.
+        state: what is known of it.
+        running: the running transform_id.
+    """
+    if state.attempted_labels == state.labels and (state.champion_transform in (None, running)):
+        return False, f"{task.name}: nothing new since the last training on {state.labels} labels"
+    if state.champion_transform is None:
+        return True, f"{task.name}: no champion yet, {state.labels} labels"
+    if state.champion_transform != running:
+        return True, f"{task.name}: champion is of transform_id {state.champion_transform}, {running} is running"
+    new = state.labels - state.champion_labels
+    return new >= task.retrain_after, f"{task.name}: {new} new labels of {task.retrain_after}"
+
+
+def states(lakehouse: Lakehouse, registry: Registry) -> dict[str, State]:
+    """Return the state of every task."""
+    counts: Mapping[str, int] = {}
+    if lakehouse.exists("silver/labels"):
+        counts = dict(lakehouse.scan("silver/labels").group_by("task").len().collect().iter_rows())
+    return {name: _state(task, counts, registry) for name, task in TASKS.items()}
+
+
+def _state(task: Task, counts: Mapping[str, int], registry: Registry) -> State:
+    labels = sum(counts.get(name, 0) for name in (task.name, *task.borrowed))
+    versions = registry.versions(task.name)
+    attempted = int(versions[0].record.get("labels", -1)) if versions else -1
+    try:
+        champion = registry.champion(task.name)
+    except ModelMissingError:
+        return State(labels, None, 0, attempted)
+    return State(labels, champion.transform_id, int(champion.record.get("labels", 0)), attempted)
+
+

@@ -1,0 +1,133 @@
+"""`seamless run`: whatever has landed, through the whole graph, in as few runs as its order needs."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.definitions import defs
+from resources.encoder import Encoder
+from resources.lakehouse import Lakehouse
+from resources.registry import Registry
+from resources.settings import PROJECT
+from sensors import retraining
+from sensors.stale_days import daily_inputs, decide, stale
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+# Tables that models are trained from come before the models, tables that hold their answers after.
+ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
+
+
+class RunFailedError(RuntimeError):
+    """A step of the graph failed."""
+
+
+@dataclass
+class Step:
+    """One materialised asset: its table or model, and what its materialisation says."""
+
+    asset: str
+    metadata: dict[str, Any]
+
+
+@dataclass
+class Report:
+    """What a run did: materialisations, failed checks, seconds of each stage."""
+
+    steps: list[Step] = field(default_factory=list)
+    failed_checks: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run(progress: Callable[[str], None]) -> Report:
+    """Bring every table up to date with what has landed.
+
+    Args:
+        progress: called with a line of text when something begins or ends.
+
+    Raises:
+        RunFailedError: a step failed; what was written before it stays, and the next run goes on from there.
+    """
+    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
+    definitions, report = defs(), Report()
+    lakehouse, registry, encoder = _resources(definitions)
+    assets = [asset for asset in definitions.resolve_asset_graph().assets_defs if isinstance(asset, dg.AssetsDefinition)]
+    daily = daily_inputs(assets)
+    late = {table for table in daily if table in ANSWERS or table.split("/")[0] in ("gold", "reports")}
+    with dg.DagsterInstance.get() as instance:
+
+        def materialise(stage: str, wanted: Iterable[str], days: tuple[str, str] | None = None) -> None:
+            keys = [dg.AssetKey(name.split("/")) for name in wanted]
+            _materialise(definitions, instance, stage, keys, days, report, progress)
+
+        landed = [spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if spec.group_name == "bronze"]
+        materialise("ingest", landed)
+        early = {table: inputs for table, inputs in daily.items() if table not in late}
+        for days in decide(stale(lakehouse, early)):
+            materialise("clean and encode", early, days)
+        due = due_tasks(lakehouse, registry, encoder, progress)
+        if due:
+            materialise("train", [f"models/{task}" for task in due])
+        ranges = decide(stale(lakehouse, {table: inputs for table, inputs in daily.items() if table in late}))
+        for days in ranges:
+            materialise("decide and report", late, days)
+        if ranges or due:
+            materialise("account", ["silver/quarantine", "operations/model_versions"])
+    return report
+
+
+def due_tasks(lakehouse: Lakehouse, registry: Registry, encoder: Encoder, progress: Callable[[str], None]) -> list[str]:
+    """Return the tasks that must be trained now."""
+    from signals.tasks import TASKS
+
+    due = []
+    for name, state in retraining.states(lakehouse, registry).items():
+        needed, why = retraining.decide(TASKS[name], state, encoder.transform_id)
+        progress(why)
+        if needed:
+            due.append(name)
+    return due
+
+
+def _resources(definitions: dg.Definitions) -> tuple[Lakehouse, Registry, Encoder]:
+    found: Mapping[str, Any] = definitions.resources or {}
+    return found["lakehouse"], found["registry"], found["encoder"]
+
+
+def _materialise(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    stage: str,
+    keys: list[dg.AssetKey],
+    days: tuple[str, str] | None,
+    report: Report,
+    progress: Callable[[str], None],
+) -> None:
+    started = time.perf_counter()
+    tags = {RANGE_START: days[0], RANGE_END: days[1]} if days else {}
+    job = definitions.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=instance, asset_selection=keys, tags=tags, raise_on_error=False)
+    report.steps += list(_steps(result))
+    for check in result.get_asset_check_evaluations():
+        if not check.passed:
+            report.failed_checks.append(f"{check.asset_key.to_user_string()}: {check.check_name}")
+    report.seconds[stage] = report.seconds.get(stage, 0.0) + time.perf_counter() - started
+    if not result.success:
+        failed = next(event for event in result.all_events if event.is_step_failure)
+        error = failed.step_failure_data.error
+        cause = error.cause or error if error else None
+        raise RunFailedError(f"{failed.step_key}: {cause.message.strip() if cause else 'failed'}")
+    progress(f"{stage}: {report.seconds[stage]:.1f} s")
+
+
+def _steps(result: dg.ExecuteInProcessResult) -> Iterator[Step]:
+    seen = set()
+    for event in result.get_asset_materialization_events():
+        materialisation = event.materialization
+        name = materialisation.asset_key.to_user_string()
+        if name not in seen:  # a range of days is one event a day
+            seen.add(name)
+            yield Step(name, {key: value.value for key, value in materialisation.metadata.items()})
