@@ -8,7 +8,7 @@ import dagster as dg
 import numpy.typing as npt
 
 from signals.encoder import Int8Encoder
-from signals.transform import transform_id
+from signals.transform import encoder_id, transform_id
 
 
 class Encoder(dg.ConfigurableResource):
@@ -20,6 +20,11 @@ class Encoder(dg.ConfigurableResource):
     def transform_id(self) -> str:
         """Identity of the transformation that this encoder completes."""
         return transform_id(self._loaded.identity)
+
+    @property
+    def encoder_id(self) -> str:
+        """Identity of a vector of this encoder."""
+        return encoder_id(self._loaded.identity)
 
     def encode(self, texts: list[str]) -> npt.NDArray:  # type: ignore[type-arg]
         """Return one unit vector a normalised text, float32, (len(texts), 384)."""

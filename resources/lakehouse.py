@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -13,6 +13,10 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+    from pyarrow.fs import FileSystem
 
 DAY = "event_date"
 ATTEMPTS = 8
@@ -50,6 +54,19 @@ class Lakehouse(dg.ConfigurableResource):
         """Say whether a table has been written."""
         return DeltaTable.is_deltatable(self.location(table), storage_options=self.storage or None)
 
+    def tables(self, layer: str) -> list[str]:
+        """Return the tables of a layer that exist, by name."""
+        from pyarrow.fs import FileSelector, FileType
+
+        system, folder = self._file(layer)
+        found = system.get_file_info(FileSelector(folder, allow_not_found=True))
+        names = sorted(f"{layer}/{one.base_name}" for one in found if one.type == FileType.Directory)
+        return [name for name in names if self.exists(name)]
+
+    def columns(self, table: str) -> list[str]:
+        """Return the names of a table's columns."""
+        return [column.name for column in self.open(table).schema().fields]
+
     def version(self, table: str) -> int:
         """Return a table's version."""
         return self.open(table).version()
@@ -65,6 +82,20 @@ class Lakehouse(dg.ConfigurableResource):
     def read(self, table: str, days: Sequence[str] | None = None) -> pl.DataFrame:
         """Return a table's rows as a frame, of some days only if ``days`` is given."""
         return self.scan(table, days).collect()
+
+    def dataset(self, table: str) -> "Dataset":
+        """Return a table's rows as a dataset, of which a filter by day opens the files of these days only."""
+        import pyarrow as pa
+        from pyarrow.dataset import FileSystemDataset, ParquetFileFormat, field
+
+        delta, parquet = self.open(table), ParquetFileFormat()
+        system, folder = self._file(table)
+        files = pl.DataFrame(delta.get_add_actions(flatten=True)).to_dicts()
+        day, fragments = f"partition.{DAY}", []
+        for file in files:
+            of_day = field(DAY) == file[day] if day in file else None
+            fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=of_day))
+        return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
 
     def append_once(self, table: str, rows: pl.DataFrame, started: Mapping[str, int | None], reached: Mapping[str, int]) -> None:
         """Append rows together with the positions up to which their sources have now been read, in one commit.
@@ -124,6 +155,44 @@ class Lakehouse(dg.ConfigurableResource):
         if not pl.scan_delta(delta).collect().equals(rows):
             write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite")
         return delta.version()
+
+    def keep_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: str, by: str) -> int:
+        """Put some days' rows into a table that keeps, of all days, the newest row of each key.
+
+        A key moves to the day of its newest row; what the table has of these days and ``rows`` has not is removed.
+
+        Args:
+            table: the table; created if need be.
+            days: ISO dates; every row must be of one of them.
+            rows: the newest row of each key within these days.
+            key: column that names a row.
+            by: column that is greater the newer a row is.
+
+        Returns:
+            The table's version.
+        """
+        of_days = f"kept.{DAY} IN ({', '.join(f'DATE {str(day)!r}' for day in days)})"
+
+        def write() -> int:
+            delta = self._created(table, rows)
+            merge = delta.merge(rows, f"kept.{key} = new.{key}", target_alias="kept", source_alias="new", merge_schema=True)
+            merge = merge.when_matched_update_all(f"new.{by} >= kept.{by} OR {of_days}").when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(of_days).execute()
+            return delta.version()
+
+        return _retried(write)
+
+    def mark(self, table: str, marks: Mapping[str, int]) -> int:
+        """Note from which state of its inputs (see ``marks``) a table has been made; return its version."""
+
+        def write() -> int:
+            delta = self.open(table)
+            nothing = pl.scan_delta(delta).head(0).collect()
+            properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in marks.items()])
+            write_deltalake(delta, nothing, mode="append", commit_properties=properties)
+            return delta.version()
+
+        return _retried(write)
 
     def insert_missing(
         self, table: str, rows: pl.DataFrame, key: Sequence[str], *, days: Sequence[str] | None = None, marks: Mapping[str, int] | None = None
@@ -197,20 +266,22 @@ class Lakehouse(dg.ConfigurableResource):
 
     def write_file(self, name: str, content: bytes) -> str:
         """Write a file that is no table (a report, say) below the lakehouse, and return where it is."""
-        from pyarrow import fs
-
-        if "://" in self.uri:
-            endpoint = self.storage.get("AWS_ENDPOINT_URL", "")
-            scheme, _, host = endpoint.rpartition("://")
-            options = {"endpoint_override": host, "scheme": scheme} if host else {}
-            system: fs.FileSystem = fs.S3FileSystem(region=self.storage.get("AWS_REGION"), **options)
-            path = f"{self.uri.split('://', 1)[1]}/{name}"
-        else:
-            system, path = fs.LocalFileSystem(), f"{self.uri}/{name}"
+        system, path = self._file(name)
+        if "://" not in self.uri:
             system.create_dir(path.rpartition("/")[0], recursive=True)
         with system.open_output_stream(path) as stream:
             stream.write(content)
         return f"{self.uri}/{name}"
+
+    def _file(self, name: str) -> "tuple[FileSystem, str]":
+        """Return the file system that the lakehouse is on, and the path of a file or folder there."""
+        from pyarrow import fs
+
+        if "://" not in self.uri:
+            return fs.LocalFileSystem(), f"{self.uri}/{name}"
+        scheme, _, host = self.storage.get("AWS_ENDPOINT_URL", "").rpartition("://")
+        options = {"endpoint_override": host, "scheme": scheme} if host else {}
+        return fs.S3FileSystem(region=self.storage.get("AWS_REGION"), **options), f"{self.uri.split('://', 1)[1]}/{name}"
 
     def _created(self, table: str, rows: pl.DataFrame) -> DeltaTable:
         if self.exists(table):

@@ -2,7 +2,6 @@
 
 import re
 from datetime import date
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,10 +70,22 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"bad settings: {faults}") from None
 
 
-@lru_cache(maxsize=1)
+_of_this_process: list[Settings] = []
+
+
 def settings() -> Settings:
-    """Return the settings of this process."""
-    return load_settings()
+    """Return the settings of this process, read once."""
+    return _of_this_process[0] if _of_this_process else configure()
+
+
+def configure(**overrides: Any) -> Settings:
+    """Read the settings anew, some of them given by the command line, and keep them for this process.
+
+    Raises:
+        SettingsError: see ``load_settings``.
+    """
+    _of_this_process[:] = [load_settings(**overrides)]
+    return _of_this_process[0]
 
 
 def env_example() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
+from platform_assets.models.heads import label_counts, labels_of
 from resources.lakehouse import Lakehouse
 from resources.registry import ModelMissingError, Registry
 from signals.tasks import TASKS, Task
@@ -39,14 +40,12 @@ def decide(task: Task, state: State, running: str) -> tuple[bool, str]:
 
 def states(lakehouse: Lakehouse, registry: Registry) -> dict[str, State]:
     """Return the state of every task."""
-    counts: Mapping[str, int] = {}
-    if lakehouse.exists("silver/labels"):
-        counts = dict(lakehouse.scan("silver/labels").group_by("task").len().collect().iter_rows())
+    counts = label_counts(lakehouse) if lakehouse.exists("silver/labels") else {}
     return {name: _state(task, counts, registry) for name, task in TASKS.items()}
 
 
 def _state(task: Task, counts: Mapping[str, int], registry: Registry) -> State:
-    labels = sum(counts.get(name, 0) for name in (task.name, *task.borrowed))
+    labels = labels_of(task, counts)
     versions = registry.versions(task.name)
     attempted = int(versions[0].record.get("labels", -1)) if versions else -1
     try:

@@ -1,8 +1,11 @@
 """`seamless run`: whatever has landed, through the whole graph, in as few runs as its order needs."""
 
 import os
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +18,10 @@ from resources.registry import Registry
 from resources.settings import PROJECT
 from sensors import retraining
 from sensors.stale_days import daily_inputs, decide, stale
+from signals.tasks import TASKS
 
+Progress = Callable[[str, int, int], None]
+POLL_SECONDS = 0.5
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # Tables that models are trained from come before the models, tables that hold their answers after.
 ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
@@ -42,11 +48,11 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def run(progress: Callable[[str], None]) -> Report:
+def run(progress: Progress) -> Report:
     """Bring every table up to date with what has landed.
 
     Args:
-        progress: called with a line of text when something begins or ends.
+        progress: called with the stage, and how many of its tables are done.
 
     Raises:
         RunFailedError: a step failed; what was written before it stays, and the next run goes on from there.
@@ -68,7 +74,7 @@ def run(progress: Callable[[str], None]) -> Report:
         early = {table: inputs for table, inputs in daily.items() if table not in late}
         for days in decide(stale(lakehouse, early)):
             materialise("clean and encode", early, days)
-        due = due_tasks(lakehouse, registry, encoder, progress)
+        due = due_tasks(lakehouse, registry, encoder)
         if due:
             materialise("train", [f"models/{task}" for task in due])
         ranges = decide(stale(lakehouse, {table: inputs for table, inputs in daily.items() if table in late}))
@@ -79,17 +85,10 @@ def run(progress: Callable[[str], None]) -> Report:
     return report
 
 
-def due_tasks(lakehouse: Lakehouse, registry: Registry, encoder: Encoder, progress: Callable[[str], None]) -> list[str]:
+def due_tasks(lakehouse: Lakehouse, registry: Registry, encoder: Encoder) -> list[str]:
     """Return the tasks that must be trained now."""
-    from signals.tasks import TASKS
-
-    due = []
-    for name, state in retraining.states(lakehouse, registry).items():
-        needed, why = retraining.decide(TASKS[name], state, encoder.transform_id)
-        progress(why)
-        if needed:
-            due.append(name)
-    return due
+    states = retraining.states(lakehouse, registry)
+    return [name for name, state in states.items() if retraining.decide(TASKS[name], state, encoder.transform_id)[0]]
 
 
 def _resources(definitions: dg.Definitions) -> tuple[Lakehouse, Registry, Encoder]:
@@ -104,12 +103,15 @@ def _materialise(
     keys: list[dg.AssetKey],
     days: tuple[str, str] | None,
     report: Report,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> None:
-    started = time.perf_counter()
+    started, run_id = time.perf_counter(), str(uuid.uuid4())
     tags = {RANGE_START: days[0], RANGE_END: days[1]} if days else {}
     job = definitions.resolve_implicit_global_asset_job_def()
-    result = job.execute_in_process(instance=instance, asset_selection=keys, tags=tags, raise_on_error=False)
+    with _watched(instance, run_id, stage, len(keys), progress):
+        result = job.execute_in_process(
+            instance=instance, asset_selection=keys, tags=tags, raise_on_error=False, run_id=run_id
+        )
     report.steps += list(_steps(result))
     for check in result.get_asset_check_evaluations():
         if not check.passed:
@@ -120,7 +122,26 @@ def _materialise(
         error = failed.step_failure_data.error
         cause = error.cause or error if error else None
         raise RunFailedError(f"{failed.step_key}: {cause.message.strip() if cause else 'failed'}")
-    progress(f"{stage}: {report.seconds[stage]:.1f} s")
+
+
+@contextmanager
+def _watched(instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, progress: Progress) -> Iterator[None]:
+    """Tell the progress of a run while it goes on in this thread."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(POLL_SECONDS):
+            done = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)
+            progress(stage, len(done), steps)
+
+    progress(stage, 0, steps)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _steps(result: dg.ExecuteInProcessResult) -> Iterator[Step]:

@@ -16,9 +16,6 @@ import numpy.typing as npt
 from signals.ngrams import ngrams
 
 FAMILY = "linear-head"
-# Unit vectors have coordinates near 0.05, n-gram rows are sparse: the scale balances the two halves under one
-# regularisation strength.
-VECTOR_SCALE = 3.0
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,37 +89,3 @@ def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return rows of probabilities."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
-
-
-def fit(
-    labels: tuple[str, ...],
-    vectors: Floats,
-    texts: Sequence[str],
-    answers: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float64],
-    strength: float,
-) -> LinearHead:
-    """Fit a head by multinomial logistic regression; deterministic for the same rows in the same order.
-
-    Args:
-        labels: all answers, also those without a row.
-        vectors: (rows, 384) unit vectors.
-        texts: the rows' normalised texts.
-        answers: index into ``labels``, a row.
-        weights: weight of a row.
-        strength: inverse regularisation (scikit-learn's ``C``).
-    """
-    from scipy.sparse import csr_matrix, hstack
-    from sklearn.linear_model import LogisticRegression
-
-    features = hstack([csr_matrix(vectors * VECTOR_SCALE), ngrams(texts)], format="csr", dtype=np.float32)
-    model = LogisticRegression(C=strength, max_iter=60, tol=1e-3).fit(features, answers, sample_weight=weights)
-    found = np.zeros((features.shape[1], len(labels)), np.float32)
-    bias = np.full(len(labels), -20.0 if len(model.classes_) < len(labels) else 0.0, np.float32)
-    coefficients, intercept = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
-        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercept / 2
-    found[:, model.classes_] = coefficients.T
-    bias[model.classes_] = intercept
-    width = vectors.shape[1]
-    return LinearHead(labels, found[:width] * np.float32(VECTOR_SCALE), found[width:], bias)

@@ -1,22 +1,36 @@
 """From labelled texts to a calibrated head and its held-out figures."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from signals.heads import Floats, LinearHead, fit, softmax
+from signals.heads import Floats, LinearHead, softmax
 from signals.metrics import evaluate
+from signals.ngrams import ngrams
 from signals.tasks import Task
 
 # Rows that train one task at most. Memory and time stay bounded however many labels are stored.
 MAX_ROWS = 20_000
 # Rows of borrowed tasks, as a share of the task's own.
 MAX_BORROWED = 0.5
+# The strength is chosen by cross-fitting at most this many rows. Where there are no more, their scores also
+# calibrate; where there are, a share of all rows is kept from the fit for that.
+TUNING_ROWS = 1_500
+FOLDS = 3
 CALIBRATION_SHARE = 0.15
 STRENGTHS = (0.3, 1.0, 3.0)
 SEED_WEIGHT = 2.0
+# Up to here, factoring rows × rows is cheaper than fitting rows × columns.
+ROTATED_BELOW = 2_000
+# Unit vectors have coordinates near 0.05, n-gram rows are sparse: the scale balances the two halves under one
+# regularisation strength.
+VECTOR_SCALE = 3.0
+
+Indices = npt.NDArray[np.int64]
 
 
 class NotEnoughLabelsError(ValueError):
@@ -85,37 +99,117 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
             f"task {task.name}: {(~is_val).sum()} training rows over {len(np.unique(answers[~is_val]))} labels and "
             f"{is_val.sum()} held-out rows; it needs two labels in training and held-out rows"
         )
-    order = np.random.default_rng(0).permutation(np.flatnonzero(~is_val))
-    held = max(int(len(order) * CALIBRATION_SHARE), 1)
-    tuning, fitting = order[:held], order[held:]
-    seeds, seed_answers = seed_texts(task)
+    train_rows, seeds_and_answers = np.flatnonzero(~is_val), seed_texts(task)
 
-    def head(index: npt.NDArray[np.int64], strength: float) -> LinearHead:
-        every = np.concatenate([answers[index], seed_answers])
-        weights = _weights(every, np.concatenate([np.ones(len(index)), np.full(len(seeds), SEED_WEIGHT)]))
-        together = np.concatenate([vectors[index], seed_vectors])
-        return fit(task.labels, together, [*(texts[i] for i in index), *seeds], every, weights, strength)
+    def head(index: Indices, strength: float) -> LinearHead:
+        return _fit(task, index, strength, texts, vectors, answers, seeds_and_answers, seed_vectors)
 
-    tried = [(strength, head(fitting, strength)) for strength in STRENGTHS]
-    tuning_texts = [texts[i] for i in tuning]
-    logits = [one.logits(vectors[tuning], tuning_texts) for _, one in tried]
-    figures = [evaluate(softmax(found), answers[tuning], task.labels)[task.metric] for found in logits]
-    best = int(np.argmax(figures))
-    fitted = tried[best][1]
-    calibrated = LinearHead(
-        fitted.labels,
-        fitted.vector_weights,
-        fitted.ngram_weights,
-        fitted.bias,
-        _temperature(logits[best], answers[tuning]),
-    )
-    scores = calibrated.scores(vectors[is_val], [text for text, val in zip(texts, is_val, strict=True) if val])
+    order = np.random.default_rng(0).permutation(train_rows)
+    strength, tried, asked = _cross_fitted(task, order[:TUNING_ROWS], head, texts, vectors, answers)
+    if len(order) <= TUNING_ROWS:
+        fitted = head(train_rows, strength)
+    else:
+        asked, fitting = np.split(order, [int(len(order) * CALIBRATION_SHARE)])
+        fitted = head(np.sort(fitting), strength)
+        tried = fitted.logits(vectors[asked], [texts[i] for i in asked])
+    fitted = replace(fitted, temperature=_temperature(tried, answers[asked]))
+    scores = fitted.scores(vectors[is_val], [text for text, val in zip(texts, is_val, strict=True) if val])
     return Trained(
-        head=calibrated,
+        head=fitted,
         metrics=evaluate(scores, answers[is_val], task.labels),
-        rows={"train": int((~is_val).sum()), "val": int(is_val.sum()), "seeds": len(seeds)},
-        strength=tried[best][0],
+        rows={"train": len(train_rows), "val": int(is_val.sum()), "seeds": len(seed_vectors)},
+        strength=strength,
     )
+
+
+def _fit(
+    task: Task,
+    index: Indices,
+    strength: float,
+    texts: Sequence[str],
+    vectors: Floats,
+    answers: Indices,
+    seeds: tuple[list[str], Indices],
+    seed_vectors: Floats,
+) -> LinearHead:
+    """Fit a head on some rows and on the seeds."""
+    every = np.concatenate([answers[index], seeds[1]])
+    weights = _weights(every, np.concatenate([np.ones(len(index)), np.full(len(seeds[1]), SEED_WEIGHT)]))
+    together = np.concatenate([vectors[index], seed_vectors])
+    return fit(task.labels, together, [*(texts[i] for i in index), *seeds[0]], every, weights, strength)
+
+
+def _cross_fitted(
+    task: Task,
+    order: Indices,
+    head: Callable[[Indices, float], LinearHead],
+    texts: Sequence[str],
+    vectors: Floats,
+    answers: Indices,
+) -> tuple[float, npt.NDArray[np.float64], Indices]:
+    """Return the strength that does best on rows which its fits did not see, its logits for them, and the rows."""
+    parts = [np.sort(part) for part in np.array_split(order, FOLDS)]
+    asked = np.concatenate(parts)
+    found = {}
+    for strength in STRENGTHS:
+        heads = [head(np.setdiff1d(order, part), strength) for part in parts]
+        found[strength] = np.concatenate(
+            [one.logits(vectors[part], [texts[i] for i in part]) for one, part in zip(heads, parts, strict=True)]
+        )
+    figures = {s: evaluate(softmax(logits), answers[asked], task.labels)[task.metric] for s, logits in found.items()}
+    best = max(figures, key=lambda strength: figures[strength])
+    return best, found[best], asked
+
+
+def fit(
+    labels: tuple[str, ...],
+    vectors: Floats,
+    texts: Sequence[str],
+    answers: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    strength: float,
+) -> LinearHead:
+    """Fit a head by multinomial logistic regression; deterministic for the same rows in the same order.
+
+    Args:
+        labels: all answers, also those without a row.
+        vectors: (rows, 384) unit vectors.
+        texts: the rows' normalised texts.
+        answers: index into ``labels``, a row.
+        weights: weight of a row.
+        strength: inverse regularisation (scikit-learn's ``C``).
+    """
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.linear_model import LogisticRegression
+
+    features = hstack([csr_matrix(vectors * VECTOR_SCALE), ngrams(texts)], format="csc", dtype=np.float32)
+    # An n-gram of a single row teaches nothing about others, and most n-grams are of a single row.
+    kept = np.flatnonzero(np.diff(features.indptr) > 1)
+    columns = features[:, kept].tocsr()
+    rows, basis = _rotated(columns) if columns.shape[0] < min(columns.shape[1], ROTATED_BELOW) else (columns, None)
+    model = LogisticRegression(C=strength, max_iter=60, tol=1e-3).fit(rows, answers, sample_weight=weights)
+    found = np.zeros((features.shape[1], len(labels)), np.float32)
+    bias = np.full(len(labels), -20.0 if len(model.classes_) < len(labels) else 0.0, np.float32)
+    coefficients, intercept = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercept / 2
+    found[np.ix_(kept, model.classes_)] = coefficients.T if basis is None else columns.T @ (basis @ coefficients.T)
+    bias[model.classes_] = intercept
+    width = vectors.shape[1]
+    return LinearHead(labels, found[:width] * np.float32(VECTOR_SCALE), found[width:], bias)
+
+
+def _rotated(columns: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return rows in the space that they span, and the basis that turns coefficients there into those of columns.
+
+    With fewer rows than columns this is the same problem, penalty included (the representer theorem), with a
+    hundredth of the unknowns.
+    """
+    dense = columns.toarray()
+    values, vectors = np.linalg.eigh((dense @ dense.T).astype(np.float64))
+    lengths = np.sqrt(np.maximum(values, 0))
+    large = lengths > lengths.max() * 1e-6
+    return vectors[:, large] * lengths[large], vectors[:, large] / lengths[large]
 
 
 def seed_texts(task: Task) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -5,9 +5,12 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-# Whatever changes the numbers a head sees: our source, and the libraries that our source hands text to.
-SOURCES = ("text.py", "pages.py", "encoder.py", "ngrams.py", "heads.py", "images.py")
-LIBRARIES = ("trafilatura", "tokenizers", "numpy")
+# Our source, and the libraries that our source hands text to, that change a vector.
+VECTOR_SOURCES = ("text.py", "encoder.py")
+VECTOR_LIBRARIES = ("tokenizers",)
+# And whatever else changes the numbers that a model sees or gives.
+SOURCES = ("pages.py", "ngrams.py", "heads.py", "images.py", "scoring.py")
+LIBRARIES = ("trafilatura",)
 
 
 class TransformMismatchError(RuntimeError):
@@ -21,12 +24,22 @@ class TransformMismatchError(RuntimeError):
 
 
 @lru_cache(maxsize=8)
-def transform_id(encoder_identity: str) -> str:
-    """Return the identity of source, libraries and encoder together: 16 hexadecimal digits."""
-    digest = hashlib.sha256(encoder_identity.encode())
-    for name in SOURCES:
+def encoder_id(identity: str) -> str:
+    """Return the identity of a vector: of the encoder and the text that it is given; 16 hexadecimal digits."""
+    return _named(identity, VECTOR_SOURCES, VECTOR_LIBRARIES)
+
+
+@lru_cache(maxsize=8)
+def transform_id(identity: str) -> str:
+    """Return the identity of the whole transformation, given the encoder's: 16 hexadecimal digits."""
+    return _named(encoder_id(identity), SOURCES, LIBRARIES)
+
+
+def _named(identity: str, sources: tuple[str, ...], libraries: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(identity.encode())
+    for name in sources:
         digest.update((Path(__file__).parent / name).read_bytes())
-    for library in LIBRARIES:
+    for library in libraries:
         digest.update(f"{library}=={version(library)}".encode())
     return digest.hexdigest()[:16]
 

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
                 metrics, record = make(task, lakehouse, encoder, Path(folder))
             except NotEnoughLabelsError as error:
                 return _untrained(task, str(error))
-            registered = registry.register(task.name, Path(folder), metrics, record | versions)
+            record |= {**versions, "labels": labels_of(task, label_counts(lakehouse))}
+            registered = registry.register(task.name, Path(folder), metrics, record)
         verdict = judged(task, registered, registry, lakehouse, encoder)
         if verdict.passed:
             registry.promote(task.name, registered.version, by="gate", why=verdict.why)
@@ -68,6 +70,16 @@ def task_doc(task: Task) -> str:
         f"The model of task {task.name}: {len(task.labels)} labels, asked of {asked}, judged by {task.metric} "
         f"(at least {task.floor:.2f}). One materialisation is one registered version; the gate decides whether it serves."
     )
+
+
+def label_counts(lakehouse: Lakehouse) -> dict[str, int]:
+    """Return how many labels each task has, declared or not."""
+    return dict(lakehouse.scan("silver/labels").group_by("task").len().collect().iter_rows())
+
+
+def labels_of(task: Task, counts: Mapping[str, int]) -> int:
+    """Return how many labels teach a task: its own and those that it borrows."""
+    return sum(counts.get(name, 0) for name in (task.name, *task.borrowed))
 
 
 def trained(task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
@@ -113,11 +125,11 @@ def vectors_of(rows: pl.DataFrame, lakehouse: Lakehouse, encoder: Encoder) -> Fl
     """Return the vectors of texts, (rows, 384), from silver/embeddings.
 
     Raises:
-        MissingVectorsError: some have none under the running transformation.
+        MissingVectorsError: some have none under the running encoder.
     """
     wanted = rows["content_hash"].unique().implode()
     stored = lakehouse.scan("silver/embeddings").filter(
-        pl.col("transform_id") == encoder.transform_id, pl.col("content_hash").is_in(wanted)
+        pl.col("encoder_id") == encoder.encoder_id, pl.col("content_hash").is_in(wanted)
     )
     found = stored.select("content_hash", "vector").unique("content_hash").collect()
     missing = rows.join(found, on="content_hash", how="anti").unique("content_hash", maintain_order=True)
@@ -128,7 +140,7 @@ def vectors_of(rows: pl.DataFrame, lakehouse: Lakehouse, encoder: Encoder) -> Fl
 
 
 class MissingVectorsError(LookupError):
-    """Labelled texts have no vector under the running transformation."""
+    """Labelled texts have no vector under the running encoder."""
 
     def __init__(self, missing: int) -> None:
         super().__init__(f"{missing} labelled texts have no vector: materialise silver/embeddings for the days of their labels")

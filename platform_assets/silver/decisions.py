@@ -35,7 +35,7 @@ def decisions(
     models = champions(registry, encoder.transform_id)
     rows_in = asked = answered = 0
     for kind, table in DOCUMENTS.items():
-        documents = pending(lakehouse, kind, hop.days)
+        documents = pending(lakehouse, kind, hop.days, encoder.encoder_id)
         rows_in += documents.height
         answers = decided(documents, models, input_table=table, input_version=lakehouse.version(table), run_id=context.run_id)
         asked += answers.height
@@ -66,7 +66,7 @@ def champions(registry: Registry, running: str) -> dict[str, Model]:
     return found
 
 
-def pending(lakehouse: Lakehouse, kind: str, days: list[str]) -> pl.DataFrame:
+def pending(lakehouse: Lakehouse, kind: str, days: list[str], encoder_id: str) -> pl.DataFrame:
     """Return the distinct documents of a kind and of these days, in the shape of ``signals.scoring.DOCUMENT``."""
     rows = lakehouse.scan(DOCUMENTS[kind], days)
     empty = {"text": pl.lit(None, pl.String), "vector": pl.lit(None, pl.List(pl.Float32)), "body": pl.lit(None, pl.Binary)}
@@ -76,7 +76,8 @@ def pending(lakehouse: Lakehouse, kind: str, days: list[str]) -> pl.DataFrame:
     else:
         title = [pl.col("title")] if kind == "page" else []
         text = pl.concat_str(*title, "text", separator="\n", ignore_nulls=True)
-        vectors = lakehouse.scan("silver/embeddings").select("content_hash", "vector").unique("content_hash")
+        encoded = lakehouse.scan("silver/embeddings").filter(pl.col("encoder_id") == encoder_id)
+        vectors = encoded.select("content_hash", "vector").unique("content_hash")
         texts = rows.with_columns(text=text, body=empty["body"]).join(vectors, on="content_hash", how="left")
     found = texts.with_columns(kind=pl.lit(kind)).select(columns).collect()
     return found.sort(DAY, "document_id", "content_hash").unique(

@@ -1,6 +1,6 @@
 """One row is one text that has been encoded: its hash and its vector.
 
-Key: content_hash and transform_id. Grain: one distinct text; the day is that of the document by which it first came.
+Key: content_hash and encoder_id. Grain: one distinct text; the day is that of the document by which it first came.
 Equal texts are encoded once, ever, whatever document, label or task they belong to. Owner: ml.
 """
 
@@ -19,10 +19,10 @@ TABLE = "silver/embeddings"
 INPUTS = ("silver/pages", "silver/messages", "silver/labels")
 # Vectors that one commit holds: what a kill can cost.
 CHUNK = 4_096
-KEY = ("content_hash", "transform_id")
+KEY = ("content_hash", "encoder_id")
 SCHEMA = {
     "content_hash": pl.String,
-    "transform_id": pl.String,
+    "encoder_id": pl.String,
     "vector": pl.List(pl.Float32),
     DAY: pl.Date,
 }
@@ -33,7 +33,7 @@ def embeddings(context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder:
     """Encode the texts of these days that no day has encoded before."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     texts = distinct_texts(lakehouse, hop.days)
-    missing = unencoded(lakehouse, texts, encoder.transform_id)
+    missing = unencoded(lakehouse, texts, encoder.encoder_id)
     for chunk in missing.iter_slices(CHUNK):
         rows = encoded(chunk, encoder)
         lakehouse.insert_missing(TABLE, rows, KEY, days=hop.days)
@@ -42,7 +42,7 @@ def embeddings(context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder:
     return hop.result(
         {"rows_in": texts.height, "rows_encoded": missing.height, "rows_known": texts.height - missing.height},
         rows_out=lakehouse.count(TABLE),
-        check_results=[accounted_for(unencoded(lakehouse, texts, encoder.transform_id).is_empty(), rows_in=texts.height)],
+        check_results=[accounted_for(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)],
     )
 
 
@@ -62,11 +62,11 @@ def distinct_texts(lakehouse: Lakehouse, days: list[str]) -> pl.DataFrame:
     return pl.concat(parts, how="diagonal").sort(DAY, "content_hash").unique("content_hash", keep="first", maintain_order=True)
 
 
-def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, transform_id: str) -> pl.DataFrame:
+def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.DataFrame:
     """Return the texts that have no vector yet."""
     if not lakehouse.exists(TABLE):
         return texts
-    stored = lakehouse.scan(TABLE).filter(pl.col("transform_id") == transform_id).select("content_hash").collect()
+    stored = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder_id).select("content_hash").collect()
     return texts.join(stored, on="content_hash", how="anti", maintain_order="left")
 
 
@@ -74,5 +74,5 @@ def encoded(texts: pl.DataFrame, encoder: Encoder) -> pl.DataFrame:
     """Return rows of this table for texts."""
     vectors = pl.Series(encoder.encode(texts["text"].to_list()), dtype=pl.Array(pl.Float32, DIMENSIONS))
     return texts.select("content_hash", DAY).with_columns(
-        vector=vectors.cast(pl.List(pl.Float32)), transform_id=pl.lit(encoder.transform_id)
+        vector=vectors.cast(pl.List(pl.Float32)), encoder_id=pl.lit(encoder.encoder_id)
     ).select(SCHEMA.keys())

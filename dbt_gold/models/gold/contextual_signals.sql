@@ -1,0 +1,38 @@
+with latest as (
+    select *, {{ worse_risk('threat_risk', 'image_threat_risk') }} as risk
+    from {{ source('silver', 'page_signals') }}
+    where {{ these_days() }}
+    qualify row_number() over (partition by document_id order by fetched_at desc, url, content_hash) = 1
+)
+
+select
+    document_id,
+    url,
+    site,
+    tenant_id,
+    fetched_at,
+    language,
+    title,
+    content_hash,
+    iab_category,
+    iab_category_name,
+    iab_category_score,
+    9 as cattax,
+    if(iab_category is null, []::varchar[], [iab_category]) as cat,
+    array_to_string(keywords, ',') as keywords,
+    keywords as kwarray,
+    threat,
+    threat_name,
+    threat_risk,
+    threat_score,
+    sentiment,
+    emotion,
+    toxicity,
+    toxicity_score,
+    hate,
+    image_threat,
+    image_threat_risk,
+    risk,
+    coalesce(risk in ('low', 'medium'), false) as brand_safe,
+    event_date
+from latest

@@ -1,0 +1,15 @@
+select
+    event_date,
+    {{ known('placement_id') }} as placement_id,
+    {{ known('site') }} as site,
+    {{ known('format') }} as format,
+    tenant_id,
+    count(*) as snapshots,
+    coalesce(sum(avails), 0)::bigint as avails,
+    coalesce(sum(filled), 0)::bigint as filled,
+    {{ ratio('sum(filled)', 'sum(avails)') }} as fill_rate,
+    {{ mean('floor_cpm_usd') }} as mean_floor_cpm_usd,
+    max(floor_cpm_usd) as max_floor_cpm_usd
+from {{ source('silver', 'inventory') }}
+where {{ these_days() }}
+group by all

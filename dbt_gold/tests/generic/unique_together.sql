@@ -1,0 +1,7 @@
+{# Columns that name a row are never null, and no two rows have the same. #}
+{% test unique_together(model, columns) %}
+    select {{ columns | join(', ') }}, count(*) as rows_with_it
+    from {{ model }}
+    group by all
+    having count(*) > 1 or {{ columns | join(' is null or ') }} is null
+{% endtest %}

@@ -1,0 +1,45 @@
+"""How dbt reads and writes the lakehouse: a plugin of dbt-duckdb whose sources and results are Delta tables."""
+
+from datetime import date, timedelta
+from typing import Any
+
+from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.adapters.duckdb.utils import SourceConfig, TargetConfig
+from duckdb import DuckDBPyConnection
+from pyarrow.dataset import Dataset
+
+from resources.lakehouse import lakehouse
+from resources.settings import settings
+
+
+class Plugin(BasePlugin):
+    """Tables of the lakehouse that dbt's ``--vars`` name, of which ``first_day`` to ``last_day`` are made."""
+
+    def initialize(self, plugin_config: dict[str, Any]) -> None:  # noqa: ARG002
+        """Find the lakehouse that the settings name."""
+        self.lakehouse = lakehouse(settings())
+
+    def configure_connection(self, conn: DuckDBPyConnection) -> None:
+        """Cut hours and days in UTC, whatever the machine's time zone."""
+        conn.execute("set global TimeZone = 'UTC'")
+        self.connection = conn
+
+    def load(self, source_config: SourceConfig) -> Dataset:
+        """Return a table that DuckDB scans as it needs: no columns and no days but those that a query asks for."""
+        return self.lakehouse.dataset(f"{source_config.get('layer', source_config.schema)}/{source_config.identifier}")
+
+    def default_materialization(self) -> str:
+        """Return that a source is looked at where it is, and not copied."""
+        return "view"
+
+    def store(self, target_config: TargetConfig) -> None:
+        """Put a model's rows in the place of those of its days; or keep the newest row of each key, if it says so."""
+        relation, how = target_config.relation, target_config.config
+        table = f"{relation.schema}/{relation.identifier}"
+        first, last = (date.fromisoformat(how[day].strip()) for day in ("first_day", "last_day"))
+        days = [str(first + timedelta(days=later)) for later in range((last - first).days + 1)]
+        rows = self.connection.cursor().sql(f"from {relation} order by all").pl()
+        if "newest" in how:
+            self.lakehouse.keep_newest(table, days, rows, **how["newest"])
+        else:
+            self.lakehouse.replace_days(table, days, rows)

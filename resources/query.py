@@ -1,0 +1,56 @@
+"""SQL over the lakehouse's tables, as one role sees them."""
+
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from governance.access import TENANT, AccessDeniedError, View, role, view
+from resources.lakehouse import Lakehouse
+
+LAYERS = ("bronze", "silver", "gold", "reports", "operations")
+
+
+class QueryError(ValueError):
+    """A query that DuckDB refuses, in its words."""
+
+
+def query(lakehouse: Lakehouse, sql: str, *, as_role: str, tenant: str | None) -> pl.DataFrame:
+    """Run one SELECT over the tables that a role may read, named ``layer.table``.
+
+    Args:
+        lakehouse: where the tables are.
+        sql: the query, in DuckDB's SQL. Files, settings and other databases are out of its reach.
+        as_role: role that reads.
+        tenant: tenant whose rows are read; may be None for a role that reads all.
+
+    Raises:
+        AccessDeniedError: unknown role, no tenant, or a table that the role may not read.
+        QueryError: the query is wrong.
+    """
+    reader = role(as_role, tenant)
+    with duckdb.connect(":memory:", config={"threads": 2}) as connection:
+        denied = []
+        for layer in LAYERS:
+            connection.execute(f"CREATE SCHEMA {layer}")
+            for table in lakehouse.tables(layer):
+                seen = view(reader, tenant, table, lakehouse.columns(table))
+                if seen is None:
+                    denied.append(table.replace("/", "."))
+                else:
+                    _register(connection, lakehouse, table, seen)
+        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+        try:
+            return connection.execute(sql).pl()
+        except duckdb.Error as error:
+            if isinstance(error, duckdb.CatalogException) and (asked := [table for table in denied if table in sql]):
+                raise AccessDeniedError(f"role {as_role} may not read {', '.join(asked)}") from None
+            raise QueryError(str(error).split("\n")[0]) from None
+
+
+def _register(connection: Any, lakehouse: Lakehouse, table: str, seen: View) -> None:
+    """Show a table as ``layer.table``. What is hidden is cut from the rows themselves: no name in SQL reaches it."""
+    layer, name = table.split("/")
+    rows = lakehouse.scan(table) if seen.tenant is None else lakehouse.scan(table).filter(pl.col(TENANT) == seen.tenant)
+    connection.register(f"{layer}_{name}", rows.select(seen.columns))
+    connection.execute(f'CREATE VIEW {layer}."{name}" AS FROM "{layer}_{name}"')

@@ -1,0 +1,180 @@
+"""`seamless`: what a person does by hand."""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+import typer
+
+from resources.settings import SettingsError, configure, settings
+
+app = typer.Typer(
+    name="seamless",
+    help="From raw pages, messages and ad events to signals, reports and models: what a person does by hand.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="See the registered models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+SQL_EXAMPLE = "SELECT site, risky_share FROM gold.site_brand_safety ORDER BY risky_share DESC LIMIT 5"
+
+
+@app.command()
+def run(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--input", help="Folder with landed files, or corpora, to run on instead of the configured one."),
+    ] = None,
+) -> None:
+    """Bring every table, model and report up to date with what has landed."""
+    if folder is not None:
+        if not folder.is_dir():
+            raise typer.BadParameter(f"{folder} is not a folder", param_hint="--input")
+        configure(landing=folder.resolve())
+    from serving.summary import show_run
+
+    show_run()
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help=f'One SELECT over layer.table, such as "{SQL_EXAMPLE}".')],
+    as_role: Annotated[str, typer.Option("--as", help="Role that reads (governance/access.yaml).")] = "engineer",
+    tenant: Annotated[str | None, typer.Option(help="Tenant whose rows are read.")] = None,
+    output: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print the rows.")] = "table",
+) -> None:
+    """Query the tables as a role sees them."""
+    from resources.lakehouse import lakehouse
+    from resources.query import query as ask
+
+    rows = ask(lakehouse(settings()), query, as_role=as_role, tenant=tenant)
+    if output == "csv":
+        nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
+        flat = rows.with_columns(pl.col(name).map_elements(_json, return_dtype=pl.String) for name in nested)
+        sys.stdout.write(flat.write_csv())
+    elif output == "json":
+        for row in rows.iter_rows(named=True):
+            typer.echo(_json(row))
+    else:
+        with pl.Config(tbl_rows=200, tbl_cols=50, fmt_str_lengths=60, tbl_hide_dataframe_shape=True, tbl_width_chars=200):
+            typer.echo(rows)
+        typer.echo(f"{rows.height} rows")
+
+
+@app.command()
+def predict(
+    task: Annotated[str, typer.Option(help="Task to answer, such as sentiment.")],
+    file: Annotated[Path, typer.Option("--input", help="File with one text a line; - reads standard input.")],
+    output: Annotated[Literal["jsonl", "labels"], typer.Option("--format", help="Label and scores as JSON, or labels alone.")] = "jsonl",
+) -> None:
+    """Answer a task for each line of a file: one answer a line, in order."""
+    from serving.predict import predictions
+
+    for answer in predictions(task, file):
+        sys.stdout.write((answer["label"] if output == "labels" else _json(answer)) + "\n")
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """List every registered version: which serves, and how good it is on held-out rows."""
+    from resources.registry import registry
+    from signals.tasks import TASKS
+
+    found = registry(settings())
+    rows = [version for task in TASKS for version in found.versions(task)]
+    if not rows:
+        typer.echo("no models yet: `seamless run` trains them")
+        return
+    typer.echo(f"{'task':<14}{'version':>8}  {'serves':<7}{'metric':<14}{'value':>7}{'calibration error':>19}  trained")
+    for one in rows:
+        metric = TASKS[one.name].metric
+        serves = "yes" if one.champion else ""
+        typer.echo(
+            f"{one.name:<14}{one.version:>8}  {serves:<7}{metric:<14}{one.metrics.get(metric, float('nan')):>7.3f}"
+            f"{one.metrics.get('calibration_error', float('nan')):>19.3f}  {one.trained_at:%Y-%m-%d %H:%M} UTC"
+        )
+
+
+@models_app.command("show")
+def show_model(
+    task: Annotated[str, typer.Argument(help="Task, such as iab_category.")],
+    version: Annotated[int | None, typer.Argument(help="Version; the champion if left out.")] = None,
+) -> None:
+    """Show what is known of one version: figures, training record, digest and promotion."""
+    from resources.registry import registry
+
+    _known_task(task)
+    found = registry(settings())
+    one = found.champion(task) if version is None else found.version(task, version)
+    typer.echo(f"{one.name} version {one.version}{', champion' if one.champion else ''}")
+    typer.echo(f"  trained       {one.trained_at:%Y-%m-%d %H:%M:%S} UTC")
+    for name, value in sorted(one.record.items()):
+        if name != "metrics":
+            typer.echo(f"  {name:<24} {value}")
+    typer.echo("  held-out figures")
+    for name, value in sorted(one.metrics.items()):
+        typer.echo(f"    {name:<22} {value:.3f}")
+
+
+def _known_task(task: str) -> None:
+    from signals.tasks import TASKS
+
+    if task not in TASKS:
+        raise typer.BadParameter(f"there is no task {task!r}; there are {', '.join(TASKS)}", param_hint="task")
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, pl.Series):
+        value = value.to_list()
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 (failed) or 2 (bad usage); an error is one line on standard error."""
+    try:
+        configure()
+        code = app(standalone_mode=False)
+    except SettingsError as error:
+        _fail(str(error), 2)
+    except typer.BadParameter as error:
+        _fail(error.format_message(), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except typer.TyperException as error:
+        message = getattr(error, "format_message", lambda: str(error))()
+        if not message:  # a command group without a command has printed its help
+            sys.exit(2)
+        _fail(f"{message} Try `seamless --help`.", 2)
+    except Exception as error:  # noqa: BLE001 - the last resort: a person gets a line, and the trace where to find it
+        _fail(_one_line(error), 1)
+    sys.exit(code or 0)
+
+
+def _one_line(error: Exception) -> str:
+    message = " ".join(str(error).split())[:2_000] or type(error).__name__
+    if type(error).__module__.split(".")[0] in EXPECTED or isinstance(error, OSError):
+        return message
+    trace = Path(".cache/last_error.txt")
+    trace.parent.mkdir(exist_ok=True)
+    trace.write_text(traceback.format_exc(), encoding="utf-8")
+    return f"unexpected {type(error).__name__}: {message} (trace in {trace})"
+
+
+# Errors that our own code raises say what to do.
+EXPECTED = ("signals", "governance", "resources", "platform_assets", "sensors", "serving")
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"seamless: {message}\n")
+    sys.exit(code)
+
+

@@ -1,0 +1,91 @@
+"""What a person sees of `seamless run`: progress while it works, and a summary at the end."""
+
+import contextlib
+import io
+import logging
+import os
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from resources.settings import settings
+from serving.run import Report, run
+from signals.tasks import TASKS
+
+console = Console(highlight=False)
+
+
+def show_run() -> None:
+    """Run the graph with a progress bar, and print the summary."""
+    started = time.perf_counter()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress, _quiet():
+        bar = progress.add_task("starting", total=None)
+
+        report = run(lambda stage, done, total: progress.update(bar, description=stage, completed=done, total=total))
+    show(report, time.perf_counter() - started)
+
+
+def show(report: Report, seconds: float) -> None:
+    """Print what a run did, where the results are, and what to do next."""
+    console.print(_tables(report))
+    if any(step.asset.startswith("models/") for step in report.steps):
+        console.print(_models(report))
+    stages = ", ".join(f"{stage} {taken:.1f} s" for stage, taken in report.seconds.items())
+    console.print(f"[bold]{seconds:.1f} s[/bold]: {stages}")
+    for check in report.failed_checks:
+        console.print(f"[yellow]check failed:[/yellow] {check}")
+    lake = settings().lakehouse_uri
+    console.print(f"\nReports   {lake}/reports/risk_analysis.html, business_insights.html, platform_health.html")
+    console.print(f"Data docs {lake}/reports/data_docs/")
+    console.print("Next      make dev                    the graph in the Dagster UI, at http://127.0.0.1:3000")
+    console.print('          seamless sql "SELECT * FROM gold.site_brand_safety LIMIT 5"')
+    console.print("          seamless models list")
+
+
+def _tables(report: Report) -> Table:
+    table = Table(title="Tables", title_justify="left", box=None, header_style="bold")
+    for name in ("table", "rows in", "out", "quarantined", "now in table", "seconds"):
+        table.add_column(name, justify="left" if name == "table" else "right")
+    for step in report.steps:
+        if step.asset.startswith("models/"):
+            continue
+        said = step.metadata
+        rows, rows_in, broken = said.get("dagster/row_count"), said.get("rows_in"), said.get("rows_quarantined", 0)
+        out = said.get("rows_out", said.get("rows_decided", said.get("rows_encoded", rows)))
+        cells = (rows_in if rows_in is not None else "", out, broken or "", rows, f"{said.get('seconds', 0):.1f}")
+        table.add_row(step.asset, *(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells))
+    return table
+
+
+def _models(report: Report) -> Table:
+    table = Table(title="\nModels", title_justify="left", box=None, header_style="bold")
+    for name in ("task", "version", "serves", "held-out metric", "seconds"):
+        table.add_column(name, justify="left" if name in ("task", "held-out metric") else "right")
+    for step in report.steps:
+        if step.asset.startswith("models/"):
+            said = step.metadata
+            metric = TASKS[step.asset.removeprefix("models/")].metric
+            figure = f"{metric} {said[metric]:.3f}" if metric in said else str(said.get("gate", ""))
+            serves = "yes" if said.get("champion") else "no"
+            seconds = f"{said.get('seconds', 0):.1f}"
+            table.add_row(step.asset.removeprefix("models/"), str(said.get("version", "-")), serves, figure, seconds)
+    return table
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libraries' own chatter (logs, progress bars) off the terminal; errors come back as exceptions."""
+    logging.disable(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
