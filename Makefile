@@ -25,7 +25,7 @@ dev: setup ## Open the graph in the Dagster UI at http://127.0.0.1:3000.
 test: setup ## Lint, check types and layers, and run every test.
 	@ruff check && ruff format --check
 	@lint-imports
-	@mypy
+	@ty check --quiet
 	@pytest
 
 setup: $(VENV)/installed $(MANIFEST) ## Install what is locked, once.

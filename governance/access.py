@@ -46,7 +46,13 @@ def roles() -> dict[str, Role]:
     """Return every role by its name, from ``access.yaml``."""
     found = yaml.safe_load((Path(__file__).parent / "access.yaml").read_text(encoding="utf-8"))["roles"]
     return {
-        name: Role(name, role["says"], tuple(role["tables"]), tuple(role.get("hidden", ())), role.get("all_tenants", False))
+        name: Role(
+            name,
+            role["says"],
+            tuple(role["tables"]),
+            tuple(role.get("hidden", ())),
+            role.get("all_tenants", False),
+        )
         for name, role in found.items()
     }
 
@@ -70,7 +76,7 @@ def view(of: Role, tenant: str | None, table: str, columns: Sequence[str]) -> Vi
 
     A table whose rows name no tenant shows itself only to roles that read all tenants.
     """
-    layer = table.split("/")[0]
+    layer = table.split("/", maxsplit=1)[0]
     if layer not in of.tables and table not in of.tables:
         return None
     if TENANT not in columns and tenant is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 from signals.tasks import Task
 
@@ -27,14 +28,14 @@ def gate(task: Task, challenger: Mapping[str, float], champion: Mapping[str, flo
             serve (none at all, or one of another transformation).
     """
     value = challenger.get(task.metric)
-    if value is None or value != value or not challenger.get("rows"):  # noqa: PLR0124
+    if value is None or not isfinite(value) or not challenger.get("rows", 0) > 0:
         return Verdict(passed=False, why=f"no {task.metric} on held-out rows: not promoted")
     if value < task.floor:
         return Verdict(passed=False, why=f"{task.metric} {value:.3f} is below the floor of {task.floor:.2f}")
     if champion is None:
         return Verdict(passed=True, why=f"{task.metric} {value:.3f}, no champion to compare with")
     other = champion.get(task.metric)
-    if other is None or other != other:  # noqa: PLR0124
+    if other is None or not isfinite(other):
         return Verdict(passed=False, why=f"the champion has no {task.metric} to compare with: not promoted")
     if value < other - TOLERANCE:
         return Verdict(passed=False, why=f"{task.metric} {value:.3f} is below the champion's {other:.3f}")

@@ -80,20 +80,24 @@ def _validate(rows: pl.DataFrame, rules: Suite) -> tuple[pl.DataFrame, str]:
     expectations = gx.ExpectationSuite(rules.table)
     for name, rule in rules.rules.items():
         settings = {key: value for key, value in rule.items() if key != "expect"}
-        expectations.add_expectation_configuration(
-            ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
-        )
+        described = ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
+        # Not add_expectation_configuration: it puts a rule in the place of one that expects the same of its column.
+        expectations.add_expectation(described.to_domain_obj())
     used = {value for rule in rules.rules.values() for key, value in rule.items() if key.startswith("column")}
     frame = rows.select(*sorted(used)).with_row_index(ROW).to_pandas()
     batch = context.data_sources.add_pandas("staged").add_dataframe_asset(rules.table)
-    found = batch.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame}).validate(
-        expectations, result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
+    found = (
+        batch.add_batch_definition_whole_dataframe("rows")
+        .get_batch({"dataframe": frame})
+        .validate(expectations, result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]})
     )
     pairs: list[tuple[int, str]] = []
     for result in found.results:
-        name = result.expectation_config.meta["rule"]
+        name = result.expectation_config.meta["rule"]  # ty: ignore[missing-union-attribute] - every result has one
         if result.exception_info.get("raised_exception"):
-            raise RuntimeError(f"rule {name} of {rules.table} could not be checked: {result.exception_info['exception_message']}")
+            raise RuntimeError(
+                f"rule {name} of {rules.table} could not be checked: {result.exception_info['exception_message']}"
+            )
         pairs += [(int(index[ROW]), name) for index in result.result.get("unexpected_index_list") or []]
         if not result.success and not result.result.get("unexpected_index_list"):
             raise RuntimeError(f"rule {name} of {rules.table} failed without naming rows: it cannot route them")

@@ -56,7 +56,7 @@ def described(
         daily: it has daily partitions.
         rules: its rows are checked against a suite of ``governance/expectations``.
     """
-    layer = table.split("/")[0]
+    layer = table.split("/", maxsplit=1)[0]
     arguments: dict[str, Any] = {
         "key": table_key(table),
         "deps": [table_key(dep) for dep in (*inputs, *deps)],

@@ -15,7 +15,10 @@ def defs() -> dg.Definitions:
     known = settings()
     layers = [bronze, silver, gold, reports, operations]
     return dg.Definitions(
-        assets=[*(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)), *models.ASSETS],
+        assets=[
+            *(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)),
+            *models.ASSETS,
+        ],
         resources={
             "lakehouse": lakehouse(known),
             "encoder": Encoder(threads=known.encoder_threads),

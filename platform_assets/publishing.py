@@ -82,7 +82,12 @@ class Hop:
             self.lakehouse.write_file(f"reports/data_docs/{self.table.replace('/', '_')}.html", sifted.page.encode())
         counts = dict(rejected.group_by("rule").len().sort("rule").rows())
         return self.result(
-            {"rows_in": rows_in, "rows_quarantined": rejected.height, "rules_broken": counts, **(metadata or {})},
+            {
+                "rows_in": rows_in,
+                "rows_quarantined": rejected.height,
+                "rules_broken": counts,
+                **(metadata or {}),
+            },
             rows_out=sifted.kept.height,
             check_results=checks(rules, rows_in, sifted.kept.height, counts),
         )

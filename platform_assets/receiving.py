@@ -26,9 +26,18 @@ SKEW = timedelta(days=1)
 COLUMN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
 RESERVED = ("source", "position", "received_at", DAY)
 TIME = pl.Datetime("us", "UTC")
-ROW = {"source": pl.String, "position": pl.Int64, "received_at": TIME, DAY: pl.Date}
+ROW: dict[str, Any] = {"source": pl.String, "position": pl.Int64, "received_at": TIME, DAY: pl.Date}
 
 INT64 = range(-(2**63), 2**63)
+MAX_FLOAT = 1e300
+# What JSON may hold for a column of each type.
+ACCEPTED: dict[Any, Any] = {
+    pl.String: str,
+    pl.Boolean: bool,
+    pl.Int64: int,
+    pl.Float64: (int, float),
+    pl.Binary: (bytes, str),
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,8 @@ class Received:
         table: ``bronze/<table>``.
         folder: landing folder that its records come from.
         owner: team that answers for it.
-        columns: type of each known field; a nested value is kept as JSON in a String column.
+        columns: type of each known field.
+        nested: fields of type String that hold an object or a list, kept as JSON.
         key: field that must not be null.
         event_time: field whose UTC day is the row's day; where it is missing, the day it was received.
         allowed: for a field, the values that are known.
@@ -48,10 +58,11 @@ class Received:
     table: str
     folder: str
     owner: str
-    columns: Mapping[str, pl.DataType | type[pl.DataType]]
+    columns: Mapping[str, Any]
     key: str
     event_time: str
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    nested: frozenset[str] = frozenset()
 
 
 class BrokenError(ValueError):
@@ -84,7 +95,11 @@ def receive(
             row = _typed(record.fields, expected, types)
             rows.append(row | place | {DAY: _day(row, record.fields, expected, now)})
         except BrokenError as error:
-            raw = record.raw if record.fields is None else json.dumps(record.fields, default=_readable, ensure_ascii=False)
+            raw = (
+                record.raw
+                if record.fields is None
+                else json.dumps(record.fields, default=_readable, ensure_ascii=False)
+            )
             broken.append(place | {DAY: now.date(), "rule": str(error), "raw": _text(raw or "")})
     types = {name: kind for name, kind in types.items() if name not in ROW}
     return (
@@ -107,7 +122,9 @@ def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile]
         empty, _ = receive([], expected, pl.Schema(), "", now)
         lakehouse.append_once(expected.table, empty, {}, {})
     _, nothing = receive([], expected, pl.Schema(), "", now)
-    lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, nothing), ["quarantine_id"], days=[str(now.date())])
+    lakehouse.insert_missing(
+        QUARANTINE, quarantined(expected.table, nothing), ["quarantine_id"], days=[str(now.date())]
+    )
     for group in _unread(lakehouse, expected.table, files):
         started: dict[str, int | None] = {}
         reached: dict[str, int] = {}
@@ -143,7 +160,12 @@ def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
         version = lakehouse.version(expected.table)
         seconds = round(time.perf_counter() - started, 3)
         return dg.MaterializeResult(
-            metadata={**count, "dagster/row_count": lakehouse.count(expected.table), "seconds": seconds, "delta_version": version},
+            metadata={
+                **count,
+                "dagster/row_count": lakehouse.count(expected.table),
+                "seconds": seconds,
+                "delta_version": version,
+            },
             check_results=[dg.AssetCheckResult(check_name=ACCOUNTED, passed=True, metadata=count)],
         )
 
@@ -179,24 +201,29 @@ def _unread(
 
 def _typed(fields: Mapping[str, Any], expected: Received, types: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
     for given, value in fields.items():
         name = f"payload_{given}" if given in RESERVED else given
+        if value is None:
+            continue
         if name not in types:
-            if value is None:
-                continue
-            if not COLUMN.match(name) or len(types) >= MAX_COLUMNS or name.lower() in {t.lower() for t in types}:
+            if not COLUMN.match(name) or name.lower() in {known.lower() for known in (*types, *seen)}:
                 raise BrokenError("column_name")
-            types[name] = _inferred(value)
-        row[name] = _converted(value, types[name], name)
+            if len(types) + len(seen) >= MAX_COLUMNS:
+                raise BrokenError("too_many_columns")
+            seen[name] = _inferred(value)
+        nested = name in expected.nested or name not in expected.columns
+        row[name] = _converted(value, types.get(name, seen.get(name)), name, nested=nested)
     if row.get(expected.key) in (None, ""):
         raise BrokenError(f"null:{expected.key}")
     for name, values in expected.allowed.items():
         if row.get(name) is not None and row[name] not in values:
             raise BrokenError(f"unknown:{name}")
+    types |= seen
     return row
 
 
-def _inferred(value: object) -> pl.DataType | type[pl.DataType]:
+def _inferred(value: object) -> pl.DataType:
     if isinstance(value, bool):
         return pl.Boolean()
     if isinstance(value, (int, float)):
@@ -204,30 +231,22 @@ def _inferred(value: object) -> pl.DataType | type[pl.DataType]:
     return pl.String()
 
 
-def _converted(value: Any, kind: Any, name: str) -> Any:
-    if value is None:
-        return None
-    if kind == pl.String:
-        if isinstance(value, (dict, list)):
-            return _text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-        if isinstance(value, str):
-            return _text(value)
-    elif kind == pl.Boolean:
-        if isinstance(value, bool):
-            return value
-    elif kind == pl.Int64:
-        if isinstance(value, int) and not isinstance(value, bool):
-            if value in INT64:
-                return value
-            raise BrokenError(f"out_of_range:{name}")
-    elif kind == pl.Float64:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value) if abs(value) < 1e300 or isinstance(value, float) else None
-    elif kind == pl.Binary and isinstance(value, (bytes, str)):
-        return value if isinstance(value, bytes) else value.encode("utf-8", "replace")
-    elif kind == TIME:
+def _converted(value: Any, kind: Any, name: str, *, nested: bool) -> Any:
+    """Return a value as its column has it; a nested one as JSON, where the column may hold it."""
+    if kind == TIME:
         return _moment(value, name)
-    raise BrokenError(f"changed_type:{name}")
+    if kind == pl.String and nested and isinstance(value, (dict, list)):
+        return _text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    accepted = next(of for known, of in ACCEPTED.items() if kind == known)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind != pl.Boolean):
+        raise BrokenError(f"changed_type:{name}")
+    if kind == pl.Int64 and value not in INT64:
+        raise BrokenError(f"out_of_range:{name}")
+    if kind == pl.Float64 and not abs(value) <= MAX_FLOAT:  # also if it is not a number
+        raise BrokenError(f"out_of_range:{name}")
+    if isinstance(value, str):
+        return _text(value) if kind == pl.String else value.encode("utf-8", "replace")
+    return float(value) if kind == pl.Float64 else value
 
 
 def _moment(value: Any, name: str) -> datetime:

@@ -16,7 +16,9 @@ def newest_answers(decisions: pl.DataFrame, champions: dict[str, int]) -> pl.Dat
         decisions: silver/decisions.
         champions: version of each task's champion.
     """
-    ranked = decisions.with_columns(champion=champion_answer(champions)).sort("champion", "model_version", "decision_id")
+    ranked = decisions.with_columns(champion=champion_answer(champions)).sort(
+        "champion", "model_version", "decision_id"
+    )
     return ranked.unique(["document_id", "content_hash", "task"], keep="last", maintain_order=True).drop("champion")
 
 
@@ -47,7 +49,9 @@ def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
         answers: decisions about them.
     """
     risk = TASKS["image_threat"].risk
-    rank = pl.col("image_threat_risk").replace_strict({r: i for i, r in enumerate(RISKS)}, default=0, return_dtype=pl.Int64)
+    rank = pl.col("image_threat_risk").replace_strict(
+        {r: i for i, r in enumerate(RISKS)}, default=0, return_dtype=pl.Int64
+    )
     told = images.filter(pl.col("page_url").is_not_null()).select("document_id", "content_hash", url="page_url")
     told = told.join(side_by_side(answers, "image"), on=["document_id", "content_hash"])
     if "image_threat" not in told.columns or not risk:
@@ -56,5 +60,8 @@ def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
         told.with_columns(rank=rank)
         .sort("rank", "image_threat_score")
         .group_by("url", maintain_order=True)
-        .agg(pl.col("image_threat", "image_threat_score", "image_threat_risk").last(), images=pl.len().cast(pl.Int64))
+        .agg(
+            pl.col("image_threat", "image_threat_score", "image_threat_risk").last(),
+            images=pl.len().cast(pl.Int64),
+        )
     )

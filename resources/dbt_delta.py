@@ -13,7 +13,7 @@ from resources.settings import settings
 
 
 class Plugin(BasePlugin):
-    """Tables of the lakehouse that dbt's ``--vars`` name, of which ``first_day`` to ``last_day`` are made."""
+    """Sources are Delta tables, scanned where they are; a model's rows are put into the Delta table of its name."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:  # noqa: ARG002
         """Find the lakehouse that the settings name."""
@@ -36,7 +36,7 @@ class Plugin(BasePlugin):
         """Put a model's rows in the place of those of its days; or keep the newest row of each key, if it says so."""
         relation, how = target_config.relation, target_config.config
         table = f"{relation.schema}/{relation.identifier}"
-        first, last = (date.fromisoformat(how[day].strip()) for day in ("first_day", "last_day"))
+        first, last = (date.fromisoformat(how[day]) for day in ("first_day", "last_day"))
         days = [str(first + timedelta(days=later)) for later in range((last - first).days + 1)]
         rows = self.connection.cursor().sql(f"from {relation} order by all").pl()
         if "newest" in how:

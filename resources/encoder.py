@@ -45,5 +45,7 @@ def _package(name: str) -> Path:
     """Return a data package's folder without importing it."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"package {name}, which carries the encoder's files, is not installed: run `make setup`")
+        raise FileNotFoundError(
+            f"package {name}, which carries the encoder's files, is not installed: run `make setup`"
+        )
     return Path(next(iter(spec.submodule_search_locations)))

@@ -1,5 +1,6 @@
 """Files as they land: found by folder, opened whatever their container, read record by record."""
 
+import csv
 import gzip
 import io
 import json
@@ -10,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Never, Self, cast
+from urllib.parse import quote
 
-import zstandard
+import pyarrow as pa
 
 from resources import corpora
 from resources.corpora import Fields
@@ -30,7 +32,9 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "user_sync": EVENTS,
 }
 PACKED = (".gz", ".zst")
-SAVED = re.compile(rb"<!--[^>]*?\surl: (?P<url>\S+)\s[^>]*?saved date: (?P<date>[^(\r\n-]*[^(\r\n\s-])")
+SAVED = re.compile(
+    rb"<!--[^>]*?\surl: (?P<url>\S+)(?:\s[^>]*?saved date: (?P<date>\w{3} \w{3} \d\d? \d{4} [\d:]{8} GMT[+-]\d{4}))?"
+)
 MEDIA = {".html": "text/html", ".htm": "text/html", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -79,7 +83,7 @@ def landed_files(root: Path, folder: str) -> list[LandedFile]:
     found = [
         LandedFile(folder, path.relative_to(root).as_posix(), path, _reader(path))
         for path in sorted((root / folder).rglob("*"))
-        if path.is_file() and _ending(path) in FOLDERS[folder] and not path.name.startswith((".", "_"))
+        if path.is_file() and _ending(path) in FOLDERS[folder] and not _hidden(path.relative_to(root))
     ]
     for corpus in corpora.CORPORA:
         if corpus.folder == folder:
@@ -93,10 +97,15 @@ def landed_files(root: Path, folder: str) -> list[LandedFile]:
 def unpack(path: Path) -> IO[bytes]:
     """Open a plain, gzip or zstd file as a stream of bytes."""
     if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
+        return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix == ".zst":
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True))
+        # Arrow's reader, since zstandard's takes a file that is cut short for one that ends there.
+        return io.BufferedReader(pa.CompressedInputStream(str(path), "zstd"))
     return path.open("rb")
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _ending(path: Path) -> str:
@@ -121,17 +130,21 @@ def _corpus_reader(corpus: "corpora.Corpus", root: Path) -> Callable[[Path, int]
     return read
 
 
+# What reading a damaged file raises, of whatever container, or a corpus file that is not of its shape.
+DAMAGE = (OSError, EOFError, zlib.error, csv.Error, ValueError, LookupError, TypeError, AttributeError)
+
+
 class _survived:  # noqa: N801
     """A block in which a damaged file ends the reading with one ``corrupt_file`` record instead of a crash."""
 
     def __init__(self, position: int) -> None:
         self.position, self.error = position, ""
 
-    def __enter__(self) -> "_survived":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, (OSError, EOFError, zlib.error, zstandard.ZstdError, ValueError, LookupError)):
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, DAMAGE):
             self.error = f"{type(error).__name__}: {error}"
             return True
         return False
@@ -155,10 +168,17 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
     yield from fault.records()
 
 
+def _no_json(constant: str) -> Never:
+    raise ValueError(f"{constant} is no JSON")
+
+
+JSON = json.JSONDecoder(parse_constant=_no_json)
+
+
 def parse(line: bytes, position: int) -> Record:
     """Return the record of one line of JSON."""
     try:
-        fields = json.loads(line.decode("utf-8"))
+        fields = JSON.decode(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return Record(position, broken="not_utf8", raw=line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
@@ -176,18 +196,18 @@ def read_whole(path: Path, max_bytes: int) -> Iterator[Record]:
             yield Record(1, broken="too_large", raw=path.name)
         else:
             media = MEDIA.get(_ending(path), f"image/{_ending(path)[1:]}")
-            yield Record(1, {"url": f"file:///{path.name}", "content_type": media, "body": body, **_saved(body)})
+            yield Record(1, {"url": f"file:///{quote(path.name)}", "content_type": media, "body": body, **_saved(body)})
     yield from fault.records()
 
 
 def _saved(body: bytes) -> Fields:
-    """Return address and time that a page saved by a browser or crawler carries in a comment, as SingleFile writes it."""
+    """Return address and time that a saved page carries in a comment, as SingleFile writes it."""
     comment = SAVED.search(body[:4_096])
     if comment is None:
         return {}
     fields: Fields = {"url": comment["url"].decode("utf-8", "replace")}
     with suppress(ValueError):
-        moment = datetime.strptime(comment["date"].decode("ascii", "replace"), "%a %b %d %Y %H:%M:%S GMT%z")
+        moment = datetime.strptime((comment["date"] or b"").decode("ascii"), "%a %b %d %Y %H:%M:%S GMT%z")
         fields["fetched_at"] = moment.isoformat()
     return fields
 
@@ -199,25 +219,57 @@ def read_warc(path: Path, max_bytes: int) -> Iterator[Record]:
 
     with _survived(0) as fault, unpack(path) as file:
         try:
-            for record in ArchiveIterator(file):
-                if record.rec_type not in ("response", "resource"):
-                    continue
-                fault.position += 1
+            source = _Whole(file)
+            archive = ArchiveIterator(source)
+            for record in archive:
                 body = record.content_stream().read(max_bytes + 1)
-                url = record.rec_headers.get_header("WARC-Target-URI")
-                headers = record.http_headers or record.rec_headers
-                if len(body) > max_bytes:
-                    yield Record(fault.position, broken="too_large", raw=url)
-                    continue
-                yield Record(
-                    fault.position,
-                    {
-                        "url": url,
-                        "fetched_at": record.rec_headers.get_header("WARC-Date"),
-                        "content_type": (headers.get_header("Content-Type") or "text/html").split(";")[0].strip().lower(),
-                        "body": body,
-                    },
-                )
+                while record.raw_stream.read(1 << 20):
+                    pass
+                length = record.rec_headers.get_header("Content-Length") or ""
+                if not length.isdigit() or record.raw_stream.limit:
+                    raise ValueError("a record is cut short")
+                if record.rec_type in ("response", "resource"):
+                    yield _fetch(record, body, fault.position + 1, max_bytes)
+                    fault.position += 1
+                archive.read_to_end()
+                source.begun = archive.next_line is not None
+            if source.begun:
+                raise ValueError("the header of a record is cut short")
+        except AttributeError as error:  # a slip of warcio's
+            raise ValueError("the header of a record is cut short") from error
         except ArchiveLoadFailed as error:
             raise ValueError(str(error)) from error
     yield from fault.records()
+
+
+class _Whole:
+    """A file as warcio reads it: what comes before a fault is given, and the fault is not taken for the end.
+
+    Attributes:
+        begun: a record has begun that has not been given yet.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.begun = file, False
+
+    def read(self, size: int) -> bytes:
+        try:
+            data: bytes = self.file.read1(size)
+        except EOFError as error:
+            raise OSError(str(error)) from error
+        self.begun = self.begun or bool(data)
+        return data
+
+
+def _fetch(record: Any, body: bytes, position: int, max_bytes: int) -> Record:
+    url = record.rec_headers.get_header("WARC-Target-URI")
+    if len(body) > max_bytes:
+        return Record(position, broken="too_large", raw=url)
+    media = (record.http_headers or record.rec_headers).get_header("Content-Type") or "text/html"
+    fields = {
+        "url": url,
+        "fetched_at": record.rec_headers.get_header("WARC-Date"),
+        "content_type": media.split(";")[0].strip().lower(),
+        "body": body,
+    }
+    return Record(position, fields)

@@ -29,7 +29,8 @@ def query(lakehouse: Lakehouse, sql: str, *, as_role: str, tenant: str | None) -
         QueryError: the query is wrong.
     """
     reader = role(as_role, tenant)
-    with duckdb.connect(":memory:", config={"threads": 2}) as connection:
+    # Without a folder to spill to: DuckDB lets every query read and write it, whatever access it has.
+    with duckdb.connect(":memory:", config={"threads": 2, "temp_directory": ""}) as connection:
         denied = []
         for layer in LAYERS:
             connection.execute(f"CREATE SCHEMA {layer}")
@@ -41,8 +42,11 @@ def query(lakehouse: Lakehouse, sql: str, *, as_role: str, tenant: str | None) -
                     _register(connection, lakehouse, table, seen)
         connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         try:
-            return connection.execute(sql).pl()
-        except duckdb.Error as error:
+            answer = connection.execute(sql)
+            if answer is None:
+                raise QueryError("there is no query")
+            return answer.pl()
+        except (duckdb.Error, pl.exceptions.PolarsError) as error:
             if isinstance(error, duckdb.CatalogException) and (asked := [table for table in denied if table in sql]):
                 raise AccessDeniedError(f"role {as_role} may not read {', '.join(asked)}") from None
             raise QueryError(str(error).split("\n")[0]) from None

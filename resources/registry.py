@@ -14,6 +14,8 @@ import dagster as dg
 
 from resources.settings import Settings
 from signals.heads import directory_digest
+from signals.scoring import Model, load_model
+from signals.transform import require_same
 
 CHAMPION = "champion"
 
@@ -56,32 +58,40 @@ class Registry(dg.ConfigurableResource):
             metrics: held-out figures.
             record: what else is to be known of the training: transform_id, table versions, rows, …
         """
-        import mlflow
+        from mlflow.entities import Metric, RunTag
 
         digest = directory_digest(files)
         client = self._client()
         experiment = client.get_experiment_by_name(task)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(task, self._folder(task))
         run = client.create_run(experiment_id, run_name=task)
-        entities = mlflow.entities
         now = int(datetime.now(UTC).timestamp() * 1000)
         client.log_batch(
             run.info.run_id,
-            metrics=[entities.Metric(_metric_name(name), value, now, 0) for name, value in metrics.items()],
-            tags=[entities.RunTag(name, str(value)) for name, value in record.items()],
+            metrics=[Metric(_metric_name(name), value, now, 0) for name, value in metrics.items()],
+            tags=[RunTag(name, str(value)) for name, value in record.items()],
         )
         client.log_artifacts(run.info.run_id, str(files), "model")
         client.set_terminated(run.info.run_id)
         if not self._exists(task):
             client.create_registered_model(task)
-        tags = {"digest": digest, "metrics": json.dumps(dict(metrics)), **{k: str(v) for k, v in record.items()}}
+        tags = {
+            "digest": digest,
+            "metrics": json.dumps(dict(metrics)),
+            **{k: str(v) for k, v in record.items()},
+        }
         version = client.create_model_version(
             task, source=f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags
         )
         return self.version(task, int(version.version))
 
     def promote(self, task: str, version: int, *, by: str, why: str) -> None:
-        """Make a version champion, and record who or what did so, when and why."""
+        """Make a version champion, and record who or what did so, when and why.
+
+        Raises:
+            ModelMissingError: there is no such version.
+        """
+        self.version(task, version)
         client = self._client()
         moment = datetime.now(UTC).isoformat()
         for key, value in (("promoted_by", by), ("promoted_why", why), ("promoted_at", moment)):
@@ -107,7 +117,9 @@ class Registry(dg.ConfigurableResource):
         aliases = client.get_registered_model(task).aliases
         found = client.search_model_versions(f"name = '{task}'")
         return sorted(
-            (self._described(v, int(aliases.get(CHAMPION, -1))) for v in found), key=lambda v: v.version, reverse=True
+            (self._described(v, int(aliases.get(CHAMPION, -1))) for v in found),
+            key=lambda v: v.version,
+            reverse=True,
         )
 
     def version(self, task: str, version: int) -> Registered:
@@ -121,25 +133,30 @@ class Registry(dg.ConfigurableResource):
                 return registered
         raise ModelMissingError(f"task {task} has no version {version}")
 
-    def files(self, registered: Registered) -> Path:
-        """Return a local folder with a version's files, fetched once and checked against the registered digest.
+    def load(self, registered: Registered, running: str) -> Model:
+        """Return a version ready to score; its files are fetched once, and compared with what was registered each time.
 
         Raises:
+            TransformMismatchError: it was trained under another transformation than ``running``.
             TamperedModelError: the files are not those that were registered.
         """
         from mlflow.artifacts import download_artifacts
 
+        name = f"{registered.name} version {registered.version}"
+        require_same(name, registered.transform_id, running)
         folder = Path(self.cache) / registered.name / f"{registered.version}-{registered.digest[:16]}"
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            self._client()
             source = self._client().get_model_version_download_uri(registered.name, str(registered.version))
             with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-                fetched = Path(download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=self.tracking_uri))
+                fetched = Path(
+                    download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=self.tracking_uri)
+                )
                 _require_digest(fetched, registered)
                 fetched.rename(folder)
+        model = load_model(folder, registered.name, registered.version, running)
         _require_digest(folder, registered)
-        return folder
+        return model
 
     def _described(self, version: Any, champion: int) -> Registered:
         tags = dict(version.tags)
@@ -186,7 +203,9 @@ def _client(tracking_uri: str) -> Any:
 def registry(settings: Settings) -> Registry:
     """Return the registry that the settings name."""
     return Registry(
-        tracking_uri=settings.mlflow_tracking_uri, artifacts=settings.mlflow_artifacts, cache=str(settings.model_cache)
+        tracking_uri=settings.mlflow_tracking_uri,
+        artifacts=settings.mlflow_artifacts,
+        cache=str(settings.model_cache),
     )
 
 

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
-URI_SCHEMES = ("s3", "file")
+# A bucket with or without a prefix, an absolute folder, or whatever does not begin with a scheme.
+LAKEHOUSE_URI = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-z0-9+.-]+:).*\S.*")
 
 
 class SettingsError(ValueError):
@@ -17,8 +18,7 @@ class SettingsError(ValueError):
 
 
 def _lakehouse_uri(value: str) -> str:
-    scheme = re.match(r"^([a-z][a-z0-9+.-]*):(/*)(.*)", value)
-    if not value.strip() or (scheme and (scheme[1] not in URI_SCHEMES or scheme[2] not in ("//", "///") or not scheme[3])):
+    if not LAKEHOUSE_URI.fullmatch(value):
         raise ValueError("a folder, file:///folder or s3://bucket/prefix is expected")
     return value.removeprefix("file://").rstrip("/")
 
@@ -35,22 +35,25 @@ class Settings(BaseSettings):
         ".lake", description="Where the Delta tables are: a folder, or s3://bucket/prefix."
     )
     landing: Path = Field(
-        PROJECT / "samples", description="Folder in which files land; a folder in the corpora layout works too."
+        PROJECT / "samples",
+        description="Folder in which files land; a folder in the corpora layout works too.",
     )
     mlflow_tracking_uri: str = Field(
-        "sqlite:///.mlflow/mlflow.db", description="MLflow tracking and registry: a database or a server.", min_length=1
+        "sqlite:///.mlflow/mlflow.db",
+        description="MLflow tracking and registry: a database or a server.",
+        min_length=1,
     )
     mlflow_artifacts: str = Field(
-        ".mlflow/artifacts", description="Where MLflow keeps the files of models that this process registers.", min_length=1
+        ".mlflow/artifacts",
+        description="Where MLflow keeps the files of models that this process registers.",
+        min_length=1,
     )
     model_cache: Path = Field(Path(".cache/models"), description="Local copies of the models in use.")
     encoder_threads: int = Field(2, ge=1, le=256, description="Processor threads of one encoding.")
     first_day: date = Field(
         date(2015, 1, 1), description="First day that has a partition; older events are quarantined."
     )
-    max_record_bytes: int = Field(
-        10_000_000, ge=1_000, description="A landed record of more bytes is quarantined."
-    )
+    max_record_bytes: int = Field(10_000_000, ge=1_000, description="A landed record of more bytes is quarantined.")
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
     aws_region: str = Field("us-east-1", description="Region of the bucket.")
     aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")
@@ -66,7 +69,9 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        )
         raise SettingsError(f"bad settings: {faults}") from None
 
 

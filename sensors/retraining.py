@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-
 from platform_assets.models.heads import label_counts, labels_of
 from resources.lakehouse import Lakehouse
 from resources.registry import ModelMissingError, Registry
@@ -33,7 +32,10 @@ def decide(task: Task, state: State, running: str) -> tuple[bool, str]:
     if state.champion_transform is None:
         return True, f"{task.name}: no champion yet, {state.labels} labels"
     if state.champion_transform != running:
-        return True, f"{task.name}: champion is of transform_id {state.champion_transform}, {running} is running"
+        return (
+            True,
+            f"{task.name}: champion is of transform_id {state.champion_transform}, {running} is running",
+        )
     new = state.labels - state.champion_labels
     return new >= task.retrain_after, f"{task.name}: {new} new labels of {task.retrain_after}"
 
@@ -53,5 +55,3 @@ def _state(task: Task, counts: Mapping[str, int], registry: Registry) -> State:
     except ModelMissingError:
         return State(labels, None, 0, attempted)
     return State(labels, champion.transform_id, int(champion.record.get("labels", 0)), attempted)
-
-

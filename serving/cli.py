@@ -47,7 +47,9 @@ def sql(
     query: Annotated[str, typer.Argument(help=f'One SELECT over layer.table, such as "{SQL_EXAMPLE}".')],
     as_role: Annotated[str, typer.Option("--as", help="Role that reads (governance/access.yaml).")] = "engineer",
     tenant: Annotated[str | None, typer.Option(help="Tenant whose rows are read.")] = None,
-    output: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print the rows.")] = "table",
+    output: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="How to print the rows.")
+    ] = "table",
 ) -> None:
     """Query the tables as a role sees them."""
     from resources.lakehouse import lakehouse
@@ -62,7 +64,9 @@ def sql(
         for row in rows.iter_rows(named=True):
             typer.echo(_json(row))
     else:
-        with pl.Config(tbl_rows=200, tbl_cols=50, fmt_str_lengths=60, tbl_hide_dataframe_shape=True, tbl_width_chars=200):
+        with pl.Config(
+            tbl_rows=200, tbl_cols=50, fmt_str_lengths=60, tbl_hide_dataframe_shape=True, tbl_width_chars=200
+        ):
             typer.echo(rows)
         typer.echo(f"{rows.height} rows")
 
@@ -71,7 +75,10 @@ def sql(
 def predict(
     task: Annotated[str, typer.Option(help="Task to answer, such as sentiment.")],
     file: Annotated[Path, typer.Option("--input", help="File with one text a line; - reads standard input.")],
-    output: Annotated[Literal["jsonl", "labels"], typer.Option("--format", help="Label and scores as JSON, or labels alone.")] = "jsonl",
+    output: Annotated[
+        Literal["jsonl", "labels"],
+        typer.Option("--format", help="Label and scores as JSON, or labels alone."),
+    ] = "jsonl",
 ) -> None:
     """Answer a task for each line of a file: one answer a line, in order."""
     from serving.predict import predictions
@@ -150,7 +157,8 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except typer.TyperException as error:
-        message = getattr(error, "format_message", lambda: str(error))()
+        says = getattr(error, "format_message", None)
+        message = says() if says else str(error)
         if not message:  # a command group without a command has printed its help
             sys.exit(2)
         _fail(f"{message} Try `seamless --help`.", 2)
@@ -176,5 +184,3 @@ EXPECTED = ("signals", "governance", "resources", "platform_assets", "sensors", 
 def _fail(message: str, code: int) -> None:
     sys.stderr.write(f"seamless: {message}\n")
     sys.exit(code)
-
-

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from resources.encoder import Encoder
 from resources.registry import registry
 from resources.settings import settings
-from signals.scoring import DOCUMENT, Model, load_model, score
+from signals.scoring import DOCUMENT, Model, score
 from signals.tasks import TASKS
 from signals.text import normal_forms
 
@@ -22,9 +22,9 @@ CHUNK = 1_024
 
 
 def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
-    """Yield line, label, score and scores for each line of a file, with ``name`` where the task names its labels.
+    r"""Yield line, label, score and scores for each line of a file, with ``name`` where the task names its labels.
 
-    Lines end with ``\\n`` only; a last line without one counts. Bytes that are no UTF-8 become replacement
+    Lines end with ``\n`` only; a last line without one counts. Bytes that are no UTF-8 become replacement
     characters; an empty line is a text like any other.
 
     Raises:
@@ -32,14 +32,15 @@ def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
     """
     if task not in TASKS or TASKS[task].documents == ("image",):
         known = [name for name, one in TASKS.items() if one.documents != ("image",)]
-        raise typer.BadParameter(f"there is no task {task!r} of texts; there are {', '.join(known)}", param_hint="--task")
+        raise typer.BadParameter(
+            f"there is no task {task!r} of texts; there are {', '.join(known)}", param_hint="--task"
+        )
     if str(file) != "-" and not file.is_file():
         raise typer.BadParameter(f"there is no file {file}", param_hint="--input")
     encoder = Encoder(threads=settings().encoder_threads)
     found = registry(settings())
-    champion = found.champion(task)
-    model = load_model(found.files(champion), champion.name, champion.version, encoder.transform_id)
-    with (sys.stdin.buffer if str(file) == "-" else file.open("rb")) as stream, _progress() as progress:
+    model = found.load(found.champion(task), encoder.transform_id)
+    with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream, _progress() as progress:
         bar = progress.add_task("predicting", total=None)
         number = 0
         while lines := [line.removesuffix(b"\n") for line in islice(stream, CHUNK)]:
@@ -52,7 +53,13 @@ def _answers(model: Model, encoder: Encoder, lines: list[bytes], before: int) ->
     texts, hashes = normal_forms(line.decode("utf-8", "replace") for line in lines)
     vectors = encoder.encode(texts)
     rows = [
-        {"document_id": str(i), "kind": model.task.documents[0], "content_hash": h, "text": text, "vector": vector}
+        {
+            "document_id": str(i),
+            "kind": model.task.documents[0],
+            "content_hash": h,
+            "text": text,
+            "vector": vector,
+        }
         for i, (text, h, vector) in enumerate(zip(texts, hashes, vectors, strict=True))
     ]
     batch = pa.RecordBatch.from_pylist(rows, schema=DOCUMENT)

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,7 +60,9 @@ def run(progress: Progress) -> Report:
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
     definitions, report = defs(), Report()
     lakehouse, registry, encoder = _resources(definitions)
-    assets = [asset for asset in definitions.resolve_asset_graph().assets_defs if isinstance(asset, dg.AssetsDefinition)]
+    assets = [
+        asset for asset in definitions.resolve_asset_graph().assets_defs if isinstance(asset, dg.AssetsDefinition)
+    ]
     daily = daily_inputs(assets)
     late = {table for table in daily if table in ANSWERS or table.split("/")[0] in ("gold", "reports")}
     with dg.DagsterInstance.get() as instance:
@@ -69,7 +71,9 @@ def run(progress: Progress) -> Report:
             keys = [dg.AssetKey(name.split("/")) for name in wanted]
             _materialise(definitions, instance, stage, keys, days, report, progress)
 
-        landed = [spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if spec.group_name == "bronze"]
+        landed = [
+            spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if spec.group_name == "bronze"
+        ]
         materialise("ingest", landed)
         early = {table: inputs for table, inputs in daily.items() if table not in late}
         for days in decide(stale(lakehouse, early)):
@@ -125,7 +129,7 @@ def _materialise(
 
 
 @contextmanager
-def _watched(instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, progress: Progress) -> Iterator[None]:
+def _watched(instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, progress: Progress) -> Generator[None]:
     """Tell the progress of a run while it goes on in this thread."""
     over = threading.Event()
 

@@ -5,10 +5,17 @@ import io
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from resources.settings import settings
@@ -21,7 +28,13 @@ console = Console(highlight=False)
 def show_run() -> None:
     """Run the graph with a progress bar, and print the summary."""
     started = time.perf_counter()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress, _quiet():
         bar = progress.add_task("starting", total=None)
 
@@ -54,9 +67,19 @@ def _tables(report: Report) -> Table:
         if step.asset.startswith("models/"):
             continue
         said = step.metadata
-        rows, rows_in, broken = said.get("dagster/row_count"), said.get("rows_in"), said.get("rows_quarantined", 0)
+        rows, rows_in, broken = (
+            said.get("dagster/row_count"),
+            said.get("rows_in"),
+            said.get("rows_quarantined", 0),
+        )
         out = said.get("rows_out", said.get("rows_decided", said.get("rows_encoded", rows)))
-        cells = (rows_in if rows_in is not None else "", out, broken or "", rows, f"{said.get('seconds', 0):.1f}")
+        cells = (
+            rows_in if rows_in is not None else "",
+            out,
+            broken or "",
+            rows,
+            f"{said.get('seconds', 0):.1f}",
+        )
         table.add_row(step.asset, *(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells))
     return table
 
@@ -77,7 +100,7 @@ def _models(report: Report) -> Table:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Keep libraries' own chatter (logs, progress bars) off the terminal; errors come back as exceptions."""
     logging.disable(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -87,5 +110,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
-
-

@@ -56,7 +56,10 @@ class LinearHead:
         from safetensors.numpy import save_file
 
         weights = {"vector": self.vector_weights, "ngram": self.ngram_weights, "bias": self.bias}
-        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, directory / "weights.safetensors")
+        save_file(
+            {name: np.ascontiguousarray(value) for name, value in weights.items()},
+            directory / "weights.safetensors",
+        )
         described = {"family": FAMILY, "labels": list(self.labels), "temperature": self.temperature, **record}
         (directory / "model.json").write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
 

@@ -55,7 +55,7 @@ class OpenNsfw:
         return Classifier(self.directory / "open_nsfw.onnx", intra_op_threads=2)
 
     def scores(self, bodies: Sequence[bytes]) -> npt.NDArray[np.float64]:
-        """Return (len(bodies), 2) probabilities of safe and adult, one image at a time so that none depends on another."""
+        """Return (len(bodies), 2) probabilities of safe and adult, each alone, so that none depends on another."""
         adult = np.array([self._classifier.score_bytes(body) for body in bodies], np.float64)
         return np.stack([1 - adult, adult], axis=1).reshape(len(bodies), 2)
 

@@ -8,7 +8,9 @@ import numpy.typing as npt
 CALIBRATION_BINS = 15
 
 
-def evaluate(scores: npt.NDArray[np.float64], answers: npt.NDArray[np.int64], labels: tuple[str, ...]) -> dict[str, float]:
+def evaluate(
+    scores: npt.NDArray[np.float64], answers: npt.NDArray[np.int64], labels: tuple[str, ...]
+) -> dict[str, float]:
     """Return figures for held-out rows.
 
     Args:

@@ -59,7 +59,7 @@ def article(url: str, body: bytes | None) -> dict[str, Any]:
         row["document_id"] = address(urljoin(url, canonical))
     language = _first(tree, "/html/@lang", "//meta[@http-equiv='content-language']/@content")
     pictures = [urljoin(url, src) for src in tree.xpath("//meta[@property='og:image']/@content | //img/@src")]
-    found = bare_extraction(tree, url=url, with_metadata=True, include_comments=False, favor_precision=False)
+    found: Any = bare_extraction(tree, url=url, with_metadata=True, include_comments=False)
     if found is None or not (found.text or "").strip():
         return row | {"failure": "no_article_text"}
     title = normalise(found.title)

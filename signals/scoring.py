@@ -128,7 +128,9 @@ def _decide(batch: pa.RecordBatch, model: Model) -> pa.RecordBatch:
     best = found.argmax(axis=1)
     labels, rows = model.task.labels, batch.num_rows
     documents, hashes = batch["document_id"].to_pylist(), batch["content_hash"].to_pylist()
-    ids = [decision_id(d, h, model.task.name, model.name, model.version) for d, h in zip(documents, hashes, strict=True)]
+    ids = [
+        decision_id(d, h, model.task.name, model.name, model.version) for d, h in zip(documents, hashes, strict=True)
+    ]
     scores = pa.LargeListArray.from_arrays(
         np.arange(rows + 1) * len(labels),
         pa.StructArray.from_arrays([pa.array(list(labels) * rows, TEXT), pa.array(found.ravel())], fields=list(SCORE)),

@@ -69,11 +69,17 @@ def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
         for name, mapping in task.borrowed.items()
     ]
     lent = pl.concat([train.clear(), *borrowed]).filter(pl.col("label").is_not_null())
-    lent = lent.join(pl.concat([train, val]), on="content_hash", how="anti").unique("content_hash", keep="first", maintain_order=True)
+    lent = lent.join(pl.concat([train, val]), on="content_hash", how="anti").unique(
+        "content_hash", keep="first", maintain_order=True
+    )
     lent = lent.sort("content_hash").head(int(min(MAX_ROWS - train.height, MAX_BORROWED * train.height)))
     columns = ["content_hash", "text", "label"]
     return pl.concat(
-        [train.select(columns, split=pl.lit("train")), lent.select(columns, split=pl.lit("train")), val.select(columns, split=pl.lit("val"))]
+        [
+            train.select(columns, split=pl.lit("train")),
+            lent.select(columns, split=pl.lit("train")),
+            val.select(columns, split=pl.lit("val")),
+        ]
     )
 
 
@@ -92,7 +98,11 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
     Raises:
         NotEnoughLabelsError: fewer than two labels in training, or nothing held out.
     """
-    answers = rows["label"].replace_strict({label: i for i, label in enumerate(task.labels)}, return_dtype=pl.Int64).to_numpy()
+    answers = (
+        rows["label"]
+        .replace_strict({label: i for i, label in enumerate(task.labels)}, return_dtype=pl.Int64)
+        .to_numpy()
+    )
     texts, is_val = rows["text"].to_list(), (rows["split"] == "val").to_numpy()
     if len(np.unique(answers[~is_val])) < 2 or not is_val.any():
         raise NotEnoughLabelsError(
@@ -192,7 +202,10 @@ def fit(
     bias = np.full(len(labels), -20.0 if len(model.classes_) < len(labels) else 0.0, np.float32)
     coefficients, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
-        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercept / 2
+        coefficients, intercept = (
+            np.vstack([-coefficients, coefficients]) / 2,
+            np.array([-1, 1]) * intercept / 2,
+        )
     found[np.ix_(kept, model.classes_)] = coefficients.T if basis is None else columns.T @ (basis @ coefficients.T)
     bias[model.classes_] = intercept
     width = vectors.shape[1]

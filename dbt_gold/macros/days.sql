@@ -1,6 +1,6 @@
 {#
-    The days that this run makes come through the environment: for each new value of a `var`, dbt would parse the whole
-    project again, and so it would for a variable of the environment that it needs to parse a model.
+    The first and the last of the days whose rows this run makes. They come through the environment, and are read only
+    when a model runs: for each new value of a `var`, dbt would parse the whole project again, which takes seconds.
 #}
 {% macro first_day() -%} {% if execute %}{{ env_var('GOLD_FIRST_DAY') }}{% endif %} {%- endmacro %}
 {% macro last_day() -%} {% if execute %}{{ env_var('GOLD_LAST_DAY') }}{% endif %} {%- endmacro %}

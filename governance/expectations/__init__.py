@@ -1,0 +1,1 @@
+"""Rules of each table, as data: one file a table."""

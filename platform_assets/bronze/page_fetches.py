@@ -24,6 +24,7 @@ EXPECTED = Received(
     },
     key="url",
     event_time="fetched_at",
+    nested=frozenset({"images"}),
 )
 
 page_fetches = bronze_asset(__doc__, EXPECTED)

@@ -24,6 +24,7 @@ EXPECTED = Received(
     },
     key="auction_id",
     event_time="auction_time",
+    nested=frozenset({"request", "bids"}),
 )
 
 rtb_auctions = bronze_asset(__doc__, EXPECTED)

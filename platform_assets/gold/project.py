@@ -10,6 +10,7 @@ from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 import dagster as dg
@@ -23,7 +24,7 @@ from resources.settings import PROJECT
 FOLDER = PROJECT / "dbt_gold"
 TARGET = FOLDER / "target"
 PARSED = ("partial_parse.msgpack", "manifest.json")
-DBT = (sys.executable, "-m", "dbt.cli.main", "--log-level-file", "none")
+DBT = (str(Path(sys.executable).with_name("dbt")), "--log-level-file", "none")
 KINDS = ("dbt", "duckdb", "delta")
 
 
@@ -33,7 +34,7 @@ class DbtError(RuntimeError):
 
 def manifest() -> dict[str, Any]:
     """Return what dbt knows of the project, after asking it anew if a file of the project has changed since."""
-    known = TARGET / PARSED[-1]
+    known = TARGET / "manifest.json"
     parts = [FOLDER / "dbt_project.yml", FOLDER / "profiles.yml"]
     for part in ("models", "macros", "tests"):
         parts += [FOLDER / part, *(FOLDER / part).rglob("*")]
@@ -48,7 +49,7 @@ def _parse() -> None:
         command = [*DBT, "--quiet", "parse", *_paths(fresh)]
         ran = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)  # noqa: S603
         if ran.returncode:
-            raise DbtError(f"dbt cannot read {FOLDER}: {_one_line(ran.stdout + ran.stderr)}")
+            raise DbtError(f"dbt cannot read {FOLDER}: {shorten(ran.stdout + ran.stderr, 500)}")
         for name in PARSED:
             (Path(fresh) / name).replace(TARGET / name)
 
@@ -67,12 +68,14 @@ class Gold(DagsterDbtTranslator):
             return spec
         table, read = _table(model), _tables_read(manifest, unique_id)
         inputs = sorted(name for name in read if name.startswith("silver/"))
-        wanted = described(
-            table, spec.description, owner=model["meta"]["owner"], inputs=inputs, deps=sorted(read - {*inputs}), kinds=KINDS
-        )
-        del wanted["backfill_policy"]  # of all the models together
+        deps, owner = sorted(read - {*inputs}), model["meta"]["owner"]
+        wanted = described(table, spec.description, owner=owner, inputs=inputs, deps=deps, kinds=KINDS)
+        del wanted["backfill_policy"]  # which is that of all models together
         wanted["metadata"] = {**spec.metadata, **wanted["metadata"], "dagster/table_name": table}
         return spec.replace_attributes(**wanted)
+
+
+TRANSLATOR = Gold()
 
 
 def _table(node: Mapping[str, Any]) -> str:
@@ -80,42 +83,48 @@ def _table(node: Mapping[str, Any]) -> str:
 
 
 def _tables_read(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
-    """Return the tables that a model reads, and those that the models read that it reads."""
+    """Return the tables that a model reads, and those that the models read which it reads."""
     read = set()
     for parent in manifest["parent_map"][unique_id]:
-        if parent.startswith("model."):
+        if parent in manifest["nodes"]:
             read |= {_table(manifest["nodes"][parent]), *_tables_read(manifest, parent)}
-        elif manifest["sources"][parent]["source_name"] != "stored":  # a model's own table, whose model is a parent too
-            read.add(_table(manifest["sources"][parent]))
+        elif (source := manifest["sources"][parent])["source_name"] != "stored":  # whose model is a parent too
+            read.add(_table(source))
     return read
 
 
 def build(
-    context: dg.AssetExecutionContext, project: Mapping[str, Any], lakehouse: Lakehouse, models: Iterable[str], days: Sequence[str]
-) -> tuple[list[Any], str | None]:
+    context: dg.AssetExecutionContext,
+    known: Mapping[str, Any],
+    lakehouse: Lakehouse,
+    models: Iterable[str],
+    days: Sequence[str],
+) -> tuple[list[Any], str]:
     """Have dbt build some models, and test them.
 
     Args:
         context: of the asset that builds them.
-        project: what ``manifest`` returned.
+        known: what ``manifest`` returned.
         lakehouse: where they read and write.
         models: their names.
         days: ISO dates, without a gap, whose rows are made.
 
     Returns:
-        Dagster's events for each model that was built and each test that was made; and what failed, in one line.
+        Dagster's events, of models that were built and tests that were made; and in a line what failed, if anything.
     """
     uri = lakehouse.uri if "://" in lakehouse.uri else str(Path(lakehouse.uri).resolve())
-    # dbt works in its own folder, and learns from the environment which lakehouse this is.
+    # dbt works in its own folder, and learns from its environment where the lakehouse is.
     told = {**lakehouse.storage, "LAKEHOUSE_URI": uri, "GOLD_FIRST_DAY": min(days), "GOLD_LAST_DAY": max(days)}
+    command = [*DBT, "--log-format", "json", "--no-write-json", "build"]
     events: list[Any] = []
-    errors: list[str] = []
+    failed: list[str] = []
     with TemporaryDirectory(prefix="dbt-") as scratch, redirect_stdout(StringIO()) as said:
+        # Not DbtCliResource, which first asks dbt for its version, and with it the internet.
         invocation = DbtCliInvocation.run(
-            args=[*DBT, "--log-format", "json", "--no-write-json", "build", *_paths(scratch), "--select", *sorted(models)],
+            args=[*command, *_paths(scratch), "--select", *sorted(models)],
             env={**os.environ, **told},
-            manifest=project,
-            dagster_dbt_translator=Gold(),
+            manifest=known,
+            dagster_dbt_translator=TRANSLATOR,
             project_dir=FOLDER,
             target_path=Path(scratch),
             raise_on_error=False,
@@ -124,17 +133,22 @@ def build(
             cli_version=Version(version("dbt-core")),
         )
         for message in invocation.stream_raw_events():
-            events += message.to_default_asset_events(project, Gold(), context, Path(scratch))
-            if message.raw_event["info"]["level"] == "error":
-                errors.append(message.raw_event["info"])
+            events += message.to_default_asset_events(known, TRANSLATOR, context, Path(scratch))
+            failed += _failures(message.raw_event)
     context.log.debug(said.getvalue())
-    print(errors)
-    return events, (None if invocation.process.returncode == 0 else _one_line(str(errors)))
+    if invocation.process.wait() and not failed:
+        failed = [f"dbt ended with {invocation.process.returncode}: {said.getvalue()[-500:]}"]
+    return events, shorten("; ".join(failed), 1_000)
+
+
+def _failures(event: Mapping[str, Any]) -> list[str]:
+    """Return what an event of dbt's log says to have failed, and how; not what it says in passing, or twice."""
+    info, node = event["info"], event["data"].get("node_info", {}).get("node_name")
+    if info["level"] != "error" or info["name"] in ("LogModelResult", "LogTestResult", "RunResultFailure"):
+        return []
+    how = info["msg"].strip().split("\n", 1)[-1]  # what follows "Runtime Error in model …"
+    return [f"{node}: {how}" if node else how]
 
 
 def _paths(target: str) -> list[str]:
     return ["--target-path", target, "--log-path", target, "--profiles-dir", str(FOLDER)]
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -16,10 +16,9 @@ from platform_assets.conventions import FRESHNESS, table_key
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
 from resources.registry import ModelMissingError, Registered, Registry
-from signals.heads import Floats
+from signals.heads import Floats, LinearHead
 from signals.images import OpenNsfw, package
 from signals.metrics import evaluate
-from signals.scoring import Model, load_model
 from signals.tasks import Task
 from signals.training import NotEnoughLabelsError, examples, seed_texts, train
 
@@ -41,7 +40,9 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
         owners=["team:ml"],
         kinds={"mlflow", "onnx"} if is_image else {"mlflow", "scikitlearn"},
         freshness_policy=FRESHNESS["models"],
-        check_specs=[dg.AssetCheckSpec(GATE, asset=key, description="The model may serve: its held-out figures pass the gate.")],
+        check_specs=[
+            dg.AssetCheckSpec(GATE, asset=key, description="The model may serve: its held-out figures pass the gate.")
+        ],
         pool="encoder",
     )
     def model(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
@@ -68,7 +69,8 @@ def task_doc(task: Task) -> str:
     asked = " and ".join(f"{kind}s" for kind in task.documents)
     return (
         f"The model of task {task.name}: {len(task.labels)} labels, asked of {asked}, judged by {task.metric} "
-        f"(at least {task.floor:.2f}). One materialisation is one registered version; the gate decides whether it serves."
+        f"(at least {task.floor:.2f}). One materialisation is one registered version; "
+        "the gate decides whether it serves."
     )
 
 
@@ -82,7 +84,9 @@ def labels_of(task: Task, counts: Mapping[str, int]) -> int:
     return sum(counts.get(name, 0) for name in (task.name, *task.borrowed))
 
 
-def trained(task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
+def trained(
+    task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Train a head from labels and cached vectors into a folder, and return its held-out figures and its record.
 
     Raises:
@@ -98,7 +102,9 @@ def trained(task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path) ->
     return result.metrics, record | {f"rows_{name}": count for name, count in result.rows.items()}
 
 
-def packaged(task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
+def packaged(
+    task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Put the packaged image classifier into a folder, judge it on labelled pictures, and return figures and record.
 
     Raises:
@@ -110,7 +116,12 @@ def packaged(task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path) -
         raise NotEnoughLabelsError(f"task {task.name}: no labelled picture to judge the packaged classifier on")
     scores = OpenNsfw(folder, task.labels).scores(pictures["body"].to_list())
     answers = np.array([task.labels.index(label) for label in pictures["label"]])
-    record = {"transform_id": encoder.transform_id, "family": "open-nsfw", "rows_train": 0, "rows_val": len(answers)}
+    record = {
+        "transform_id": encoder.transform_id,
+        "family": "open-nsfw",
+        "rows_train": 0,
+        "rows_val": len(answers),
+    }
     return evaluate(scores, answers, task.labels), record
 
 
@@ -118,7 +129,12 @@ def labelled_pictures(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:
     """Return body and label of each distinct labelled picture."""
     labels = lakehouse.scan("silver/labels").filter(pl.col("task") == task.name).select("content_hash", "label")
     images = lakehouse.scan("silver/images").select("content_hash", "body").unique("content_hash")
-    return labels.join(images, on="content_hash").sort("content_hash").unique("content_hash", maintain_order=True).collect()
+    return (
+        labels.join(images, on="content_hash")
+        .sort("content_hash")
+        .unique("content_hash", maintain_order=True)
+        .collect()
+    )
 
 
 def vectors_of(rows: pl.DataFrame, lakehouse: Lakehouse, encoder: Encoder) -> Floats:
@@ -143,7 +159,9 @@ class MissingVectorsError(LookupError):
     """Labelled texts have no vector under the running encoder."""
 
     def __init__(self, missing: int) -> None:
-        super().__init__(f"{missing} labelled texts have no vector: materialise silver/embeddings for the days of their labels")
+        super().__init__(
+            f"{missing} labelled texts have no vector: materialise silver/embeddings for the days of their labels"
+        )
 
 
 def judged(task: Task, challenger: Registered, registry: Registry, lakehouse: Lakehouse, encoder: Encoder) -> Verdict:
@@ -153,17 +171,23 @@ def judged(task: Task, challenger: Registered, registry: Registry, lakehouse: La
     except ModelMissingError:
         return gate(task, challenger.metrics, None)
     if champion.transform_id != encoder.transform_id or task.documents == ("image",):
-        return gate(task, challenger.metrics, None if champion.transform_id != encoder.transform_id else champion.metrics)
-    model = load_model(registry.files(champion), champion.name, champion.version, encoder.transform_id)
-    return gate(task, challenger.metrics, held_out_figures(task, model, lakehouse, encoder))
+        return gate(
+            task,
+            challenger.metrics,
+            None if champion.transform_id != encoder.transform_id else champion.metrics,
+        )
+    head = registry.load(champion, encoder.transform_id).scorer
+    if not isinstance(head, LinearHead):
+        return gate(task, challenger.metrics, champion.metrics)
+    return gate(task, challenger.metrics, held_out_figures(task, head, lakehouse, encoder))
 
 
-def held_out_figures(task: Task, model: Model, lakehouse: Lakehouse, encoder: Encoder) -> dict[str, float]:
+def held_out_figures(task: Task, head: LinearHead, lakehouse: Lakehouse, encoder: Encoder) -> dict[str, float]:
     """Return a model's figures on the task's held-out rows as they are now."""
     held_out = examples(task, lakehouse.read("silver/labels")).filter(pl.col("split") == "val")
     answers = np.array([task.labels.index(label) for label in held_out["label"]])
     vectors = vectors_of(held_out, lakehouse, encoder)
-    return evaluate(model.scorer.scores(vectors, held_out["text"].to_list()), answers, task.labels)  # type: ignore[call-arg,arg-type]
+    return evaluate(head.scores(vectors, held_out["text"].to_list()), answers, task.labels)
 
 
 def _result(task: Task, registered: Registered, verdict: Verdict, seconds: float) -> dg.MaterializeResult:
@@ -191,7 +215,10 @@ def _untrained(task: Task, why: str) -> dg.MaterializeResult:
         metadata={"champion": False, "gate": why},
         check_results=[
             dg.AssetCheckResult(
-                check_name=GATE, passed=False, severity=dg.AssetCheckSeverity.WARN, metadata={"why": why, "task": task.name}
+                check_name=GATE,
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"why": why, "task": task.name},
             )
         ],
     )

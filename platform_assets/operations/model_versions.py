@@ -44,7 +44,9 @@ def model_versions(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeRe
     rows = pl.DataFrame([row(one) for task in TASKS for one in registry.versions(task)], schema=SCHEMA)
     version = lakehouse.replace_all(TABLE, rows.sort("model_name", "model_version"))
     seconds = round(time.perf_counter() - started, 3)
-    return dg.MaterializeResult(metadata={"dagster/row_count": rows.height, "delta_version": version, "seconds": seconds})
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows.height, "delta_version": version, "seconds": seconds}
+    )
 
 
 def row(registered: Registered) -> dict[str, object]:

@@ -16,7 +16,7 @@ from platform_assets.publishing import begin
 from platform_assets.reports.context import EVENTS, MEASURES, SIGNALS, beside
 from platform_assets.reports.page import (
     BY_DAY,
-    HEAT,
+    KINDS,
     RISKS,
     Chart,
     Column,
@@ -27,6 +27,7 @@ from platform_assets.reports.page import (
     by_day,
     concentration,
     counted,
+    crossing,
     dollars,
     headline,
     heat,
@@ -40,6 +41,7 @@ from platform_assets.reports.page import (
     publish,
     ratio,
     read,
+    total,
     versions,
 )
 from resources.lakehouse import DAY, Lakehouse
@@ -65,23 +67,37 @@ NINE_IN_TEN = 1.645
 # A day on which fewer authors wrote is left out: its mood would be that of a few persons.
 LEAST_AUTHORS = 5
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+RATED = (
+    Column("impressions", "Impressions", "count"),
+    Column("viewability", "Viewability", "percent"),
+    Column("ctr", "CTR", "percent"),
+    Column("conversion_rate", "Conversion rate", "percent"),
+    Column("cpm_usd", "CPM", "dollars"),
+)
+PAID = (
+    Column("cost_usd", "Spend", "dollars"),
+    Column("conversions", "Conversions", "count"),
+    Column("revenue_usd", "Revenue", "dollars"),
+    Column("roas", "ROAS", "decimal"),
+)
 TERMS = {
     "Viewability": "Impressions that were in view, of all impressions.",
     "CTR": "Click-through rate: clicks for each impression.",
     "Conversion rate": "Conversions for each click.",
     "CPM": "Cost of a thousand impressions, in US dollars.",
     "ROAS": "Return on advertising spend: revenue for each dollar of cost.",
-    "Interval": "The thin line on a bar: nine in ten such lines hold the true rate. Where it crosses the average, "
+    "Interval": "The line through a point: nine in ten such lines hold the true rate. Where it crosses the average, "
     "the difference may be chance.",
-    "Bid request": "One auction put to one bidder. It is answered with a bid or with “no bid”, or it times out or fails.",
+    "Bid request": "One auction put to one bidder, who bids, declines, answers too late or fails.",
     "Fill": "Available slots that were filled.",
     "Match": "A user’s id that a partner could match with its own.",
+    "Risky": "Pages of high or floor risk, which are not brand-safe.",
     "Mood": "What the models say of messages whose authors consent. Only sums over all authors are shown, and none "
     f"for a day with fewer than {LEAST_AUTHORS} authors.",
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS))
+@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, kinds=KINDS))
 def business_insights(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Add up what campaigns got in which context."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
@@ -138,11 +154,7 @@ def told(
         by_bidder: what ``bidders`` returned.
         made_from: versions of the tables read.
     """
-    days = (
-        pl.concat([table.select(DAY) for table in (rows, rtb, inventory, syncs, authors)])[DAY]
-        .unique()
-        .sort()
-    )
+    days = pl.concat([table.select(DAY) for table in (rows, rtb, inventory, syncs, authors)])[DAY].unique().sort()
     return Page(
         title="Business insights",
         purpose="What advertising brought, in which context, and how the exchange worked.",
@@ -156,9 +168,7 @@ def told(
             headline("Revenue per dollar", rows, rate("roas"), "dollars", rising="good"),
         ],
         sections=[
-            Section(
-                "Which contexts pay", [topics_clicked(rows), of_tone(rows), of_risk(rows), topics_paid(rows)]
-            ),
+            Section("Which contexts pay", [topics_clicked(rows), of_tone(rows), of_risk(rows), topics_paid(rows)]),
             Section("Campaigns", [campaigns(rows)]),
             Section("When", [rhythm(hourly)]),
             Section(
@@ -183,7 +193,7 @@ def finding(rows: pl.DataFrame) -> str:
     if not shown:
         return "No advertisement was shown in these days."
     names, held = concentration(rows, "campaign_id", "revenue_usd")
-    whose = f"; {percent(held)} of it from {listed(names)}" if 1 <= len(names) <= 3 else ""  # noqa: PLR2004
+    whose = f"; {percent(held)} of it from {listed(names)}" if 1 <= len(names) <= 3 else ""
     return (
         f"{counted(shown, 'impression')} cost {dollars(cost)} and brought {dollars(brought)}{whose}. "
         f"{percent(seen)} were in view and {percent(clicked)} were clicked."
@@ -207,63 +217,30 @@ def topics_clicked(rows: pl.DataFrame) -> Chart:
         dots("clearly below", "var(--high)", below),
     ]
     mean = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": average, "x1": average}
-    order = {"categoryorder": "array", "categoryarray": [label(name, 34) for name in found["topic"]]}
-    layout = lying("percent", order) | {
-        "shapes": [mean | {"line": {"color": "var(--ink)", "dash": "dot", "width": 1}}]
-    }
+    line = {"line": {"color": "var(--ink)", "dash": "dot", "width": 1}}
+    layout = lying("percent", found["topic"]) | {"shapes": [mean | line]}
     reading = f"The average is {percent(average)} (dotted)."
     for where, names in (("above", above["topic"]), ("below", below["topic"])):
         reading += f" Clearly {where} it: {listed(names)}." if len(names) else ""
-    reading += (
-        f" For {counted(chance.height, 'topic')} the difference may be chance." if chance.height else ""
-    )
+    reading += f" For {counted(chance.height, 'topic')} the difference may be chance." if chance.height else ""
     return Chart(title, reading, drawn, layout, height=90 + 24 * found.height, wide=True)
 
 
 def dots(name: str, colour: str, found: pl.DataFrame) -> dict[str, Any]:
     """Return a trace of topics' click-through rates with their intervals."""
-    more, less = (found["high"] - found["ctr"], found["ctr"] - found["low"])
-    spread = {
-        "type": "data",
-        "array": more.to_list(),
-        "arrayminus": less.to_list(),
-        "color": colour,
-        "width": 0,
-    }
-    xy = {"x": found["ctr"].to_list(), "y": [label(topic, 34) for topic in found["topic"]]}
-    hover = "%{y}: %{x:.1%}<extra></extra>"
-    look = {
-        "mode": "markers",
-        "marker": {"color": colour, "size": 9},
-        "error_x": spread,
-        "hovertemplate": hover,
-    }
-    return {"type": "scatter", "name": name, **look, **xy}
+    more, less = ((found["high"] - found["ctr"]).clip(0), (found["ctr"] - found["low"]).clip(0))
+    spread = {"type": "data", "array": more.to_list(), "arrayminus": less.to_list(), "color": colour, "width": 0}
+    look = {"mode": "markers", "marker": {"color": colour, "size": 9}, "error_x": spread}
+    xy = {"x": found["ctr"].to_list(), "y": [label(topic) for topic in found["topic"]]}
+    return {"type": "scatter", "name": name, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>", **look, **xy}
 
 
 def interval(part: pl.Expr, whole: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
     """Return the Wilson score interval of part / whole: its ends."""
-    share, z = part / whole, NINE_IN_TEN
-    middle, spread = (
-        share + z**2 / (2 * whole),
-        z * (share * (1 - share) / whole + z**2 / (4 * whole**2)).sqrt(),
-    )
+    share, z = (part / whole).clip(0, 1), NINE_IN_TEN
+    middle = share + z**2 / (2 * whole)
+    spread = z * (share * (1 - share) / whole + z**2 / (4 * whole**2)).sqrt()
     return (middle - spread) / (1 + z**2 / whole), (middle + spread) / (1 + z**2 / whole)
-
-
-RATED = (
-    Column("impressions", "Impressions", "count"),
-    Column("viewability", "Viewability", "percent"),
-    Column("ctr", "CTR", "percent"),
-    Column("conversion_rate", "Conversion rate", "percent"),
-    Column("cpm_usd", "CPM", "dollars"),
-)
-PAID = (
-    Column("cost_usd", "Spend", "dollars"),
-    Column("conversions", "Conversions", "count"),
-    Column("revenue_usd", "Revenue", "dollars"),
-    Column("roas", "ROAS", "decimal"),
-)
 
 
 def of_tone(rows: pl.DataFrame) -> Grid:
@@ -285,18 +262,17 @@ def of_tone(rows: pl.DataFrame) -> Grid:
 
 def of_risk(rows: pl.DataFrame) -> Grid:
     """Return how advertisements do beside pages of each risk."""
-    rank = pl.col("risk").replace_strict(
-        {risk: i for i, risk in enumerate(RISKS)}, default=9, return_dtype=pl.Int64
-    )
+    rank = pl.col("risk").replace_strict({risk: i for i, risk in enumerate(RISKS)}, default=9, return_dtype=pl.Int64)
     found = rated(rows, "risk").filter(pl.col("impressions") > 0).sort(rank, descending=True)
     if found.is_empty():
         return Grid("By risk of the page", wide=False)
-    rates = {}
-    for name, risky in (("risky", pl.col("risk").is_in(["high", "floor"])), ("low", pl.col("risk") == "low")):
-        rates[name] = rows.filter(risky).select(rate("viewability")).item()
-    reading = "Pages of only one kind had impressions."
-    if rates["risky"] is not None and rates["low"] is not None:
-        reading = f"{percent(rates['risky'])} of impressions beside high and floor risk were in view, {percent(rates['low'])} beside low."
+    risky, low = (
+        rows.filter(pl.col("risk").is_in(levels)).select(rate("viewability")).item()
+        for levels in (["floor", "high"], ["low"])
+    )
+    reading = "There is nothing to compare: not both risky and low-risk pages had impressions."
+    if risky is not None and low is not None:
+        reading = f"{percent(risky)} of impressions beside risky pages were in view, {percent(low)} beside low risk."
     return Grid(
         "By risk of the page",
         reading,
@@ -314,12 +290,10 @@ def topics_paid(rows: pl.DataFrame) -> Grid:
     names, held = concentration(found, "topic", "revenue_usd")
     reading = "No topic brought revenue."
     if names:
-        reading = f"{percent(held)} of revenue came from {len(names)} of {counted(found.height, 'topic')}: {listed(names[:5])}."
+        reading = f"{percent(held)} of revenue came from {len(names)} of {counted(found.height, 'topic')}."
     shown = found.head(MOST_TOPICS)
     reading += f" The {MOST_TOPICS} with the most revenue are shown." if found.height > MOST_TOPICS else ""
-    return Grid(
-        "What each topic brought", reading, [Column("topic", "Topic"), *RATED, *PAID], shown.to_dicts()
-    )
+    return Grid("What each topic brought", reading, [Column("topic", "Topic"), *RATED, *PAID], shown.to_dicts())
 
 
 def campaigns(rows: pl.DataFrame) -> Grid:
@@ -330,12 +304,10 @@ def campaigns(rows: pl.DataFrame) -> Grid:
     if found.is_empty():
         return Grid("Campaigns by spend")
     most, paid = found.row(0, named=True), largest(found, "roas", "campaign_id").row(0, named=True)
-    reading = f"{most['campaign_id']} spent the most, {dollars(most['cost_usd'])} of {dollars(found['cost_usd'].sum())}."
-    reading += (
-        f" {paid['campaign_id']} brought the most for a dollar: {dollars(paid['roas'])}."
-        if paid["roas"]
-        else ""
+    reading = (
+        f"{most['campaign_id']} spent the most, {dollars(most['cost_usd'])} of {dollars(total(found, 'cost_usd'))}."
     )
+    reading += f" {paid['campaign_id']} brought the most for a dollar: {dollars(paid['roas'])}." if paid["roas"] else ""
     columns = [Column("campaign_id", "Campaign", "name"), Column("tenant_id", "Tenants"), *RATED, *PAID]
     return Grid("Campaigns by spend", reading, columns, found.head(MOST_CAMPAIGNS).to_dicts())
 
@@ -343,20 +315,15 @@ def campaigns(rows: pl.DataFrame) -> Grid:
 def rhythm(hourly: pl.DataFrame) -> Chart:
     """Return impressions by weekday and hour, of a mean such day."""
     title = "Impressions by weekday and hour (UTC)"
-    if not hourly["impressions"].sum():
+    if not total(hourly, "impressions"):
         return Chart(title)
     weekday, hour = pl.col(DAY).dt.weekday(), pl.col("hour").dt.hour()
     days = hourly.group_by(weekday=weekday).agg(days=pl.col(DAY).n_unique())
-    found = (
-        hourly.group_by(weekday=weekday, hour=hour).agg(pl.col("impressions").sum()).join(days, on="weekday")
-    )
+    found = hourly.group_by(weekday=weekday, hour=hour).agg(pl.col("impressions").sum()).join(days, on="weekday")
     cells = {(day, at): number / of for day, at, number, of in found.rows()}
-    shown = sorted(days["weekday"])
-    drawn = heat(
-        [f"{at:02}" for at in range(24)],
-        [WEEKDAYS[day - 1] for day in shown],
-        [[cells.get((day, at)) for at in range(24)] for day in shown],
-    )
+    shown, clock = sorted(days["weekday"]), range(24)
+    weekdays, hours = [WEEKDAYS[day - 1] for day in shown], [f"{at:02}" for at in clock]
+    drawn = heat(hours, weekdays, [[cells.get((day, at)) for at in clock] for day in shown])
     (day, at), most = max(cells.items(), key=lambda cell: (cell[1], cell[0]))
     by_hour = hourly.group_by(hour=hour).agg(pl.col("impressions").sum())
     quiet = by_hour.sort("impressions", "hour")["hour"][0]
@@ -364,8 +331,7 @@ def rhythm(hourly: pl.DataFrame) -> Chart:
         f"{WEEKDAYS[day - 1]} from {at:02}:00 is the busiest hour, with {counted(most, 'impression')}; "
         f"over all days the quietest begins at {quiet:02}:00."
     )
-    layout = HEAT | {"xaxis": HEAT["xaxis"] | {"tickangle": 0}}
-    return Chart(title, reading, [drawn], layout, height=70 + 32 * len(shown), wide=True)
+    return Chart(title, reading, [drawn], crossing(hours, weekdays), height=70 + 32 * len(shown), wide=True)
 
 
 def funnel(rtb: pl.DataFrame) -> Chart:
@@ -383,9 +349,8 @@ def funnel(rtb: pl.DataFrame) -> Chart:
     drawn = {
         "type": "funnel",
         "x": list(steps.values()),
-        "y": list(steps),
-        "texttemplate": "%{value:,.0f} (%{percentInitial:.1%})",
-        "textposition": "auto",
+        "y": [f"{name} · {percent(number / asked)}" for name, number in steps.items()],
+        "texttemplate": "%{value:,.0f}",
         "marker": {"color": ["var(--accent)"] * len(steps), "line": {"width": 0}},
         "connector": {"fillcolor": "var(--accent-soft)", "line": {"width": 0}},
         "hoverinfo": "skip",
@@ -400,11 +365,9 @@ def funnel(rtb: pl.DataFrame) -> Chart:
 def losses(rtb: pl.DataFrame) -> Chart:
     """Return the bid requests that no answer came to in time, by day."""
     title = "Bid requests lost to time-outs and errors, by day"
-    if not rtb["bid_requests"].sum():
+    if not total(rtb, "bid_requests"):
         return Chart(title)
-    shares = {
-        name: ratio(pl.col(name).sum(), pl.col("bid_requests").sum()) for name in ("timeouts", "errors")
-    }
+    shares = {name: ratio(pl.col(name).sum(), pl.col("bid_requests").sum()) for name in ("timeouts", "errors")}
     named = {"timeouts": ("timed out", "var(--high)"), "errors": ("failed", "var(--floor)")}
     drawn = [bars(*named[name], by_day(rtb, share), "percent") for name, share in shares.items()]
     late, failed = rtb.select(**shares).row(0)
@@ -443,9 +406,7 @@ def bidding(by_bidder: pl.DataFrame) -> Grid:
     late, slow = (largest(found, name, "bidder").row(0, named=True) for name in ("timeout_share", "p95_ms"))
     reading = f"{late['bidder']} times out most often ({percent(late['timeout_share'])})."
     reading += (
-        f" One answer in twenty of {slow['bidder']} takes {slow['p95_ms']:,.0f} ms or more."
-        if slow["p95_ms"]
-        else ""
+        f" One answer in twenty of {slow['bidder']} takes {slow['p95_ms']:,.0f} ms or more." if slow["p95_ms"] else ""
     )
     columns = [
         Column("bidder", "Bidder", "name"),
@@ -472,52 +433,42 @@ def fill(inventory: pl.DataFrame) -> Chart:
     if not formats:
         return Chart(title)
     colours = ("var(--accent)", "var(--second)", "var(--high)", "var(--low)")
-    drawn = [
-        lines(name, colour, by_day(inventory.filter(pl.col("format") == name), filled), "percent")
-        for name, colour in zip(formats, colours, strict=False)
-    ]
+    drawn = []
+    for name, colour in zip(formats, colours, strict=False):
+        part, whole = (pl.col(of).filter(pl.col("format") == name).sum() for of in ("filled", "avails"))
+        drawn.append(lines(name, colour, by_day(inventory, ratio(part, whole)), "percent"))
     share, avails = inventory.select(filled.alias("share"), pl.col("avails").sum()).row(0)
     each = [
-        f"{percent(inventory.filter(pl.col('format') == name).select(filled).item())} of {name}"
-        for name in formats
+        f"{percent(inventory.filter(pl.col('format') == name).select(filled).item())} of {name}" for name in formats
     ]
     reading = f"{percent(share)} of {counted(avails, 'slot')} were filled: {listed(each)}."
-    return Chart(
-        title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}}
-    )
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
 
 
 def matches(syncs: pl.DataFrame) -> Chart:
     """Return how many of the users each partner could match."""
-    title, total = "User matching by partner", pl.col("attempts").sum()
+    title, attempts = "User matching by partner", pl.col("attempts").sum()
     found = syncs.group_by("partner").agg(
-        *(ratio(pl.col(name).sum(), total).alias(name) for name in ("matched", "unmatched", "errors")),
-        attempts=total,
+        *(ratio(pl.col(name).sum(), attempts).alias(name) for name in ("matched", "unmatched", "errors")),
+        attempts=attempts,
     )
     found = largest(found.filter(pl.col("attempts") > 0), "matched", "partner")
     if found.is_empty():
         return Chart(title)
     names = [label(name) for name in found["partner"]]
     named = {"matched": "var(--accent)", "unmatched": "var(--low)", "errors": "var(--high)"}
-    drawn = [
-        bars(name, colour, {"x": found[name].to_list(), "y": names}, "percent")
-        for name, colour in named.items()
-    ]
-    share = syncs.select(ratio(pl.col("matched").sum(), total)).item()
-    reading = f"{percent(share)} of {counted(found['attempts'].sum(), 'attempt')} matched"
-    reading += (
-        f", from {percent(found['matched'][0])} at {found['partner'][0]} to {percent(found['matched'][-1])} at {found['partner'][-1]}."
-        if found.height > 1
-        else "."
-    )
-    return Chart(title, reading, drawn, lying("percent"))
+    drawn = [bars(name, colour, {"x": found[name].to_list(), "y": names}, "percent") for name, colour in named.items()]
+    share = syncs.select(ratio(pl.col("matched").sum(), attempts)).item()
+    best, worst = found.row(0, named=True), found.row(-1, named=True)
+    reading = f"{percent(share)} of {counted(total(found, 'attempts'), 'attempt')} matched: {best['partner']} "
+    reading += f"{percent(best['matched'])}"
+    reading += f", {worst['partner']} only {percent(worst['matched'])}." if found.height > 1 else "."
+    return Chart(title, reading, drawn, lying("percent", found["partner"]))
 
 
 def crowd(authors: pl.DataFrame) -> pl.DataFrame:
     """Return the days on which enough authors wrote that none of them can be told."""
-    days = (
-        authors.group_by(DAY).agg(pl.col("author_id").n_unique()).filter(pl.col("author_id") >= LEAST_AUTHORS)
-    )
+    days = authors.group_by(DAY).agg(pl.col("author_id").n_unique()).filter(pl.col("author_id") >= LEAST_AUTHORS)
     return authors.filter(pl.col(DAY).is_in(days[DAY].implode()))
 
 
@@ -530,15 +481,15 @@ def sentiments(authors: pl.DataFrame) -> Chart:
     shares = {name: weighted(f"{name}_share") for name in named}
     drawn = [lines(name, named[name], by_day(found, share), "percent") for name, share in shares.items()]
     positive, negative = found.select(**shares).row(0)
-    daily = found.group_by(DAY).agg(balance=shares["positive"] - shares["negative"])
-    best, worst = (daily.drop_nulls().sort("balance", DAY, descending=down)[DAY] for down in (True, False))
-    reading = f"{percent(positive or 0)} of {counted(found['messages'].sum(), 'message')} were positive and {percent(negative or 0)} negative"
-    reading += (
-        f"; {best[0]:%-d %B} was the brightest day, {worst[0]:%-d %B} the darkest." if len(best) > 1 else "."
+    daily = largest(
+        found.group_by(DAY).agg(balance=shares["positive"] - shares["negative"]).drop_nulls(), "balance", DAY
     )
-    return Chart(
-        title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}}
-    )
+    reading = f"Of {counted(total(found, 'messages'), 'message')}, {percent(positive or 0)} were positive "
+    reading += f"and {percent(negative or 0)} negative"
+    best, worst = daily.head(1).rows(), daily.tail(1).rows()
+    differ = best and best[0][1] > worst[0][1]
+    reading += f"; {best[0][0]:%-d %B} was the brightest day, {worst[0][0]:%-d %B} the darkest." if differ else "."
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
 
 
 def weighted(share: str) -> pl.Expr:
@@ -556,12 +507,12 @@ def emotions(authors: pl.DataFrame) -> Chart:
         "sadness": "var(--accent)",
         "anger": "var(--floor)",
     }
-    totals = {name: found[f"{name}_messages"].sum() for name in named}
+    totals = {name: total(found, f"{name}_messages") for name in named}
     if not sum(totals.values()):
         return Chart(title)
-    drawn = [
-        bars(name, colour, by_day(found, pl.col(f"{name}_messages").sum())) for name, colour in named.items()
-    ]
+    drawn = [bars(name, colour, by_day(found, pl.col(f"{name}_messages").sum())) for name, colour in named.items()]
     most = max(totals, key=lambda name: (totals[name], name))
-    reading = f"{most.capitalize()} is the commonest emotion, in {percent(totals[most] / sum(totals.values()))} of messages."
+    reading = (
+        f"{most.capitalize()} is the commonest emotion, in {percent(totals[most] / sum(totals.values()))} of messages."
+    )
     return Chart(title, reading, drawn, {"xaxis": BY_DAY})

@@ -8,7 +8,6 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
@@ -21,10 +20,13 @@ WINDOW = timedelta(days=28)
 # Colours are variables of the style sheet, so that a chart follows the reader's light or dark mode.
 RISKS = {"floor": "var(--floor)", "high": "var(--high)", "medium": "var(--medium)", "low": "var(--low)"}
 UNKNOWN = "unknown"
+KINDS = ("delta", "polars", "plotly")
 NOTHING = "–"
+# A longer name on an axis is cut.
+LONGEST = 36
 
 Shown = Literal[
-    "text", "name", "count", "percent", "dollars", "decimal", "moment", "chip", "bar", "line", "code"
+    "text", "title", "name", "count", "percent", "dollars", "decimal", "moment", "chip", "bar", "line", "code"
 ]
 
 
@@ -52,10 +54,16 @@ class Chart:
     kind: ClassVar[str] = "chart"
 
     @property
+    def legend(self) -> list[tuple[str, str]]:
+        """Name and colour of each trace, if there are several."""
+        marks = [(html.unescape(trace.get("name", "")), trace.get("marker", {}).get("color")) for trace in self.data]
+        return marks if len(marks) > 1 else []
+
+    @property
     def figure(self) -> dict[str, Any]:
         """The plot as Plotly.js takes it."""
-        axes = {name: AXIS | self.layout.get(name, {}) for name in ("xaxis", "yaxis")}
-        return {"data": self.data, "layout": LAYOUT | {"height": self.height} | self.layout | axes}
+        axes = {name: {**AXIS, **self.layout.get(name, {})} for name in ("xaxis", "yaxis")}
+        return {"data": self.data, "layout": {**LAYOUT, "height": self.height, **self.layout, **axes}}
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,13 @@ class Page:
     versions: Mapping[str, int]
 
 
+FORMS = {"count": ",d", "percent": ".1%", "dollars": "$,.2f", "decimal": ",.2f"}
 AXIS = {
     "automargin": True,
     "fixedrange": True,
     "gridcolor": "var(--line)",
     "linecolor": "var(--line)",
+    "tickformat": FORMS["count"],
     "zerolinecolor": "var(--line)",
     "title": {"standoff": 12},
 }
@@ -117,29 +127,31 @@ LAYOUT = {
     "dragmode": False,
     "font": {"family": "var(--font)", "size": 12, "color": "var(--ink)"},
     "hoverlabel": {"bgcolor": "var(--card)", "bordercolor": "var(--line)", "font": {"color": "var(--ink)"}},
-    "legend": {
-        "orientation": "h",
-        "x": 0,
-        "y": 1.02,
-        "yanchor": "bottom",
-        "traceorder": "normal",
-        "font": {"size": 11},
-    },
     "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
+    "showlegend": False,
 }
-HEAT = {
-    "xaxis": {"side": "top", "showgrid": False, "tickangle": -35, "type": "category"},
-    "yaxis": {"autorange": "reversed", "showgrid": False, "type": "category"},
-}
-FORMS = {"count": ",.0f", "percent": ".1%", "dollars": "$,.2f", "decimal": ",.2f"}
 BY_DAY = {"type": "category", "showgrid": False}
 
 
 def render(page: Page, made_at: datetime) -> bytes:
     """Return a page as one HTML file, with its styles, its data and Plotly inside."""
-    return _template().render(page=page, made_at=made_at).encode()
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("platform_assets.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"show": show, "web": web, "sparkline": sparkline}
+    plotly = Markup(get_plotlyjs())  # noqa: S704
+    said = {"page": page, "compared": compared(page.days), "made_at": made_at, "plotly": plotly}
+    return environment.get_template("page.html").render(said).encode()
 
 
 def publish(lakehouse: Lakehouse, table: str, page: Page) -> dg.MetadataValue:
@@ -154,7 +166,7 @@ def last_days(lakehouse: Lakehouse, tables: Iterable[str]) -> list[str]:
     return [day.isoformat() for day in found if day > found[-1] - WINDOW]
 
 
-def read(lakehouse: Lakehouse, table: str, days: Sequence[str], columns: Iterable[str] = ()) -> pl.DataFrame:
+def read(lakehouse: Lakehouse, table: str, days: Sequence[str], columns: Sequence[str] = ()) -> pl.DataFrame:
     """Return a table's rows of some days; without NaN, which JSON does not know."""
     rows = lakehouse.scan(table, days or None)
     rows = rows.select(columns) if columns else rows
@@ -164,6 +176,11 @@ def read(lakehouse: Lakehouse, table: str, days: Sequence[str], columns: Iterabl
 def versions(lakehouse: Lakehouse, tables: Iterable[str]) -> dict[str, int]:
     """Return the versions of the tables that exist."""
     return {table: lakehouse.version(table) for table in tables if lakehouse.exists(table)}
+
+
+def total(rows: pl.DataFrame, name: str) -> Any:
+    """Return the sum of a column."""
+    return rows.select(pl.col(name).sum()).item()
 
 
 def ratio(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
@@ -183,15 +200,11 @@ def headline(
         shown: how it is shown; a percent changes by points, all else in relation to what it was.
         rising: what it means that it rises.
     """
-    days = rows[DAY].unique().sort()
-    half = len(days) // 2
-    first, last = (
-        rows.filter(pl.col(DAY).is_in(part.implode())).select(value).item()
-        for part in (days.head(half), days.tail(half))
-    )
+    parts = halves(rows[DAY])
+    first, last = (rows.filter(pl.col(DAY).is_in(days.implode())).select(value).item() for days in parts)
     line = rows.group_by(DAY).agg(value=value).sort(DAY)["value"].to_list()
     change, tone = "", ""
-    if half and first is not None and last is not None and (shown == "percent" or first):
+    if len(parts[0]) and first is not None and last is not None and (shown == "percent" or first):
         moved = last - first if shown == "percent" else last / first - 1
         size = f"{abs(moved) * 100:.1f} points" if shown == "percent" else percent(abs(moved))
         change = f"{'▲' if moved > 0 else '▼'} {size}" if round(moved, 3) else "unchanged"
@@ -200,13 +213,17 @@ def headline(
     return Headline(name, show(rows.select(value).item(), shown), change, tone, sparkline(line))
 
 
+def halves(days: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Return the first and the last half of days; a middle day is in neither, and one day alone has no halves."""
+    known = days.unique().sort()
+    return known.head(len(known) // 2), known.tail(len(known) // 2)
+
+
 def compared(days: Sequence[date]) -> str:
     """Return what the changes of a page's headlines compare."""
-    half = len(days) // 2
-    if not half:
-        return "One day so far: there is nothing to compare it with." if days else ""
-    first, last = (f"{half} days", f"{half}") if half > 1 else ("day", "")
-    return f"Changes compare the last {first} with the first{f' {last}' if last else ''}."
+    if len(days) == 1:
+        return "One day so far: there is nothing to compare it with."
+    return "Changes compare the later half of these days with the earlier half." if days else ""
 
 
 def by_day(rows: pl.DataFrame, value: pl.Expr) -> dict[str, list[Any]]:
@@ -245,14 +262,12 @@ def lines(name: object, colour: str, xy: Mapping[str, list[Any]], shown: Shown =
     }
 
 
-def heat(
-    across: Sequence[object], down: Sequence[object], numbers: Sequence[Sequence[float | None]]
-) -> dict[str, Any]:
+def heat(across: Sequence[object], down: Sequence[object], numbers: Sequence[Sequence[float | None]]) -> dict[str, Any]:
     """Return a trace of cells that are darker where there is more, and say how much."""
     return {
         "type": "heatmap",
         "x": [label(name) for name in across],
-        "y": [label(name, 34) for name in down],
+        "y": [label(name) for name in down],
         "z": numbers,
         "texttemplate": "%{z:,.0f}",
         "colorscale": [[0, "var(--accent-soft)"], [1, "var(--accent)"]],
@@ -263,28 +278,42 @@ def heat(
     }
 
 
-def lying(shown: Shown, order: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the layout of bars that lie, the first on top or in a given ``order`` of the axis."""
-    names = {"autorange": "reversed", "showgrid": False, **(order or {})}
-    return {"xaxis": {"tickformat": ".0%" if shown == "percent" else FORMS[shown]}, "yaxis": names}
+def crossing(across: Sequence[object], down: Sequence[object], angle: int = 0) -> dict[str, Any]:
+    """Return the layout of a heat map."""
+    over = named(across) | {"side": "top", "tickangle": angle}
+    return {"xaxis": over, "yaxis": named(down) | {"autorange": "reversed"}}
 
 
-def label(text: object, length: int = 28) -> str:
-    """Return text that Plotly shows as it is, cut to a length that leaves room for the plot."""
-    words = UNKNOWN if text is None else str(text)
-    return html.escape(words if len(words) <= length else words[: length - 1].rstrip() + "…")
+def lying(shown: Shown, names: Iterable[object]) -> dict[str, Any]:
+    """Return the layout of bars that lie, named from top to bottom."""
+    along = {"tickformat": ".0%" if shown == "percent" else FORMS[shown], "rangemode": "tozero"}
+    return {"xaxis": along, "yaxis": named(names) | {"autorange": "reversed"}}
+
+
+def named(names: Iterable[object]) -> dict[str, Any]:
+    """Return an axis of names in this order, each cut to a length that leaves room for the plot."""
+    whole = [label(name) for name in names]
+    cut = [
+        html.escape(name if len(name) <= LONGEST else f"{name[: LONGEST - 1].rstrip()}…")
+        for name in map(html.unescape, whole)
+    ]
+    order = {"type": "category", "categoryorder": "array", "categoryarray": whole}
+    return order | {"tickmode": "array", "tickvals": whole, "ticktext": cut, "showgrid": False}
+
+
+def label(text: object) -> str:
+    """Return text that Plotly shows as it is."""
+    return html.escape(UNKNOWN if text is None else str(text))
 
 
 def sparkline(values: Sequence[float | None]) -> str:
     """Return the points of a line through values, in a box of 100 by 24."""
     known = [value for value in values if value is not None]
-    if len(known) < 2:  # noqa: PLR2004
+    if len(known) < 2:
         return ""
     low, span = min(known), (max(known) - min(known)) or 1.0
     step = 100 / (len(values) - 1)
-    return " ".join(
-        f"{i * step:.1f},{22 - 20 * (v - low) / span:.1f}" for i, v in enumerate(values) if v is not None
-    )
+    return " ".join(f"{i * step:.1f},{22 - 20 * (v - low) / span:.1f}" for i, v in enumerate(values) if v is not None)
 
 
 def show(value: Any, shown: Shown = "text") -> str:
@@ -309,7 +338,7 @@ def count(value: float) -> str:
 
 def percent(value: float) -> str:
     """Return 12.3 %; two places where one would say almost nothing."""
-    return f"{value * 100:.{2 if 0 < abs(value) < 0.00995 else 1}f}\u00a0%"  # noqa: PLR2004
+    return f"{value * 100:.{2 if 0 < abs(value) < 0.00995 else 1}f}\u00a0%"
 
 
 def dollars(value: float) -> str:
@@ -322,15 +351,17 @@ def counted(number: float, thing: str) -> str:
     return f"{count(number)} {thing}{'' if number == 1 else 's'}"
 
 
-def listed(names: Sequence[object]) -> str:
+def listed(names: Iterable[object]) -> str:
     """Return ``a, b and c``."""
     words = [UNKNOWN if name is None else str(name) for name in names]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def largest(rows: pl.DataFrame, value: str, *names: str) -> pl.DataFrame:
-    """Return rows, those with the largest value first; equal ones in the order of their names."""
-    return rows.sort(value, *names, descending=[True, *(False for _ in names)], nulls_last=True)
+def largest(rows: pl.DataFrame, values: str | Sequence[str], *names: str) -> pl.DataFrame:
+    """Return rows, those with the largest values first; equal ones in the order of their names."""
+    wanted = [values] if isinstance(values, str) else list(values)
+    down = [True] * len(wanted) + [False] * len(names)
+    return rows.sort(*wanted, *names, descending=down, nulls_last=True)
 
 
 def concentration(rows: pl.DataFrame, name: str, value: str, enough: float = 0.5) -> tuple[list[Any], float]:
@@ -344,21 +375,3 @@ def concentration(rows: pl.DataFrame, name: str, value: str, enough: float = 0.5
 def web(url: str | None) -> str:
     """Return an address that may be a link, or nothing."""
     return url if url and url.lower().startswith(("http://", "https://")) else ""
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    environment = Environment(
-        loader=PackageLoader("platform_assets.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"show": show, "web": web, "sparkline": sparkline}
-    environment.globals |= {"plotly": Markup(get_plotlyjs()), "compared": compared}  # noqa: S704
-    return environment.get_template("page.html")

@@ -17,7 +17,7 @@ from platform_assets.reports.context import EVENTS, SIGNALS, beside
 from platform_assets.reports.page import (
     BY_DAY,
     FORMS,
-    HEAT,
+    KINDS,
     RISKS,
     UNKNOWN,
     Chart,
@@ -30,6 +30,7 @@ from platform_assets.reports.page import (
     concentration,
     count,
     counted,
+    crossing,
     dollars,
     headline,
     heat,
@@ -43,6 +44,7 @@ from platform_assets.reports.page import (
     publish,
     ratio,
     read,
+    total,
     versions,
 )
 from resources.lakehouse import DAY, Lakehouse
@@ -53,6 +55,7 @@ MESSAGES, DECISIONS, CAMPAIGNS = "silver/message_signals", "silver/decisions", "
 INPUTS = (SIGNALS, EVENTS, MESSAGES)
 KEY = [DAY, "tenant_id", "kind", "place", "topic", "threat", "risk"]
 GIVEN = (DAY, "tenant_id", "threat", "threat_score", "toxicity", "hate")
+SEEN = (DAY, "document_id", "url", "site", "title", "fetched_at", "threat", "threat_score", "risk")
 SHOWN = ("impressions", "viewable", "clicks", "cost_usd")
 NAMES = {**TASKS["threat"].names, UNKNOWN: "Not judged"}
 MOST_DANGEROUS, MOST_SITES, MOST_TOPICS, MOST_CAMPAIGNS = 15, 15, 16, 12
@@ -62,15 +65,14 @@ SHADES = {
     "high": ("var(--high)", "var(--high-2)", "var(--high-3)"),
     "medium": ("var(--medium)", "var(--medium-2)", "var(--medium-3)"),
 }
-RISK = pl.col("risk")
-RISKY, THREATENING = RISK.is_in(["floor", "high"]), RISK.is_in(list(SHADES))
-RANK = RISK.replace_strict(
+RISKY, THREATENING = pl.col("risk").is_in(["floor", "high"]), pl.col("risk").is_in(list(SHADES))
+RANK = pl.col("risk").replace_strict(
     {risk: rank for rank, risk in enumerate(RISKS)}, default=None, return_dtype=pl.Int64
 )
 DOCUMENTS = pl.col("documents").sum()
 JUDGED = pl.col("documents").filter(pl.col("threat") != UNKNOWN).sum()
 RISKY_DOCUMENTS = pl.col("documents").filter(RISKY).sum()
-FLOOR_DOCUMENTS = pl.col("documents").filter(RISK == "floor").sum()
+FLOOR_DOCUMENTS = pl.col("documents").filter(pl.col("risk") == "floor").sum()
 COST, RISKY_COST = pl.col("cost_usd").sum(), pl.col("cost_usd").filter(RISKY).sum()
 IMPRESSIONS, RISKY_IMPRESSIONS = pl.col("impressions").sum(), pl.col("impressions").filter(RISKY).sum()
 TERMS = {
@@ -87,7 +89,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="brand-safety", inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS]))
+@dg.asset(**described(TABLE, __doc__, owner="brand-safety", inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS], kinds=KINDS))
 def risk_analysis(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Add up what is risky, where, and what ran beside it."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
@@ -116,9 +118,7 @@ def risks(pages: pl.DataFrame, messages: pl.DataFrame, ads: pl.DataFrame) -> pl.
         offensive=(pl.col("toxicity") == "offensive").sum().cast(pl.Int64),
         hateful=(pl.col("hate") == "hate").sum().cast(pl.Int64),
     )
-    shown = (
-        ads.with_columns(kind=pl.lit("page"), place="site").group_by(KEY).agg(pl.col(SHOWN).sum().round(6))
-    )
+    shown = ads.with_columns(kind=pl.lit("page"), place="site").group_by(KEY).agg(pl.col(SHOWN).sum().round(6))
     rows = judged.join(shown, on=KEY, how="full", coalesce=True).sort(KEY)
     counts = pl.col("documents", "offensive", "hateful", *SHOWN).fill_null(0)
     return rows.with_columns(counts, threat_name=pl.col("threat").replace(NAMES))
@@ -128,10 +128,12 @@ def page(lakehouse: Lakehouse) -> Page:
     """Return the page on the last days of the table."""
     days = last_days(lakehouse, [TABLE])
     rows, campaigns = read(lakehouse, TABLE, days), read(lakehouse, CAMPAIGNS, days)
-    worst = gravest(read(lakehouse, SIGNALS, days))
+    worst = gravest(read(lakehouse, SIGNALS, days, SEEN))
     about = pl.col("document_id").is_in(worst["document_id"].implode()) & (pl.col("task") == "threat")
     answers = (
-        lakehouse.scan(DECISIONS).filter(about).select("decision_id", "document_id", "label", "decided_at")
+        lakehouse.scan(DECISIONS, days or None)
+        .filter(about)
+        .select("decision_id", "document_id", "label", "decided_at")
     )
     made_from = versions(lakehouse, [TABLE, CAMPAIGNS, *INPUTS, DECISIONS])
     return told(rows, campaigns, worst, answers.collect(), made_from)
@@ -181,16 +183,14 @@ def told(
 
 def finding(pages: pl.DataFrame, campaigns: pl.DataFrame) -> str:
     """Return the page in a sentence or two."""
-    judged, risky, spent, cost = pages.select(
-        judged=JUDGED, risky=RISKY_DOCUMENTS, spent=COST, cost=RISKY_COST
-    ).row(0)
+    judged, risky, spent, cost = pages.select(judged=JUDGED, risky=RISKY_DOCUMENTS, spent=COST, cost=RISKY_COST).row(0)
     if not judged:
         return "No page was judged in these days."
     said = f"{percent(risky / judged)} of {counted(judged, 'judged page')} are risky."
     if not spent:
         return f"{said} No advertisement is known to have run."
     names, held = concentration(campaigns.filter(RISKY), "campaign_id", "cost_usd")
-    whose = f"; {percent(held)} of that was spent by {listed(names)}" if 1 <= len(names) <= 3 else ""  # noqa: PLR2004
+    whose = f"; {percent(held)} of that was spent by {listed(names)}" if 1 <= len(names) <= 3 else ""
     return f"{said} {dollars(cost)} of advertising, {percent(cost / spent)} of all spend, ran beside them{whose}."
 
 
@@ -202,10 +202,10 @@ def threats_by_day(pages: pl.DataFrame) -> Chart:
     threats = largest(found.group_by("risk", "threat_name").agg(DOCUMENTS), "documents", "threat_name")
     drawn = []
     for risk, shades in SHADES.items():
-        for i, name in enumerate(threats.filter(RISK == risk)["threat_name"]):
-            of_it = pl.col("documents").filter((pl.col("threat_name") == name) & (RISK == risk))
+        for i, name in enumerate(threats.filter(pl.col("risk") == risk)["threat_name"]):
+            of_it = pl.col("documents").filter((pl.col("threat_name") == name) & (pl.col("risk") == risk))
             drawn.append(bars(name, shades[min(i, len(shades) - 1)], by_day(pages, of_it.sum())))
-    number, name, most = threats["documents"].sum(), threats["threat_name"][0], threats["documents"][0]
+    number, name, most = total(threats, "documents"), threats["threat_name"][0], threats["documents"][0]
     worst, on_it = largest(found.group_by(DAY).agg(DOCUMENTS), "documents", DAY).row(0)
     reading = (
         f"“{name}” is the commonest of {counted(number, 'threat')} found ({percent(most / number)}); "
@@ -222,7 +222,7 @@ def spend_by_day(pages: pl.DataFrame) -> Chart:
     )
     if found.is_empty():
         return Chart(title)
-    of = {risk: pl.col("cost_usd").filter(RISK == risk).sum() for risk in SHADES}
+    of = {risk: pl.col("cost_usd").filter(pl.col("risk") == risk).sum() for risk in SHADES}
     drawn = [bars(risk, RISKS[risk], by_day(pages, cost), "dollars") for risk, cost in of.items()]
     floor, high, medium = found.select(**of).row(0)
     worst, most = largest(found.group_by(DAY).agg(RISKY_COST), "cost_usd", DAY).row(0)
@@ -230,9 +230,7 @@ def spend_by_day(pages: pl.DataFrame) -> Chart:
         f"{dollars(floor)} ran beside floor content, {dollars(high)} beside high and {dollars(medium)} beside medium "
         f"risk; {worst:%-d %B} was the day with most beside high or floor, {dollars(most)}."
     )
-    return Chart(
-        title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": FORMS["dollars"]}}, height=370
-    )
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": FORMS["dollars"]}}, height=370)
 
 
 def meeting(pages: pl.DataFrame) -> Chart:
@@ -254,7 +252,7 @@ def meeting(pages: pl.DataFrame) -> Chart:
     )
     shown = topics[:MOST_TOPICS]
     cell = heat(threats, shown, [[held.get((topic, threat)) for threat in threats] for topic in shown])
-    return Chart(title, reading, [cell], HEAT, height=150 + 26 * len(shown), wide=True)
+    return Chart(title, reading, [cell], crossing(threats, shown, -35), height=150 + 26 * len(shown), wide=True)
 
 
 def sites(pages: pl.DataFrame) -> Grid:
@@ -268,12 +266,11 @@ def sites(pages: pl.DataFrame) -> Grid:
         impressions=RISKY_IMPRESSIONS,
         cost_usd=RISKY_COST,
     )
-    order = {"descending": [True, True, False]}
-    found = found.filter(pl.col("risky") > 0).sort("risky", "share", "place", **order)
+    found = largest(found.filter(pl.col("risky") > 0), ["risky", "share"], "place")
     if found.is_empty():
         return Grid("Riskiest sites")
     names, held = concentration(found, "place", "risky")
-    top = found.sort("share", "risky", "place", **order).row(0, named=True)
+    top = largest(found, ["share", "risky"], "place").row(0, named=True)
     reading = (
         f"{percent(held)} of the risky pages are on {len(names)} of {counted(pages['place'].n_unique(), 'site')}. "
         f"{top['place']} has the highest share: {percent(top['share'])} of {counted(top['documents'], 'page')}."
@@ -304,7 +301,7 @@ def spend_by_campaign(campaigns: pl.DataFrame) -> Chart:
     """Return what each campaign spent beside risky pages."""
     title, levels = "Spend beside risky pages, by campaign", ("floor", "high")
     found = campaigns.group_by("campaign_id").agg(
-        *(pl.col("cost_usd").filter(RISK == level).sum().alias(level) for level in levels),
+        *(pl.col("cost_usd").filter(pl.col("risk") == level).sum().alias(level) for level in levels),
         cost_usd=RISKY_COST,
         share=ratio(RISKY_COST, COST),
     )
@@ -320,10 +317,9 @@ def spend_by_campaign(campaigns: pl.DataFrame) -> Chart:
     )
     shown = found.head(MOST_CAMPAIGNS)
     names = [label(name) for name in shown["campaign_id"]]
-    drawn = [
-        bars(level, RISKS[level], {"x": shown[level].to_list(), "y": names}, "dollars") for level in levels
-    ]
-    return Chart(title, reading, drawn, lying("dollars"), height=90 + 27 * len(names))
+    drawn = [bars(level, RISKS[level], {"x": shown[level].to_list(), "y": names}, "dollars") for level in levels]
+    layout = lying("dollars", shown["campaign_id"])
+    return Chart(title, reading, drawn, layout, height=90 + 27 * shown.height)
 
 
 def spend_by_threat(pages: pl.DataFrame) -> Chart:
@@ -335,27 +331,24 @@ def spend_by_threat(pages: pl.DataFrame) -> Chart:
         return Chart(title)
     drawn = []
     for risk in SHADES:
-        of_it = found.filter(RISK == risk)
+        of_it = found.filter(pl.col("risk") == risk)
         names = [label(name) for name in of_it["threat_name"]]
         drawn.append(bars(risk, RISKS[risk], {"x": of_it["cost_usd"].to_list(), "y": names}, "dollars"))
     top = found.row(0, named=True)
     reading = (
         f"“{top['threat_name']}” took the most, {dollars(top['cost_usd'])} for "
-        f"{counted(top['impressions'], 'impression')}: {percent(top['cost_usd'] / found['cost_usd'].sum())} "
+        f"{counted(top['impressions'], 'impression')}: {percent(top['cost_usd'] / total(found, 'cost_usd'))} "
         "of what was spent beside any threat."
     )
-    order = {"categoryorder": "array", "categoryarray": [label(name) for name in found["threat_name"]]}
-    layout = lying("dollars")
-    return Chart(
-        title, reading, drawn, layout | {"yaxis": layout["yaxis"] | order}, height=90 + 27 * found.height
-    )
+    layout = lying("dollars", found["threat_name"])
+    return Chart(title, reading, drawn, layout, height=90 + 27 * found.height)
 
 
 def gravest(signals: pl.DataFrame) -> pl.DataFrame:
     """Return the newest signals of the pages that are most dangerous: gravest risk first, then the surest."""
     newest = signals.sort("fetched_at", "url").unique("document_id", keep="last").filter(RISKY)
-    order = {"descending": [False, True, False], "nulls_last": True}
-    return newest.sort(RANK, "threat_score", "url", **order).head(MOST_DANGEROUS)
+    order = [False, True, False]
+    return newest.sort(RANK, "threat_score", "url", descending=order, nulls_last=True).head(MOST_DANGEROUS)
 
 
 def listing(worst: pl.DataFrame, answers: pl.DataFrame) -> Grid:
@@ -363,16 +356,12 @@ def listing(worst: pl.DataFrame, answers: pl.DataFrame) -> Grid:
     title = f"The {MOST_DANGEROUS} gravest, the surest first"
     if worst.is_empty():
         return Grid(title)
-    newest = answers.sort("decided_at", "decision_id").unique(["document_id", "label"], keep="last")
-    found = worst.join(
-        newest, left_on=["document_id", "threat"], right_on=["document_id", "label"], how="left"
+    newest = answers.rename({"label": "threat"}).sort("decided_at", "decision_id")
+    newest = newest.unique(["document_id", "threat"], keep="last")
+    rows = worst.join(newest, on=["document_id", "threat"], how="left", maintain_order="left").with_columns(
+        title=pl.coalesce(pl.col("title").replace("", None), "url"), threat_name=pl.col("threat").replace(NAMES)
     )
-    order = {"descending": [False, True, False], "nulls_last": True}
-    rows = found.sort(RANK, "threat_score", "url", **order).with_columns(
-        title=pl.coalesce(pl.col("title").replace("", None), "url"),
-        threat_name=pl.col("threat").replace(NAMES),
-    )
-    floor = worst.filter(RISK == "floor").height
+    floor = worst.filter(pl.col("risk") == "floor").height
     reading = (
         f"{floor} of these {counted(worst.height, 'page')} {'is' if floor == 1 else 'are'} floor content. "
         "“seamless audit” with a decision says why its page was flagged. The links lead to the pages themselves."
@@ -392,16 +381,14 @@ def listing(worst: pl.DataFrame, answers: pl.DataFrame) -> Grid:
 def tone(messages: pl.DataFrame) -> Chart:
     """Return the shares of risky, offensive and hateful messages by day."""
     title = "Risky, offensive and hateful messages, by day"
-    if not messages["documents"].sum():
+    if not total(messages, "documents"):
         return Chart(title)
     shares = {
         "risky": ("var(--high)", ratio(RISKY_DOCUMENTS, JUDGED)),
         "offensive": ("var(--accent)", ratio(pl.col("offensive").sum(), DOCUMENTS)),
         "hateful": ("var(--floor)", ratio(pl.col("hateful").sum(), DOCUMENTS)),
     }
-    drawn = [
-        lines(name, colour, by_day(messages, share), "percent") for name, (colour, share) in shares.items()
-    ]
+    drawn = [lines(name, colour, by_day(messages, share), "percent") for name, (colour, share) in shares.items()]
     offensive, hateful, number = messages.select(
         offensive=shares["offensive"][1], hateful=shares["hateful"][1], number=DOCUMENTS
     ).row(0)
@@ -410,9 +397,7 @@ def tone(messages: pl.DataFrame) -> Chart:
         f"Of {counted(number, 'message')}, {percent(offensive)} were offensive and {percent(hateful)} hateful; "
         f"{worst:%-d %B} was the worst day, with {percent(most)} offensive."
     )
-    return Chart(
-        title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}}
-    )
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
 
 
 def platforms(messages: pl.DataFrame) -> Grid:
@@ -435,8 +420,8 @@ def platforms(messages: pl.DataFrame) -> Grid:
         Column("place", "Platform", "name"),
         Column("documents", "Messages", "count"),
         Column("risky", "Risky", "bar"),
-        Column("offensive", "Offensive", "bar"),
-        Column("hateful", "Hateful", "bar"),
+        Column("offensive", "Offensive", "percent"),
+        Column("hateful", "Hateful", "percent"),
         Column("threat", "Commonest threat"),
     ]
     return Grid(title, reading, columns, found.to_dicts(), wide=False)

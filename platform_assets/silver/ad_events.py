@@ -25,7 +25,7 @@ def ad_events(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Mat
 
 
 def on_pages(received: pl.DataFrame, moment: str) -> pl.DataFrame:
-    """Return bronze rows about pages with ``document_id``, ``site``, time and tenant filled in, earliest delivery first."""
+    """Return bronze rows about pages with document_id, site, time and tenant filled in, earliest delivery first."""
     urls = received.select(pl.col("url").drop_nulls().unique()).with_columns(
         document_id=pl.col("url").map_elements(address, return_dtype=pl.String),
         site=pl.col("url").map_elements(site, return_dtype=pl.String),
@@ -33,7 +33,8 @@ def on_pages(received: pl.DataFrame, moment: str) -> pl.DataFrame:
     return (
         received.join(urls, on="url", how="left", maintain_order="left")
         .with_columns(
-            pl.coalesce(moment, "received_at").alias(moment), tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT)
+            pl.coalesce(moment, "received_at").alias(moment),
+            tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
         )
         .sort("received_at", "source", "position")
     )

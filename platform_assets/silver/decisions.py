@@ -4,7 +4,7 @@ Key: decision_id, which is made from document, content, task and model version. 
 version. Answers are facts: a new model adds rows, and never changes one. Owner: ml.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -16,7 +16,7 @@ from platform_assets.publishing import accounted_for, begin
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
 from resources.registry import ModelMissingError, Registry
-from signals.scoring import DECISION, DOCUMENT, Model, load_model, score
+from signals.scoring import DECISION, DOCUMENT, Model, score
 from signals.tasks import TASKS
 
 TABLE = "silver/decisions"
@@ -37,7 +37,13 @@ def decisions(
     for kind, table in DOCUMENTS.items():
         documents = pending(lakehouse, kind, hop.days, encoder.encoder_id)
         rows_in += documents.height
-        answers = decided(documents, models, input_table=table, input_version=lakehouse.version(table), run_id=context.run_id)
+        answers = decided(
+            documents,
+            models,
+            input_table=table,
+            input_version=lakehouse.version(table),
+            run_id=context.run_id,
+        )
         asked += answers.height
         answered += lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=hop.days, marks=hop.marks)
     versions = {task: model.version for task, model in models.items()}
@@ -62,14 +68,18 @@ def champions(registry: Registry, running: str) -> dict[str, Model]:
             registered = registry.champion(task)
         except ModelMissingError:
             continue
-        found[task] = load_model(registry.files(registered), registered.name, registered.version, running)
+        found[task] = registry.load(registered, running)
     return found
 
 
-def pending(lakehouse: Lakehouse, kind: str, days: list[str], encoder_id: str) -> pl.DataFrame:
+def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder_id: str) -> pl.DataFrame:
     """Return the distinct documents of a kind and of these days, in the shape of ``signals.scoring.DOCUMENT``."""
     rows = lakehouse.scan(DOCUMENTS[kind], days)
-    empty = {"text": pl.lit(None, pl.String), "vector": pl.lit(None, pl.List(pl.Float32)), "body": pl.lit(None, pl.Binary)}
+    empty = {
+        "text": pl.lit(None, pl.String),
+        "vector": pl.lit(None, pl.List(pl.Float32)),
+        "body": pl.lit(None, pl.Binary),
+    }
     columns = [*DOCUMENT.names, DAY]
     if kind == "image":
         texts = rows.with_columns(text=empty["text"], vector=empty["vector"])

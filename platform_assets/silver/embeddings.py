@@ -4,6 +4,8 @@ Key: content_hash and encoder_id. Grain: one distinct text; the day is that of t
 Equal texts are encoded once, ever, whatever document, label or task they belong to. Owner: ml.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 import polars as pl
 
@@ -37,16 +39,20 @@ def embeddings(context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder:
     for chunk in missing.iter_slices(CHUNK):
         rows = encoded(chunk, encoder)
         lakehouse.insert_missing(TABLE, rows, KEY, days=hop.days)
-        context.log.info(f"encoded {rows.height} texts")
+        context.log.info("encoded %d texts", rows.height)
     lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=hop.days, marks=hop.marks)
     return hop.result(
-        {"rows_in": texts.height, "rows_encoded": missing.height, "rows_known": texts.height - missing.height},
+        {
+            "rows_in": texts.height,
+            "rows_encoded": missing.height,
+            "rows_known": texts.height - missing.height,
+        },
         rows_out=lakehouse.count(TABLE),
         check_results=[accounted_for(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)],
     )
 
 
-def distinct_texts(lakehouse: Lakehouse, days: list[str]) -> pl.DataFrame:
+def distinct_texts(lakehouse: Lakehouse, days: Sequence[str]) -> pl.DataFrame:
     """Return content_hash, text and day of each distinct text of these days: documents, and labels that train."""
     text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
     labels = lakehouse.read("silver/labels")
@@ -59,7 +65,11 @@ def distinct_texts(lakehouse: Lakehouse, days: list[str]) -> pl.DataFrame:
         .collect()
         .join(teaching, on="content_hash", how="semi"),
     ]
-    return pl.concat(parts, how="diagonal").sort(DAY, "content_hash").unique("content_hash", keep="first", maintain_order=True)
+    return (
+        pl.concat(parts, how="diagonal")
+        .sort(DAY, "content_hash")
+        .unique("content_hash", keep="first", maintain_order=True)
+    )
 
 
 def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.DataFrame:
@@ -73,6 +83,8 @@ def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.
 def encoded(texts: pl.DataFrame, encoder: Encoder) -> pl.DataFrame:
     """Return rows of this table for texts."""
     vectors = pl.Series(encoder.encode(texts["text"].to_list()), dtype=pl.Array(pl.Float32, DIMENSIONS))
-    return texts.select("content_hash", DAY).with_columns(
-        vector=vectors.cast(pl.List(pl.Float32)), encoder_id=pl.lit(encoder.encoder_id)
-    ).select(SCHEMA.keys())
+    return (
+        texts.select("content_hash", DAY)
+        .with_columns(vector=vectors.cast(pl.List(pl.Float32)), encoder_id=pl.lit(encoder.encoder_id))
+        .select(SCHEMA.keys())
+    )

@@ -50,7 +50,8 @@ def images(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Materi
 def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:
     """Return one row a picture, with ``rule`` where it is none that can be decoded."""
     rows = fetches.with_columns(
-        fetched_at=pl.coalesce("fetched_at", "received_at"), tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT)
+        fetched_at=pl.coalesce("fetched_at", "received_at"),
+        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     ).sort("received_at", "source", "position")
     found = [
         {name: fetch[name] for name in FETCH} | picture | {"ordinal": ordinal}

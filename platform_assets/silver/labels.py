@@ -23,7 +23,12 @@ HELD_OUT = 0.2
 
 @dg.asset(
     **described(
-        TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["silver/pages", "silver/messages", "silver/images"], rules=True
+        TABLE,
+        __doc__,
+        owner="ml",
+        inputs=INPUTS,
+        deps=["silver/pages", "silver/messages", "silver/images"],
+        rules=True,
     )
 )
 def labels(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
@@ -72,15 +77,19 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     answers = pl.concat_str("task", "label", separator="\x1f")
     declared = [f"{task.name}\x1f{label}" for task in TASKS.values() for label in task.labels]
     part = pl.col("content_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) / 16**8
-    return rows.with_columns(
-        split=pl.coalesce("split", pl.when(part < HELD_OUT).then(pl.lit("val")).otherwise(pl.lit("train"))),
-        rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~answers.is_in(declared))
-        .then(pl.lit("unknown_label"))
-        .when(pl.col("document_id").is_null() & ~pl.col("carries"))
-        .then(pl.lit("names_no_document"))
-        .when(pl.col("content_hash").is_null())
-        .then(pl.lit("document_unknown")),
-    ).drop("own_text", "own_hash", "carries").sort("received_at", "source", "position")
+    return (
+        rows.with_columns(
+            split=pl.coalesce("split", pl.when(part < HELD_OUT).then(pl.lit("val")).otherwise(pl.lit("train"))),
+            rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~answers.is_in(declared))
+            .then(pl.lit("unknown_label"))
+            .when(pl.col("document_id").is_null() & ~pl.col("carries"))
+            .then(pl.lit("names_no_document"))
+            .when(pl.col("content_hash").is_null())
+            .then(pl.lit("document_unknown")),
+        )
+        .drop("own_text", "own_hash", "carries")
+        .sort("received_at", "source", "position")
+    )
 
 
 def _known_as(document_id: str) -> str:

@@ -16,7 +16,16 @@ from signals.linguistics import linguistic_features
 
 TABLE = "silver/message_features"
 INPUTS = ("silver/messages",)
-CARRIED = ("message_id", "author_id", "tenant_id", "sent_at", "source", "position", "received_at", "event_date")
+CARRIED = (
+    "message_id",
+    "author_id",
+    "tenant_id",
+    "sent_at",
+    "source",
+    "position",
+    "received_at",
+    "event_date",
+)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))

@@ -16,12 +16,23 @@ from signals.keywords import keywords
 
 TABLE = "silver/message_signals"
 INPUTS = ("silver/messages", "silver/decisions")
-CARRIED = ("message_id", "document_id", "author_id", "author_consents", "tenant_id", "platform", "sent_at", "content_hash")
+CARRIED = (
+    "message_id",
+    "document_id",
+    "author_id",
+    "author_consents",
+    "tenant_id",
+    "platform",
+    "sent_at",
+    "content_hash",
+)
 PROVENANCE = ("source", "position", "received_at", "event_date")
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, rules=True))
-def message_signals(context: dg.AssetExecutionContext, lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+def message_signals(
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, registry: Registry
+) -> dg.MaterializeResult:
     """Put each message's answers side by side."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     messages = lakehouse.read("silver/messages", hop.days)
@@ -29,5 +40,6 @@ def message_signals(context: dg.AssetExecutionContext, lakehouse: Lakehouse, reg
     told = side_by_side(answers.filter(pl.col("kind") == "message"), "message")
     rows = messages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(messages["text_as_sent"]))
     return hop.publish(
-        rows.join(told, on=["document_id", "content_hash"], how="left", maintain_order="left"), rows_in=messages.height
+        rows.join(told, on=["document_id", "content_hash"], how="left", maintain_order="left"),
+        rows_in=messages.height,
     )

@@ -16,7 +16,17 @@ from signals.keywords import keywords
 
 TABLE = "silver/page_signals"
 INPUTS = ("silver/pages", "silver/images", "silver/decisions")
-CARRIED = ("document_id", "url", "site", "tenant_id", "fetched_at", "published_on", "language", "title", "content_hash")
+CARRIED = (
+    "document_id",
+    "url",
+    "site",
+    "tenant_id",
+    "fetched_at",
+    "published_on",
+    "language",
+    "title",
+    "content_hash",
+)
 PROVENANCE = ("source", "position", "received_at", "event_date")
 
 

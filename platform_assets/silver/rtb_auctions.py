@@ -56,7 +56,8 @@ def opened(received: pl.DataFrame) -> pl.DataFrame:
     """Return bronze auctions with what their JSON says, and ``rule`` where it is no OpenRTB."""
     found = [_auction(request, bids) for request, bids in received.select("request", "bids").iter_rows()]
     kept = received.drop("request", "bids").with_columns(
-        auction_time=pl.coalesce("auction_time", "received_at"), tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT)
+        auction_time=pl.coalesce("auction_time", "received_at"),
+        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
     rows = pl.concat([kept, pl.DataFrame(found, schema=SCHEMA)], how="horizontal", strict=True)
     return rows.sort("received_at", "source", "position")

@@ -21,6 +21,7 @@ def user_sync(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Mat
     hop = begin(context, lakehouse, TABLE, INPUTS)
     received = lakehouse.read("bronze/user_sync", hop.days)
     staged = received.with_columns(
-        synced_at=pl.coalesce("synced_at", "received_at"), tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT)
+        synced_at=pl.coalesce("synced_at", "received_at"),
+        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
     return hop.publish(staged.sort("received_at", "source", "position"), rows_in=received.height)

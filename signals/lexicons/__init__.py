@@ -1,0 +1,1 @@
+"""Word lists and descriptions that the transformation uses, as data."""

@@ -10,7 +10,11 @@ TASK = Task(
     floor=0.55,
     retrain_after=300,
     borrowed={
-        "hate_davidson": {"hate speech": "offensive", "offensive language": "offensive", "neither": "not-offensive"},
+        "hate_davidson": {
+            "hate speech": "offensive",
+            "offensive language": "offensive",
+            "neither": "not-offensive",
+        },
         "toxicity_surge": {"Toxic": "offensive", "Not Toxic": "not-offensive"},
     },
 )

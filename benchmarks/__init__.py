@@ -1,0 +1,1 @@
+"""What costs how much; run one with ``python -m benchmarks.<name>``."""

@@ -1,0 +1,404 @@
+"""One row is what one table holds of one day, and what was quarantined on the way to it.
+
+Key: event_date and table. Grain: one table of bronze, silver or gold and day; there is a row where the table has rows
+of the day or lost some. A record that could not be read has no day of its own and counts for the day it arrived. Its
+page is ``reports/platform_health.html``, on the last 28 days; it also shows the models. Owner: data-platform.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.operations.model_versions import SCHEMA as MODEL_VERSION
+from platform_assets.operations.model_versions import TABLE as VERSIONS
+from platform_assets.publishing import QUARANTINE, begin
+from platform_assets.reports.page import (
+    BY_DAY,
+    KINDS,
+    Chart,
+    Column,
+    Grid,
+    Headline,
+    Page,
+    Section,
+    bars,
+    by_day,
+    count,
+    counted,
+    halves,
+    headline,
+    label,
+    largest,
+    last_days,
+    lines,
+    listed,
+    lying,
+    percent,
+    publish,
+    ratio,
+    read,
+    show,
+    total,
+    versions,
+)
+from platform_assets.silver.quarantine import WRITERS
+from resources.lakehouse import DAY, Lakehouse
+from signals.tasks import TASKS
+
+TABLE = "reports/platform_health"
+DECISIONS = "silver/decisions"
+GOLD = (
+    "gold/ad_performance_hourly",
+    "gold/audit_trail",
+    "gold/contextual_signals",
+    "gold/inventory_daily",
+    "gold/psychosocial_daily",
+    "gold/rtb_hourly",
+    "gold/site_brand_safety",
+    "gold/user_sync_hourly",
+)
+TABLES = (*WRITERS, "silver/embeddings", DECISIONS, *GOLD)
+INPUTS = (*TABLES, QUARANTINE)
+LAYERS = {"bronze": "var(--second)", "silver": "var(--muted)", "gold": "var(--medium)"}
+ROWS, LOST = pl.col("rows").sum(), pl.col("quarantined").sum()
+REFUSERS = ("bronze", "silver")
+MOST_RULES = 15
+TERMS = {
+    "Bronze, silver, gold": "As received; typed, cleaned and judged; as consumers read it.",
+    "Quarantined": "A row that broke a rule, kept in silver/quarantine with the rule’s name. Nothing is dropped "
+    "without a trace: rows in are rows out and rows quarantined.",
+    "Behind": "Days from the newest day of the table to the newest of any.",
+    "Champion": "The version of a model that answers.",
+    "Held-out figure": "How well it did on labelled rows that it was not trained on, by the measure that its task "
+    "is judged by; below the floor it could not have been promoted.",
+    "Calibration error": "How far its scores are, on the whole, from how often it was right; 0 is best.",
+    "Shift": "The part of the answers that lie on other labels in the last days than in the first. "
+    "Among few documents, some of it is chance.",
+}
+
+
+@dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
+def platform_health(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """Count what every table holds and lost."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    rows = health(held(lakehouse, TABLES, hop.days), lakehouse.read(QUARANTINE, hop.days))
+    lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
+    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+
+
+def held(lakehouse: Lakehouse, tables: Iterable[str], days: Sequence[str]) -> pl.DataFrame:
+    """Return how many rows tables have of some days, from their logs alone."""
+    found = [pl.DataFrame(schema={DAY: pl.Date, "table": pl.String, "rows": pl.Int64})]
+    for table in tables:
+        if lakehouse.exists(table):
+            files = pl.DataFrame(lakehouse.open(table).get_add_actions(flatten=True))
+            day = pl.col(f"partition.{DAY}").cast(pl.Date)
+            found.append(files.select(day.alias(DAY), pl.lit(table).alias("table"), rows=pl.col("num_records")))
+    held = pl.concat(found, how="vertical_relaxed").filter(pl.col(DAY).cast(pl.String).is_in(days))
+    return held.group_by(DAY, "table").agg(ROWS)
+
+
+def health(held: pl.DataFrame, quarantine: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of this table.
+
+    Args:
+        held: what ``held`` returned.
+        quarantine: silver/quarantine of the same days.
+    """
+    rules = largest(quarantine.group_by(DAY, "table", "rule").agg(n=pl.len().cast(pl.Int64)), "n", "rule")
+    lost = rules.group_by(DAY, "table", maintain_order=True).agg(
+        quarantined=pl.col("n").sum(), top_rule=pl.col("rule").first()
+    )
+    rows = held.join(lost, on=[DAY, "table"], how="full", coalesce=True)
+    return (
+        rows.with_columns(pl.col("rows", "quarantined").fill_null(0), layer=pl.col("table").str.split("/").list.first())
+        .filter((pl.col("rows") > 0) | (pl.col("quarantined") > 0))
+        .with_columns(quarantined_share=(pl.col("quarantined") / (pl.col("rows") + pl.col("quarantined"))).round(6))
+        .select(DAY, "table", "layer", "rows", "quarantined", "quarantined_share", "top_rule")
+        .sort(DAY, "table")
+    )
+
+
+def page(lakehouse: Lakehouse) -> Page:
+    """Return the page on the last days of the tables."""
+    days = last_days(lakehouse, TABLES)
+    # What could not be read counts for the day it arrived, which may be later than any day of the data.
+    days += [day for day in lakehouse.days(TABLE) if days and day > days[-1]]
+    models = lakehouse.read(VERSIONS) if lakehouse.exists(VERSIONS) else pl.DataFrame(schema=MODEL_VERSION)
+    answers = lakehouse.scan(DECISIONS, days or None).group_by(DAY, "task", "model_version", "label")
+    return told(
+        read(lakehouse, TABLE, days),
+        read(lakehouse, QUARANTINE, days, [DAY, "table", "rule"]),
+        models,
+        answers.agg(decisions=pl.len().cast(pl.Int64), score=pl.col("score").sum()).collect().fill_nan(None),
+        written(lakehouse),
+        versions(lakehouse, [TABLE, *INPUTS, VERSIONS]),
+        datetime.now(UTC),
+    )
+
+
+def written(lakehouse: Lakehouse) -> dict[str, datetime | None]:
+    """Return when each table was last written; None if never."""
+    found: dict[str, datetime | None] = dict.fromkeys(TABLES)
+    for table in filter(lakehouse.exists, TABLES):
+        found[table] = datetime.fromtimestamp(lakehouse.open(table).history(1)[0]["timestamp"] / 1000, UTC)
+    return found
+
+
+def told(
+    rows: pl.DataFrame,
+    quarantine: pl.DataFrame,
+    models: pl.DataFrame,
+    answers: pl.DataFrame,
+    last_written: Mapping[str, datetime | None],
+    made_from: Mapping[str, int],
+    now: datetime,
+) -> Page:
+    """Return what a person reads.
+
+    Args:
+        rows: this table's.
+        quarantine: day, table and rule of silver/quarantine, same days.
+        models: operations/model_versions.
+        answers: number and summed score of decisions by day, task, model_version and label.
+        last_written: what ``written`` returned.
+        made_from: versions of the tables read.
+        now: the time.
+    """
+    champions = models.filter(pl.col("is_champion"))
+    asked, stored, far = serving(answers, champions), rows.filter(pl.col("rows") > 0), reach(rows, last_written)
+    received = stored.filter(pl.col("layer") == "bronze")
+    newest, lost = stored.select(pl.col(DAY).max()).item(), total(rows, "quarantined")
+    age = f"{counted((now.date() - newest).days, 'day')} ago" if newest else ""
+    share = lost / (total(received, "rows") + lost) if lost else 0.0
+    return Page(
+        title="Platform health",
+        purpose="Whether data flows, what was quarantined, and which models answer.",
+        finding=finding(total(received, "rows"), lost, far, champions),
+        headlines=[
+            Headline("Newest day of data", f"{newest:%-d %b}" if newest else show(None), age),
+            headline("Rows received", received, ROWS, "count", rising="good"),
+            Headline("Rows quarantined", count(lost)),
+            Headline("Quarantined share", percent(share)),
+            headline("Answers of champions", asked, pl.col("decisions").sum(), "count", rising="good"),
+            Headline("Tasks with a champion", f"{champions['task'].n_unique()} of {len(TASKS)}"),
+        ],
+        sections=[
+            Section("Does data flow?", [flow(stored), quarantined_by_day(rows), tables(far)]),
+            Section("What was quarantined, and why", [rules(quarantine)]),
+            Section("Models", [registered(models), decided(asked)]),
+        ],
+        terms=TERMS,
+        days=stored[DAY].unique().sort().to_list(),
+        versions=made_from,
+    )
+
+
+def serving(answers: pl.DataFrame, champions: pl.DataFrame) -> pl.DataFrame:
+    """Return the answers of each task's champion, or of its newest version where no champion is recorded."""
+    known = champions.select("task", champion=pl.col("model_version"))
+    newest = pl.col("model_version").max().over("task")
+    ranked = answers.join(known, on="task", how="left").with_columns(pl.col("champion").fill_null(newest))
+    return ranked.filter(pl.col("model_version") == pl.col("champion")).drop("champion")
+
+
+def reach(rows: pl.DataFrame, last_written: Mapping[str, datetime | None]) -> pl.DataFrame:
+    """Return one row a table: its rows, its newest day, by how many days it is behind, and what it lost."""
+    with_rows = pl.col("rows") > 0
+    named = {"table": list(last_written), "written": list(last_written.values())}
+    known = pl.DataFrame(named, schema={"table": pl.String, "written": pl.Datetime("us", "UTC")})
+    of = rows.group_by("table").agg(
+        ROWS,
+        LOST,
+        usual=pl.col("rows").filter(with_rows).median(),
+        newest=pl.col(DAY).filter(with_rows).max(),
+        share=ratio(LOST, ROWS + LOST),
+    )
+    found = known.join(of, on="table", how="left", maintain_order="left")
+    behind = (pl.col("newest").max() - pl.col("newest")).dt.total_days()
+    return found.with_columns(pl.col("rows", "quarantined").fill_null(0), behind=behind)
+
+
+def finding(received: int, lost: int, far: pl.DataFrame, champions: pl.DataFrame) -> str:
+    """Return the page in a sentence or two."""
+    if not received + lost:
+        return "Nothing has arrived yet."
+    said = f"{counted(received, 'row')} arrived, {count(lost)} ({percent(lost / (received + lost))}) were quarantined. "
+    late = far.filter(pl.col("behind").is_null() | (pl.col("behind") > 0)).height
+    said += f"{counted(late, 'table')} of {far.height} lack the newest day. " if late else "Every table is up to date. "
+    if champions.is_empty():
+        return f"{said}No champion is recorded yet."
+    missing = sorted(set(TASKS) - set(champions["task"]))
+    return said + (f"No model answers for {listed(missing)}." if missing else "Every task has a champion.")
+
+
+def flow(rows: pl.DataFrame) -> Chart:
+    """Return rows by layer and day."""
+    title = "Rows by layer and day of the event"
+    if not total(rows, "rows"):
+        return Chart(title)
+    days = rows.group_by(DAY).agg(
+        *(pl.col("rows").filter(pl.col("layer") == layer).sum().alias(layer) for layer in LAYERS)
+    )
+    drawn = [lines(layer, colour, by_day(days, pl.col(layer).sum())) for layer, colour in LAYERS.items()]
+    most, least = (days.sort("bronze", DAY, descending=[down, False]).row(0, named=True) for down in (True, False))
+    reading = f"{most[DAY]:%-d %B} brought the most rows, {count(most['bronze'])}"
+    reading += f"; {least[DAY]:%-d %B} the fewest, {count(least['bronze'])}." if days.height > 1 else "."
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"rangemode": "tozero"}})
+
+
+def quarantined_by_day(rows: pl.DataFrame) -> Chart:
+    """Return quarantined rows by day, by the layer that refused them."""
+    title = "Quarantined rows by day"
+    if not total(rows, "quarantined"):
+        return Chart(title)
+    drawn = [
+        bars(
+            f"refused by {layer}",
+            LAYERS[layer],
+            by_day(rows, pl.col("quarantined").filter(pl.col("layer") == layer).sum()),
+        )
+        for layer in REFUSERS
+    ]
+    table, most = largest(rows.group_by("table").agg(LOST), "quarantined", "table").row(0)
+    day, on_it = largest(rows.group_by(DAY).agg(LOST), "quarantined", DAY).row(0)
+    reading = f"{table} refused the most, {count(most)} of {counted(total(rows, 'quarantined'), 'row')}; "
+    reading += f"{count(on_it)} of all count for {day:%-d %B}."
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY})
+
+
+def tables(far: pl.DataFrame) -> Grid:
+    """Return how far each table reaches, and what it lost."""
+    newest = far.select(pl.col("newest").max()).item()
+    if newest is None:
+        return Grid("Tables")
+    empty, late = (far.filter(which)["table"].to_list() for which in (pl.col("rows") == 0, pl.col("behind") > 0))
+    reading = f"{far.height - len(empty) - len(late)} of {counted(far.height, 'table')} reach {newest:%-d %B}."
+    reading += f" Behind: {listed(late)}." if late else ""
+    reading += f" Without rows in these days: {listed(empty)}." if empty else ""
+    columns = [
+        Column("table", "Table", "name"),
+        Column("newest", "Newest day", "moment"),
+        Column("behind", "Days behind", "count"),
+        Column("rows", "Rows", "count"),
+        Column("usual", "On a usual day", "count"),
+        Column("quarantined", "Quarantined", "count"),
+        Column("share", "Share", "percent"),
+        Column("written", "Last written (UTC)", "moment"),
+    ]
+    return Grid("Tables", reading, columns, far.to_dicts())
+
+
+def rules(quarantine: pl.DataFrame) -> Chart:
+    """Return which rules of which tables were broken."""
+    title = "Rules that rows broke, and the table that refused them"
+    found = largest(quarantine.group_by("table", "rule").agg(n=pl.len().cast(pl.Int64)), "n", "table", "rule")
+    if found.is_empty():
+        return Chart(title)
+    of_rule, most = largest(found.group_by("rule").agg(pl.col("n").sum()), "n", "rule").row(0)
+    reading = f"“{of_rule}” was broken most often, by {count(most)} of {counted(total(found, 'n'), 'row')}."
+    hidden = found.height - MOST_RULES
+    reading += f" {counted(hidden, 'rarer pair')} of table and rule not shown." if hidden > 0 else ""
+    shown = found.head(MOST_RULES).with_columns(
+        name=pl.concat_str("rule", pl.col("table").str.split("/").list.last(), separator=" · ")
+    )
+    drawn = []
+    for layer in REFUSERS:
+        of_it = shown.filter(pl.col("table").str.starts_with(layer))
+        names = [label(name) for name in of_it["name"]]
+        drawn.append(bars(f"refused by {layer}", LAYERS[layer], {"x": of_it["n"].to_list(), "y": names}))
+    layout = lying("count", shown["name"])
+    return Chart(title, reading, drawn, layout, height=60 + 24 * shown.height, wide=True)
+
+
+def registered(models: pl.DataFrame) -> Grid:
+    """Return the champion of each task, how good it is, and why it was let through."""
+    if models.is_empty():
+        return Grid("Champions")
+    tasks = pl.DataFrame([{"task": task.name, "metric": task.metric, "floor": task.floor} for task in TASKS.values()])
+    champions = models.filter(pl.col("is_champion")).drop("metric")
+    rows = tasks.join(champions, on="task", how="left", maintain_order="left").with_columns(
+        calibration_error=pl.col("metrics").str.json_path_match("$.calibration_error").cast(pl.Float64),
+        room=pl.col("metric_value") - pl.col("floor"),
+        promoted_why=pl.col("promoted_why").fill_null("no champion"),
+    )
+    reading = "No task has a champion."
+    known = rows.drop_nulls("room").sort("room", "task").to_dicts()
+    if known:
+        value, floor = known[0]["metric_value"], known[0]["floor"]
+        reading = f"{known[0]['task']} is nearest to its floor, {value:.2f} where {floor:.2f} is needed."
+    measured = largest(rows.drop_nulls("calibration_error"), "calibration_error", "task").to_dicts()
+    if measured:
+        error = measured[0]["calibration_error"]
+        reading += f" The scores of {measured[0]['task']} are the least calibrated: {error:.2f} off."
+    columns = [
+        Column("task", "Task", "name"),
+        Column("model_version", "Version", "count"),
+        Column("metric", "Judged by", "name"),
+        Column("metric_value", "Held-out figure", "decimal"),
+        Column("floor", "Floor", "decimal"),
+        Column("calibration_error", "Calibration error", "decimal"),
+        Column("rows_train", "Trained on", "count"),
+        Column("rows_val", "Held out", "count"),
+        Column("trained_at", "Trained (UTC)", "moment"),
+        Column("promoted_why", "What the gate said", "title"),
+    ]
+    return Grid("Champions", reading, columns, rows.to_dicts())
+
+
+def decided(answers: pl.DataFrame) -> Grid:
+    """Return what champions answered, how sure they were, and how far their answers have moved."""
+    if answers.is_empty():
+        return Grid("Answers of the champions")
+    rows = [_answers(task, of) for (task,), of in answers.sort("task").group_by("task", maintain_order=True)]
+    least = min(rows, key=lambda row: row["score"] if row["score"] is not None else 1.0)
+    reading = f"{least['task']} is the least sure, {show(least['score'], 'decimal')} on average."
+    moved = [row for row in rows if row["shift"] is not None]
+    if moved:
+        most = max(moved, key=lambda row: row["shift"])
+        reading += f" The answers of {most['task']} have moved the most: {percent(most['shift'])} lie on other labels."
+    columns = [
+        Column("task", "Task", "name"),
+        Column("decisions", "Decisions", "count"),
+        Column("score", "Mean score", "decimal"),
+        Column("by_day", "Mean score by day", "line"),
+        Column("label", "Commonest answer"),
+        Column("share", "Its share", "bar"),
+        Column("shift", "Shift", "percent"),
+    ]
+    return Grid("Answers of the champions", reading, columns, rows)
+
+
+def _answers(task: str, answers: pl.DataFrame) -> dict[str, Any]:
+    mean = ratio(pl.col("score").sum(), pl.col("decisions").sum())
+    labels = largest(answers.group_by("label").agg(pl.col("decisions").sum()), "decisions", "label")
+    names = TASKS[task].names if task in TASKS else {}
+    return {
+        "task": task,
+        "decisions": total(labels, "decisions"),
+        "score": answers.select(mean).item(),
+        "by_day": by_day(answers, mean)["y"],
+        "label": names.get(labels["label"][0], labels["label"][0]),
+        "share": labels["decisions"][0] / total(labels, "decisions"),
+        "shift": shift(answers),
+    }
+
+
+def shift(answers: pl.DataFrame) -> float | None:
+    """Return the part of answers that lie on other labels in the last half of the days than in the first."""
+    first, last = halves(answers[DAY])
+    if first.is_empty():
+        return None
+    shares = [
+        answers.filter(pl.col(DAY).is_in(days.implode()))
+        .group_by("label")
+        .agg(pl.col("decisions").sum())
+        .with_columns(share=pl.col("decisions") / pl.col("decisions").sum())
+        for days in (first, last)
+    ]
+    both = shares[0].join(shares[1], on="label", how="full", coalesce=True, suffix="_last")
+    return both.select((pl.col("share").fill_null(0) - pl.col("share_last").fill_null(0)).abs().sum() / 2).item()
