@@ -43,7 +43,7 @@ def _tweeteval(path: Path, root: Path) -> Iterator[Fields]:
     names = dict(line.split("\t")[:2] for line in _text(folder / "mapping.txt").split("\n") if line.strip())
     labels = _text(folder / f"{split}_labels.txt").split()
     # Some tweets hold other line separators of Unicode: only "\n" ends a line.
-    texts = _text(path).split("\n")[: len(labels)]
+    texts = _text(path).removesuffix("\n").split("\n")
     for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
         yield {
             "label_id": f"{_name(path, root)}:{number}",

@@ -97,7 +97,9 @@ class Lakehouse(dg.ConfigurableResource):
             fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=of_day))
         return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
 
-    def append_once(self, table: str, rows: pl.DataFrame, started: Mapping[str, int | None], reached: Mapping[str, int]) -> None:
+    def append_once(
+        self, table: str, rows: pl.DataFrame, started: Mapping[str, int | None], reached: Mapping[str, int]
+    ) -> None:
         """Append rows together with the positions up to which their sources have now been read, in one commit.
 
         Args:
@@ -116,7 +118,13 @@ class Lakehouse(dg.ConfigurableResource):
         write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
 
     def replace_days(
-        self, table: str, days: Sequence[str], rows: pl.DataFrame, *, only: str | None = None, marks: Mapping[str, int] | None = None
+        self,
+        table: str,
+        days: Sequence[str],
+        rows: pl.DataFrame,
+        *,
+        only: str | None = None,
+        marks: Mapping[str, int] | None = None,
     ) -> int:
         """Put rows in the place of the rows of some days, in one commit.
 
@@ -175,7 +183,9 @@ class Lakehouse(dg.ConfigurableResource):
 
         def write() -> int:
             delta = self._created(table, rows)
-            merge = delta.merge(rows, f"kept.{key} = new.{key}", target_alias="kept", source_alias="new", merge_schema=True)
+            merge = delta.merge(
+                rows, f"kept.{key} = new.{key}", target_alias="kept", source_alias="new", merge_schema=True
+            )
             merge = merge.when_matched_update_all(f"new.{by} >= kept.{by} OR {of_days}").when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(of_days).execute()
             return delta.version()
@@ -195,7 +205,13 @@ class Lakehouse(dg.ConfigurableResource):
         return _retried(write)
 
     def insert_missing(
-        self, table: str, rows: pl.DataFrame, key: Sequence[str], *, days: Sequence[str] | None = None, marks: Mapping[str, int] | None = None
+        self,
+        table: str,
+        rows: pl.DataFrame,
+        key: Sequence[str],
+        *,
+        days: Sequence[str] | None = None,
+        marks: Mapping[str, int] | None = None,
     ) -> int:
         """Append the rows whose key the table does not hold yet, and return how many they were.
 
@@ -281,14 +297,19 @@ class Lakehouse(dg.ConfigurableResource):
             return fs.LocalFileSystem(), f"{self.uri}/{name}"
         scheme, _, host = self.storage.get("AWS_ENDPOINT_URL", "").rpartition("://")
         options = {"endpoint_override": host, "scheme": scheme} if host else {}
-        return fs.S3FileSystem(region=self.storage.get("AWS_REGION"), **options), f"{self.uri.split('://', 1)[1]}/{name}"
+        return fs.S3FileSystem(
+            region=self.storage.get("AWS_REGION"), **options
+        ), f"{self.uri.split('://', 1)[1]}/{name}"
 
     def _created(self, table: str, rows: pl.DataFrame) -> DeltaTable:
         if self.exists(table):
             return self.open(table)
         schema = Schema.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
         return DeltaTable.create(
-            self.location(table), schema, mode="ignore", partition_by=[DAY] if DAY in rows.columns else None,
+            self.location(table),
+            schema,
+            mode="ignore",
+            partition_by=[DAY] if DAY in rows.columns else None,
             storage_options=self.storage or None,
         )
 

@@ -1,6 +1,7 @@
 """Which days of which tables must be made (again), because what they are made from has changed."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import dagster as dg
@@ -27,13 +28,36 @@ def stale(lakehouse: Lakehouse, inputs: Mapping[str, Iterable[str]]) -> dict[str
     return {table: days for table, days in found.items() if days}
 
 
-def decide(stale_days: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
-    """Return the ranges of days (first, last) that runs must cover, oldest first; none if nothing is stale."""
-    days = sorted({date.fromisoformat(day) for of in stale_days.values() for day in of})
-    ranges: list[tuple[date, date]] = []
+@dataclass(frozen=True)
+class Work:
+    """Tables that one run must make, for a range of days."""
+
+    first: str
+    last: str
+    tables: tuple[str, ...]
+
+
+def decide(stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> list[Work]:
+    """Return what must be made, oldest days first; nothing if nothing is stale.
+
+    Args:
+        stale_days: the stale days of each table that has any.
+        inputs: for each table that may be made, the tables that its days are made from. A table is made too where
+            one of them is.
+    """
+    days = sorted({date.fromisoformat(day) for table in inputs for day in stale_days.get(table, ())})
+    ranges: list[list[date]] = []
     for day in days:
-        if ranges and day - ranges[-1][1] <= GAP:
-            ranges[-1] = (ranges[-1][0], day)
+        if ranges and day - ranges[-1][-1] <= GAP:
+            ranges[-1].append(day)
         else:
-            ranges.append((day, day))
-    return [(first.isoformat(), last.isoformat()) for first, last in ranges]
+            ranges.append([day])
+    return [_work(covered, stale_days, inputs) for covered in ranges]
+
+
+def _work(days: list[date], stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> Work:
+    wanted = {day.isoformat() for day in days}
+    tables = {table for table in inputs if wanted & set(stale_days.get(table, ()))}
+    while more := {table for table, of in inputs.items() if tables & set(of)} - tables:
+        tables |= more
+    return Work(min(wanted), max(wanted), tuple(sorted(tables)))

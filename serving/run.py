@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.definitions import defs
+from platform_assets.publishing import QUARANTINE
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
@@ -24,6 +25,7 @@ Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 0.5
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # Tables that models are trained from come before the models, tables that hold their answers after.
+MODEL_VERSIONS = "operations/model_versions"
 ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
 
 
@@ -76,16 +78,14 @@ def run(progress: Progress) -> Report:
         ]
         materialise("ingest", landed)
         early = {table: inputs for table, inputs in daily.items() if table not in late}
-        for days in decide(stale(lakehouse, early)):
-            materialise("clean and encode", early, days)
-        due = due_tasks(lakehouse, registry, encoder)
-        if due:
-            materialise("train", [f"models/{task}" for task in due])
-        ranges = decide(stale(lakehouse, {table: inputs for table, inputs in daily.items() if table in late}))
-        for days in ranges:
-            materialise("decide and report", late, days)
-        if ranges or due:
-            materialise("account", ["silver/quarantine", "operations/model_versions"])
+        for work in decide(stale(lakehouse, early), early):
+            materialise("clean and encode", work.tables, (work.first, work.last))
+        due = [f"models/{task}" for task in due_tasks(lakehouse, registry, encoder)]
+        if due or not lakehouse.exists(MODEL_VERSIONS):
+            materialise("train", [*due, MODEL_VERSIONS])
+        answers = {table: inputs for table, inputs in daily.items() if table in late}
+        for work in decide(stale(lakehouse, answers), answers):
+            materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
     return report
 
 

@@ -63,9 +63,9 @@ def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
     val = own.filter(pl.col("split") == "val").sort("content_hash").head(MAX_ROWS)
     train = own.filter(pl.col("split") == "train").sort("content_hash").head(MAX_ROWS)
     borrowed = [
-        labels.filter(pl.col("task") == name, pl.col("split") == "train").with_columns(
-            label=pl.col("label").replace_strict(mapping, default=None, return_dtype=pl.String)
-        )
+        labels.filter(pl.col("task") == name, pl.col("split") == "train")
+        .sort("labelled_at", "label_id", descending=True)
+        .with_columns(label=pl.col("label").replace_strict(mapping, default=None, return_dtype=pl.String))
         for name, mapping in task.borrowed.items()
     ]
     lent = pl.concat([train.clear(), *borrowed]).filter(pl.col("label").is_not_null())
@@ -188,10 +188,15 @@ def fit(
         answers: index into ``labels``, a row.
         weights: weight of a row.
         strength: inverse regularisation (scikit-learn's ``C``).
+
+    Raises:
+        NotEnoughLabelsError: the rows are of fewer than two labels.
     """
     from scipy.sparse import csr_matrix, hstack
     from sklearn.linear_model import LogisticRegression
 
+    if len(np.unique(answers)) < 2:
+        raise NotEnoughLabelsError("a part of the training rows is of one label alone; each part needs two labels")
     features = hstack([csr_matrix(vectors * VECTOR_SCALE), ngrams(texts)], format="csc", dtype=np.float32)
     # An n-gram of a single row teaches nothing about others, and most n-grams are of a single row.
     kept = np.flatnonzero(np.diff(features.indptr) > 1)

@@ -7,7 +7,7 @@ from importlib import import_module
 # since dbt runs in a process of its own. So dbt-core is not found, a case that dagster-dbt provides for (its
 # compat.py), while dagster-dbt is imported for the first time, here.
 _known = sys.modules.get("dbt.version")
-sys.modules["dbt.version"] = None  # type: ignore[assignment]
+sys.modules["dbt.version"] = None  # ty: ignore[invalid-assignment]
 import_module("dagster_dbt")
 if _known is None:
     del sys.modules["dbt.version"]

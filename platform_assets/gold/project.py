@@ -71,7 +71,8 @@ class Gold(DagsterDbtTranslator):
         deps, owner = sorted(read - {*inputs}), model["meta"]["owner"]
         wanted = described(table, spec.description, owner=owner, inputs=inputs, deps=deps, kinds=KINDS)
         del wanted["backfill_policy"]  # which is that of all models together
-        wanted["metadata"] = {**spec.metadata, **wanted["metadata"], "dagster/table_name": table}
+        place = {"dagster/table_name": table, "dagster/storage_kind": "delta"}
+        wanted["metadata"] = {**spec.metadata, **wanted["metadata"], **place}
         return spec.replace_attributes(**wanted)
 
 

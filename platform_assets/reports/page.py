@@ -24,6 +24,8 @@ KINDS = ("delta", "polars", "plotly")
 NOTHING = "–"
 # A longer name on an axis is cut.
 LONGEST = 36
+# So few things are counted on an axis one by one.
+FEW = 8
 
 Shown = Literal[
     "text", "title", "name", "count", "percent", "dollars", "decimal", "moment", "chip", "bar", "line", "code"
@@ -116,7 +118,7 @@ AXIS = {
     "fixedrange": True,
     "gridcolor": "var(--line)",
     "linecolor": "var(--line)",
-    "tickformat": FORMS["count"],
+    "separatethousands": True,
     "zerolinecolor": "var(--line)",
     "title": {"standoff": 12},
 }
@@ -290,15 +292,20 @@ def lying(shown: Shown, names: Iterable[object]) -> dict[str, Any]:
     return {"xaxis": along, "yaxis": named(names) | {"autorange": "reversed"}}
 
 
+def whole(most: float) -> dict[str, Any]:
+    """Return an axis of numbers that are whole, up to ``most``."""
+    return {"rangemode": "tozero", **({"dtick": 1} if most < FEW else {"tickformat": FORMS["count"]})}
+
+
 def named(names: Iterable[object]) -> dict[str, Any]:
     """Return an axis of names in this order, each cut to a length that leaves room for the plot."""
-    whole = [label(name) for name in names]
+    known = [label(name) for name in names]
     cut = [
         html.escape(name if len(name) <= LONGEST else f"{name[: LONGEST - 1].rstrip()}…")
-        for name in map(html.unescape, whole)
+        for name in map(html.unescape, known)
     ]
-    order = {"type": "category", "categoryorder": "array", "categoryarray": whole}
-    return order | {"tickmode": "array", "tickvals": whole, "ticktext": cut, "showgrid": False}
+    order = {"type": "category", "categoryorder": "array", "categoryarray": known}
+    return order | {"tickmode": "array", "tickvals": known, "ticktext": cut, "showgrid": False}
 
 
 def label(text: object) -> str:

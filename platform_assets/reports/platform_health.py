@@ -44,6 +44,7 @@ from platform_assets.reports.page import (
     show,
     total,
     versions,
+    whole,
 )
 from platform_assets.silver.quarantine import WRITERS
 from resources.lakehouse import DAY, Lakehouse
@@ -268,7 +269,7 @@ def quarantined_by_day(rows: pl.DataFrame) -> Chart:
     day, on_it = largest(rows.group_by(DAY).agg(LOST), "quarantined", DAY).row(0)
     reading = f"{table} refused the most, {count(most)} of {counted(total(rows, 'quarantined'), 'row')}; "
     reading += f"{count(on_it)} of all count for {day:%-d %B}."
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY})
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": whole(on_it)})
 
 
 def tables(far: pl.DataFrame) -> Grid:
@@ -311,7 +312,7 @@ def rules(quarantine: pl.DataFrame) -> Chart:
         of_it = shown.filter(pl.col("table").str.starts_with(layer))
         names = [label(name) for name in of_it["name"]]
         drawn.append(bars(f"refused by {layer}", LAYERS[layer], {"x": of_it["n"].to_list(), "y": names}))
-    layout = lying("count", shown["name"])
+    layout = lying("count", shown["name"]) | {"xaxis": whole(shown["n"][0])}
     return Chart(title, reading, drawn, layout, height=60 + 24 * shown.height, wide=True)
 
 

@@ -46,6 +46,7 @@ from platform_assets.reports.page import (
     read,
     total,
     versions,
+    whole,
 )
 from resources.lakehouse import DAY, Lakehouse
 from signals.tasks import TASKS
@@ -211,7 +212,7 @@ def threats_by_day(pages: pl.DataFrame) -> Chart:
         f"“{name}” is the commonest of {counted(number, 'threat')} found ({percent(most / number)}); "
         f"{worst:%-d %B} was the worst day, with {count(on_it)}."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY}, height=370)
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": whole(on_it)}, height=370)
 
 
 def spend_by_day(pages: pl.DataFrame) -> Chart:

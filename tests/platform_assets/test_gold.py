@@ -377,4 +377,7 @@ def test_definitions_load_without_dbt() -> None:
 def message_of(result: dg.ExecuteInProcessResult) -> str:
     """Return the message of the error that a run has failed with."""
     (failure,) = [event for event in result.all_events if event.is_step_failure]
-    return failure.step_failure_data.error.cause.message.split(": ", 1)[1].strip()
+    error = failure.step_failure_data.error
+    assert error is not None
+    assert error.cause is not None
+    return error.cause.message.split(": ", 1)[1].strip()

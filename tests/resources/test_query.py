@@ -1,0 +1,267 @@
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from governance.access import AccessDeniedError, roles
+from resources.lakehouse import Lakehouse
+from resources.query import QueryError, query
+
+DAY = date(2026, 11, 9)
+SECRET = "only-for-other-eyes"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    """Rows of two tenants; whatever an analyst of acme may not see holds SECRET."""
+    made = Lakehouse(uri=str(tmp_path_factory.mktemp("lake")))
+    tenants = {"tenant_id": ["acme", "other"], "event_date": DAY}
+
+    def put(table: str, **columns: list) -> None:
+        made.replace_days(table, [str(DAY)], pl.DataFrame(tenants | columns))
+
+    put("gold/psychosocial_daily", author_id=[SECRET, SECRET], site=["a.example", SECRET], messages=[1, 2])
+    put("gold/contextual_signals", url=["https://a.example/1", SECRET], risk=["low", "high"])
+    put("silver/message_signals", text=[SECRET, SECRET], sentiment=["positive", SECRET])
+    put("silver/messages", text=[SECRET, SECRET])
+    put("silver/decisions", label=[SECRET, SECRET])
+    put("bronze/user_profiles", handle=[SECRET, SECRET])
+    made.replace_all("operations/model_versions", pl.DataFrame({"task": ["irony"], "note": [SECRET]}))
+    return made
+
+
+def ask(lake: Lakehouse, sql: str, role: str = "analyst", tenant: str | None = "acme") -> pl.DataFrame:
+    return query(lake, sql, as_role=role, tenant=tenant)
+
+
+def test_a_role_sees_its_tenants_rows_without_the_columns_hidden_from_it(lake):
+    found = ask(lake, "SELECT * FROM gold.psychosocial_daily")
+    assert {*found.columns} == {"tenant_id", "event_date", "site", "messages"}
+    assert found["site"].to_list() == ["a.example"]
+    assert ask(lake, "SELECT sentiment FROM silver.message_signals").rows() == [("positive",)]
+
+
+def test_rows_can_be_joined_counted_and_shown_as_frames(lake):
+    found = ask(
+        lake,
+        "SELECT s.risk, sum(p.messages)::INT AS said FROM gold.psychosocial_daily p "
+        "JOIN gold.contextual_signals s USING (tenant_id) GROUP BY ALL",
+    )
+    assert found.to_dicts() == [{"risk": "low", "said": 1}]
+
+
+def test_a_role_of_all_tenants_sees_all_rows_or_those_of_the_tenant_it_asks_for(lake):
+    sql = "SELECT tenant_id FROM gold.psychosocial_daily ORDER BY ALL"
+    assert ask(lake, sql, "engineer", None)["tenant_id"].to_list() == ["acme", "other"]
+    assert ask(lake, sql, "engineer", "other")["tenant_id"].to_list() == ["other"]
+    assert ask(lake, "SELECT task FROM operations.model_versions", "engineer", None).height == 1
+    with pytest.raises(AccessDeniedError):
+        ask(lake, "SELECT task FROM operations.model_versions", "engineer", "other")
+
+
+def test_a_role_of_all_tenants_still_misses_the_columns_hidden_from_it(lake):
+    assert "text" in ask(lake, "FROM silver.messages", "privacy", None).columns
+    assert SECRET in str(ask(lake, "FROM silver.decisions", "ml", None).rows())
+    with pytest.raises(AccessDeniedError):
+        ask(lake, "FROM bronze.user_profiles", "ml", None)
+
+
+@pytest.mark.parametrize(
+    "table", ["silver.messages", "silver.decisions", "bronze.user_profiles", "operations.model_versions"]
+)
+def test_a_table_that_a_role_may_not_read_is_denied_by_name(lake, table):
+    with pytest.raises(AccessDeniedError, match=f"role analyst may not read {table}"):
+        ask(lake, f"SELECT * FROM {table}")
+
+
+@pytest.mark.parametrize(
+    "tenant", ["acme' OR '1'='1", 'acme" OR 1=1 --', "x'; DROP VIEW gold.psychosocial_daily; --", "%", "ACME", "acme "]
+)
+def test_a_tenant_is_a_value_and_never_a_part_of_the_query(lake, tenant):
+    assert ask(lake, "SELECT * FROM gold.psychosocial_daily", tenant=tenant).is_empty()
+
+
+@pytest.mark.parametrize("tenant", [None, ""])
+def test_a_role_of_one_tenant_must_name_it(lake, tenant):
+    for name, role in roles().items():
+        if not role.all_tenants:
+            with pytest.raises(AccessDeniedError, match="one tenant"):
+                ask(lake, "SELECT 1", name, tenant)
+
+
+@pytest.mark.parametrize("name", ["root", "", "Engineer", "analyst'; --"])
+def test_an_unknown_role_is_denied_and_told_which_there_are(lake, name):
+    with pytest.raises(AccessDeniedError, match="engineer, analyst"):
+        ask(lake, "SELECT 1", name)
+
+
+HIDDEN_COLUMNS = """
+SELECT author_id FROM gold.psychosocial_daily
+SELECT p.author_id FROM gold.psychosocial_daily p
+SELECT site FROM gold.psychosocial_daily WHERE author_id LIKE 'o%'
+SELECT site FROM gold.psychosocial_daily ORDER BY author_id
+SELECT count(DISTINCT author_id) FROM gold.psychosocial_daily
+SELECT author_id FROM gold_psychosocial_daily
+SELECT author_id FROM main.gold_psychosocial_daily
+SELECT author_id FROM temp.main.gold_psychosocial_daily
+SELECT author_id FROM memory.gold.psychosocial_daily
+SELECT author_id FROM query_table('gold_psychosocial_daily')
+SELECT author_id FROM query('FROM gold.psychosocial_daily')
+"""
+
+
+@pytest.mark.parametrize("sql", HIDDEN_COLUMNS.strip().splitlines())
+def test_a_hidden_column_cannot_be_named_in_any_way(lake, sql):
+    with pytest.raises(QueryError) as caught:
+        ask(lake, sql)
+    assert SECRET not in str(caught.value)
+
+
+WHOLE_TABLES = """
+FROM gold.psychosocial_daily
+FROM gold_psychosocial_daily
+FROM main.gold_psychosocial_daily
+FROM temp.main.gold_psychosocial_daily
+FROM query_table('gold_psychosocial_daily')
+FROM query('FROM gold_contextual_signals')
+SELECT to_json(p) FROM gold_psychosocial_daily p
+SELECT COLUMNS(*) FROM gold_psychosocial_daily
+SUMMARIZE gold_psychosocial_daily
+SELECT * FROM gold.psychosocial_daily WHERE true OR tenant_id = 'other'
+SELECT * FROM gold.contextual_signals UNION BY NAME FROM gold_psychosocial_daily
+CREATE OR REPLACE VIEW gold.psychosocial_daily AS FROM gold_psychosocial_daily; FROM gold.psychosocial_daily
+DROP VIEW gold.contextual_signals; FROM gold_contextual_signals
+PIVOT gold.psychosocial_daily ON site USING sum(messages)
+SHOW ALL TABLES
+FROM duckdb_views()
+FROM duckdb_columns()
+FROM duckdb_tables()
+FROM duckdb_schemas()
+FROM duckdb_databases()
+FROM duckdb_settings()
+FROM information_schema.columns
+FROM information_schema.tables
+FROM pragma_show('gold_psychosocial_daily')
+EXPLAIN ANALYZE FROM gold_psychosocial_daily
+"""
+
+
+@pytest.mark.parametrize("sql", WHOLE_TABLES.strip().splitlines())
+def test_what_can_be_seen_never_holds_what_is_hidden(lake, sql):
+    shown = ask(lake, sql)
+    assert SECRET not in str(shown.to_dicts())
+    assert "author_id" not in str(shown.to_dicts())
+    assert not {"author_id", "text"} & {*shown.columns}
+
+
+def test_no_table_that_a_role_may_not_read_is_there_under_any_name(lake):
+    found = ask(lake, "SELECT table_name FROM duckdb_columns() WHERE NOT internal")["table_name"].unique().to_list()
+    assert {name.removeprefix("gold_").removeprefix("silver_") for name in found} == {
+        "psychosocial_daily",
+        "contextual_signals",
+        "message_signals",
+    }
+
+
+def test_names_of_the_program_that_asks_are_no_tables(lake):
+    rows = pl.DataFrame({"a": [SECRET]})
+    for name in ("rows", "lake", "lakehouse", "reader", "seen", "pl", "duckdb"):
+        with pytest.raises(QueryError):
+            ask(lake, f"FROM {name}")
+    assert rows.height == 1
+
+
+FORBIDDEN = """
+SELECT * FROM read_text('{file}')
+SELECT * FROM read_blob('{file}')
+SELECT * FROM read_csv('{file}')
+SELECT * FROM read_json('{file}')
+SELECT * FROM sniff_csv('{file}')
+FROM '{file}'
+SELECT * FROM glob('{folder}/*')
+SELECT * FROM read_parquet('{lake}/silver/messages/**/*.parquet')
+SELECT * FROM parquet_metadata('{lake}/silver/messages/*/*.parquet')
+FROM '{lake}/silver/messages/*/*.parquet'
+SELECT * FROM delta_scan('{lake}/silver/messages')
+SELECT * FROM sqlite_scan('{file}', 'x')
+COPY (SELECT 1) TO '{folder}/out.csv'
+COPY (SELECT 1) TO '.tmp/out.csv'
+SELECT * FROM read_text('.tmp/left.txt')
+SELECT * FROM glob('.tmp/*')
+EXPORT DATABASE '{folder}/out'
+IMPORT DATABASE '{folder}'
+ATTACH '{folder}/out.db'
+ATTACH '.tmp/out.db'
+ATTACH '{file}' AS x (TYPE sqlite)
+INSTALL httpfs
+LOAD httpfs
+LOAD '{file}'
+SELECT * FROM 'https://example.org/a.csv'
+SET enable_external_access = true
+RESET enable_external_access
+SET lock_configuration = false
+SET temp_directory = '{folder}'
+SET allowed_directories = ['{folder}']
+PRAGMA temp_directory = '{folder}'
+SELECT 1; SET enable_external_access = true; SELECT * FROM read_text('{file}')
+SELECT 1; SELECT * FROM read_text('{file}')
+CREATE MACRO m() AS TABLE FROM read_text('{file}'); FROM m()
+CREATE TABLE t AS FROM read_text('{file}')
+PREPARE p AS FROM read_text('{file}')
+CREATE SECRET s (TYPE s3, KEY_ID 'a', SECRET 'b')
+FROM duckdb_secrets()
+SELECT getenv('HOME')
+INSERT INTO gold.psychosocial_daily BY NAME SELECT 1 AS messages
+DELETE FROM gold.psychosocial_daily
+"""
+
+
+@pytest.mark.parametrize("sql", FORBIDDEN.strip().splitlines())
+def test_files_settings_and_other_databases_are_out_of_reach(lake, sql, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".tmp").mkdir()
+    for name in ("file.csv", ".tmp/left.txt"):
+        (tmp_path / name).write_text(f"{SECRET}\n{SECRET}\n")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(QueryError) as caught:
+        ask(lake, sql.format(file=tmp_path / "file.csv", folder=tmp_path, lake=lake.uri))
+    assert SECRET not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_nothing_that_a_query_does_outlives_it(lake):
+    ask(lake, "CREATE TABLE gold.mine AS SELECT 1; DROP VIEW gold.psychosocial_daily")
+    with pytest.raises(QueryError):
+        ask(lake, "FROM gold.mine")
+    assert ask(lake, "FROM gold.psychosocial_daily").height == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "",
+        " ; ",
+        "-- nothing",
+        "SELEC 1",
+        "SELECT nothing FROM gold.psychosocial_daily",
+        "SELECT *\nFROM gold.nothing_at_all",
+        "SELECT 'a'::INT",
+        "SELECT ?",
+        "SELECT sum(site) FROM gold.psychosocial_daily",
+        "SELECT INTERVAL 1 DAY",
+        "SELECT error('one\ntwo')",
+    ],
+)
+def test_a_wrong_query_is_one_line_of_what_is_wrong(lake, sql):
+    with pytest.raises(QueryError) as caught:
+        ask(lake, sql)
+    assert str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_lakehouse_can_be_asked(tmp_path):
+    empty = Lakehouse(uri=str(Path(tmp_path) / "none"))
+    assert ask(empty, "SELECT 1 AS one", "engineer", None).rows() == [(1,)]
+    with pytest.raises(QueryError, match=r"gold\.psychosocial_daily|psychosocial_daily"):
+        ask(empty, "FROM gold.psychosocial_daily", "engineer", None)

@@ -1,0 +1,211 @@
+import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+
+from resources.registry import ModelMissingError, Registry, TamperedModelError, registry
+from resources.settings import load_settings
+from signals.heads import LinearHead, directory_digest, load_head
+
+TASK = "sentiment"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    root = tmp_path_factory.mktemp("mlflow")
+    return Registry(tracking_uri=f"sqlite:///{root}/db/mlflow.db", artifacts=f"{root}/art", cache=f"{root}/cache")
+
+
+@pytest.fixture
+def elsewhere(store, tmp_path):
+    """The same registry as another machine sees it, which has fetched nothing yet."""
+    return store.model_copy(update={"cache": str(tmp_path / "cache")})
+
+
+def trained(folder: Path, seed: int) -> Path:
+    folder.mkdir()
+    chance = np.random.default_rng(seed)
+    LinearHead(
+        labels=("negative", "positive"),
+        vector_weights=chance.random((384, 2), dtype=np.float32),
+        ngram_weights=chance.random((16, 2), dtype=np.float32),
+        bias=np.zeros(2, np.float32),
+    ).save(folder, task=TASK, transform_id="t1")
+    return folder
+
+
+def register(store: Registry, folder: Path, seed: int = 1, task: str = TASK, **metrics: float):
+    return store.register(
+        task, trained(folder / f"{task}-{seed}", seed), metrics or {"macro_f1": 0.7}, {"transform_id": "t1"}
+    )
+
+
+def test_what_was_registered_is_known_and_its_files_come_back_as_they_were(store, elsewhere, tmp_path):
+    folder = trained(tmp_path / "trained", 1)
+    metrics = {"macro_f1": 0.71, "f1|Books & Literature": 0.5, "rows": 120.0}
+    made = store.register("emotion", folder, metrics, {"transform_id": "t1", "labels_version": 7})
+    (found,) = elsewhere.versions("emotion")
+    assert found == made
+    assert (found.name, found.version, found.transform_id, found.champion) == ("emotion", 1, "t1", False)
+    assert found.metrics == metrics
+    assert found.record["labels_version"] == "7"
+    assert found.digest == directory_digest(folder)
+    assert datetime.now(UTC) - found.trained_at < timedelta(minutes=5)
+    fetched = elsewhere.files(found)
+    assert directory_digest(fetched) == found.digest
+    assert np.array_equal(load_head(fetched).vector_weights, load_head(folder).vector_weights)
+
+
+def test_files_are_fetched_once(store, elsewhere, tmp_path):
+    made = register(store, tmp_path, task="once")
+    first = elsewhere.files(made)
+    changed = (first / "model.json").stat().st_mtime_ns
+    assert elsewhere.files(made) == first
+    assert (first / "model.json").stat().st_mtime_ns == changed
+
+
+def test_several_that_fetch_a_version_at_once_all_get_it(store, elsewhere, tmp_path):
+    made = register(store, tmp_path, task="rush")
+    with ThreadPoolExecutor(6) as pool:
+        folders = set(pool.map(lambda _: elsewhere.files(made), range(6)))
+    assert len(folders) == 1
+    assert directory_digest(folders.pop()) == made.digest
+    assert len(list((Path(elsewhere.cache) / "rush").iterdir())) == 1
+
+
+def test_versions_are_listed_newest_first_each_with_its_own_figures(store, tmp_path):
+    for seed in range(1, 12):
+        register(store, tmp_path, seed, task="many", macro_f1=seed / 100)
+    found = store.versions("many")
+    assert [version.version for version in found] == list(range(11, 0, -1))
+    assert [version.metrics["macro_f1"] for version in found] == [number / 100 for number in range(11, 0, -1)]
+    assert len({version.digest for version in found}) == 11
+    assert store.version("many", 3).metrics == {"macro_f1": 0.03}
+
+
+def test_a_task_without_models_has_no_versions_and_no_champion(store, tmp_path):
+    assert store.versions("nothing") == []
+    with pytest.raises(ModelMissingError, match="nothing"):
+        store.champion("nothing")
+    register(store, tmp_path, task="unpromoted")
+    with pytest.raises(ModelMissingError, match="materialise models/unpromoted"):
+        store.champion("unpromoted")
+    with pytest.raises(ModelMissingError, match="version 2"):
+        store.version("unpromoted", 2)
+
+
+def test_a_promotion_moves_the_champion_and_is_recorded(store, tmp_path):
+    for seed in (1, 2):
+        register(store, tmp_path, seed, task="moves")
+    store.promote("moves", 1, by="gate", why="first of its task")
+    assert store.champion("moves").version == 1
+    store.promote("moves", 2, by="ada", why="better on 'sarcasm'")
+    assert store.champion("moves").version == 2
+    assert [version.champion for version in store.versions("moves")] == [True, False]
+    record = store.champion("moves").record
+    assert (record["promoted_by"], record["promoted_why"]) == ("ada", "better on 'sarcasm'")
+    assert datetime.fromisoformat(record["promoted_at"]).tzinfo is not None
+    assert store.version("moves", 1).record["promoted_by"] == "gate"
+
+
+def test_a_promotion_copies_nothing_and_retrains_nothing(store, elsewhere, tmp_path):
+    made = register(store, tmp_path, task="same")
+    store.promote("same", 1, by="gate", why="first")
+    champion = store.champion("same")
+    assert champion.digest == made.digest
+    assert directory_digest(elsewhere.files(champion)) == made.digest
+    assert len(store.versions("same")) == 1
+
+
+@pytest.mark.parametrize("task", ["lonely", "unheard-of"])
+def test_a_version_that_does_not_exist_cannot_be_promoted(store, tmp_path, task):
+    if task == "lonely":
+        register(store, tmp_path, task=task)
+    with pytest.raises(ModelMissingError, match=f"{task} has no version 9"):
+        store.promote(task, 9, by="ada", why="a slip")
+    with pytest.raises(ModelMissingError):
+        store.champion(task)
+
+
+def stored_at(store: Registry, task: str) -> Path:
+    (found,) = Path(store.artifacts, task).glob("*/artifacts/model")
+    return found
+
+
+def change(folder: Path) -> None:
+    weights = bytearray((folder / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(weights)
+
+
+def add(folder: Path) -> None:
+    (folder / "extra.json").write_text("{}")
+
+
+def remove(folder: Path) -> None:
+    (folder / "model.json").unlink()
+
+
+def swap(folder: Path) -> None:
+    described = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(described | {"labels": described["labels"][::-1]}))
+
+
+@pytest.mark.parametrize("tamper", [change, add, remove, swap])
+def test_files_that_were_changed_in_the_store_are_refused_and_not_kept(store, elsewhere, tmp_path, tamper):
+    task = f"store-{tamper.__name__}"
+    made = register(store, tmp_path, task=task)
+    tamper(stored_at(store, task))
+    for _ in range(2):
+        with pytest.raises(TamperedModelError, match=f"{task} version 1"):
+            elsewhere.files(made)
+    assert list((Path(elsewhere.cache) / task).iterdir()) == []
+
+
+@pytest.mark.parametrize("tamper", [change, add, remove, swap])
+def test_files_that_were_changed_after_they_were_fetched_are_refused(store, elsewhere, tmp_path, tamper):
+    task = f"cache-{tamper.__name__}"
+    made = register(store, tmp_path, task=task)
+    tamper(elsewhere.files(made))
+    with pytest.raises(TamperedModelError, match=made.digest[:16]):
+        elsewhere.files(made)
+
+
+class Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+def test_a_pickle_among_the_files_is_never_loaded(store, elsewhere, tmp_path):
+    folder = trained(tmp_path / "trained", 1)
+    mark = tmp_path / "exploded"
+    (folder / "weights.safetensors").write_bytes(pickle.dumps(Bomb(mark)))
+    (folder / "python_model.pkl").write_bytes(pickle.dumps(Bomb(mark)))
+    made = store.register("pickled", folder, {"macro_f1": 0.7}, {"transform_id": "t1"})
+    with pytest.raises(SafetensorError):
+        load_head(elsewhere.files(made))
+    assert not mark.exists()
+    pickle.loads((folder / "python_model.pkl").read_bytes())
+    assert mark.exists()
+
+
+def test_only_files_of_data_are_registered_for_a_head(store, tmp_path):
+    register(store, tmp_path, task="data")
+    assert {path.name for path in stored_at(store, "data").rglob("*")} == {"model.json", "weights.safetensors"}
+
+
+def test_the_registry_is_the_one_that_the_settings_name(tmp_path):
+    found = registry(
+        load_settings(mlflow_tracking_uri="sqlite:///x.db", mlflow_artifacts="s3://b/art", model_cache=tmp_path)
+    )
+    assert (found.tracking_uri, found.artifacts, found.cache) == ("sqlite:///x.db", "s3://b/art", str(tmp_path))
