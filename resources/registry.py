@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,10 +154,13 @@ class Registry(dg.ConfigurableResource):
                     download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=self.tracking_uri)
                 )
                 _require_digest(fetched, registered)
-                fetched.rename(folder)
-        model = load_model(folder, registered.name, registered.version, running)
+                try:
+                    fetched.rename(folder)
+                except OSError:  # another process has fetched the same version meanwhile
+                    if not folder.exists():
+                        raise
         _require_digest(folder, registered)
-        return model
+        return load_model(folder, registered.name, registered.version, running)
 
     def _described(self, version: Any, champion: int) -> Registered:
         tags = dict(version.tags)
@@ -193,6 +197,8 @@ class Registry(dg.ConfigurableResource):
 def _client(tracking_uri: str) -> Any:
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Read when mlflow is imported: it would report its use over the network.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
     if tracking_uri.startswith("sqlite:///"):

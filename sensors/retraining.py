@@ -27,6 +27,8 @@ def decide(task: Task, state: State, running: str) -> tuple[bool, str]:
         state: what is known of it.
         running: the running transform_id.
     """
+    if not state.labels:
+        return False, f"{task.name}: no labels"
     if state.attempted_labels == state.labels and (state.champion_transform in (None, running)):
         return False, f"{task.name}: nothing new since the last training on {state.labels} labels"
     if state.champion_transform is None:

@@ -22,10 +22,14 @@ def daily_inputs(assets: Iterable[dg.AssetsDefinition]) -> dict[str, tuple[str, 
     }
 
 
-def stale(lakehouse: Lakehouse, inputs: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return the stale days of each table that has any."""
+def stale(lakehouse: Lakehouse, inputs: Mapping[str, Iterable[str]], today: date) -> dict[str, list[str]]:
+    """Return the stale days of each table that has any.
+
+    A table that does not exist is stale today at least, so that it comes to be, if without rows: others read it.
+    """
     found = {table: lakehouse.stale_days(table, tuple(of)) for table, of in inputs.items()}
-    return {table: days for table, days in found.items() if days}
+    missing = {table: [today.isoformat()] for table, days in found.items() if not days and not lakehouse.exists(table)}
+    return {table: days for table, days in found.items() if days} | missing
 
 
 @dataclass(frozen=True)

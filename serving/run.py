@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -43,10 +44,11 @@ class Step:
 
 @dataclass
 class Report:
-    """What a run did: materialisations, failed checks, seconds of each stage."""
+    """What a run did: materialisations, failed checks, why tasks stay unanswered, seconds of each stage."""
 
     steps: list[Step] = field(default_factory=list)
     failed_checks: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -66,6 +68,7 @@ def run(progress: Progress) -> Report:
         asset for asset in definitions.resolve_asset_graph().assets_defs if isinstance(asset, dg.AssetsDefinition)
     ]
     daily = daily_inputs(assets)
+    today = datetime.now(UTC).date()
     late = {table for table in daily if table in ANSWERS or table.split("/")[0] in ("gold", "reports")}
     with dg.DagsterInstance.get() as instance:
 
@@ -78,21 +81,27 @@ def run(progress: Progress) -> Report:
         ]
         materialise("ingest", landed)
         early = {table: inputs for table, inputs in daily.items() if table not in late}
-        for work in decide(stale(lakehouse, early), early):
+        for work in decide(stale(lakehouse, early, today), early):
             materialise("clean and encode", work.tables, (work.first, work.last))
-        due = [f"models/{task}" for task in due_tasks(lakehouse, registry, encoder)]
+        due, report.unanswered = due_tasks(lakehouse, registry, encoder)
         if due or not lakehouse.exists(MODEL_VERSIONS):
             materialise("train", [*due, MODEL_VERSIONS])
         answers = {table: inputs for table, inputs in daily.items() if table in late}
-        for work in decide(stale(lakehouse, answers), answers):
+        for work in decide(stale(lakehouse, answers, today), answers):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
     return report
 
 
-def due_tasks(lakehouse: Lakehouse, registry: Registry, encoder: Encoder) -> list[str]:
-    """Return the tasks that must be trained now."""
-    states = retraining.states(lakehouse, registry)
-    return [name for name, state in states.items() if retraining.decide(TASKS[name], state, encoder.transform_id)[0]]
+def due_tasks(lakehouse: Lakehouse, registry: Registry, encoder: Encoder) -> tuple[list[str], list[str]]:
+    """Return the models that must be trained now, and why tasks that have no champion are not."""
+    due, unanswered = [], []
+    for name, state in retraining.states(lakehouse, registry).items():
+        needed, why = retraining.decide(TASKS[name], state, encoder.transform_id)
+        if needed:
+            due.append(f"models/{name}")
+        elif state.champion_transform is None:
+            unanswered.append(why)
+    return due, unanswered
 
 
 def _resources(definitions: dg.Definitions) -> tuple[Lakehouse, Registry, Encoder]:

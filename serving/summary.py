@@ -51,6 +51,8 @@ def show(report: Report, seconds: float) -> None:
     console.print(f"[bold]{seconds:.1f} s[/bold]: {stages}")
     for check in report.failed_checks:
         console.print(f"[yellow]check failed:[/yellow] {check}")
+    for why in report.unanswered:
+        console.print(f"[yellow]not answered:[/yellow] {why}")
     lake = settings().lakehouse_uri
     console.print(f"\nReports   {lake}/reports/risk_analysis.html, business_insights.html, platform_health.html")
     console.print(f"Data docs {lake}/reports/data_docs/")

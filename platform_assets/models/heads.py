@@ -16,6 +16,7 @@ from platform_assets.conventions import FRESHNESS, table_key
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
 from resources.registry import ModelMissingError, Registered, Registry
+from signals.encoder import DIMENSIONS
 from signals.heads import Floats, LinearHead
 from signals.images import OpenNsfw, package
 from signals.metrics import evaluate
@@ -152,7 +153,7 @@ def vectors_of(rows: pl.DataFrame, lakehouse: Lakehouse, encoder: Encoder) -> Fl
     if missing.height:
         raise MissingVectorsError(missing.height)
     joined = rows.join(found, on="content_hash", how="left", maintain_order="left")
-    return joined["vector"].explode().to_numpy().reshape(rows.height, -1).astype(np.float32)
+    return joined["vector"].explode().to_numpy().reshape(rows.height, DIMENSIONS).astype(np.float32)
 
 
 class MissingVectorsError(LookupError):

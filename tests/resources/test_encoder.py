@@ -8,7 +8,7 @@ from signals.encoder import Int8Encoder
 from signals.transform import encoder_id, transform_id
 
 CHANCE = random.Random(3)
-WORDS = "harbour ships came in 7 the ! ünïcode שלום 😀 unbelievably".split()
+WORDS = ["harbour", "ships", "came", "7", "the", "!", "ünïcode", "שלום", "😀", "unbelievably"]
 TEXTS = [
     "",
     " ",
@@ -17,7 +17,7 @@ TEXTS = [
     "Ships came in.",
     "\x00\ufffd\u200b",
     "x" * 300,
-    *(" ".join(CHANCE.choices(WORDS, k=CHANCE.randint(1, 150))) for _ in range(40)),
+    *(" ".join(CHANCE.choices(WORDS, k=CHANCE.randint(1, 120))) for _ in range(28)),
 ]
 
 

@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,8 @@ from safetensors import SafetensorError
 
 from resources.registry import ModelMissingError, Registry, TamperedModelError, registry
 from resources.settings import load_settings
-from signals.heads import LinearHead, directory_digest, load_head
+from signals.heads import LinearHead, directory_digest
+from signals.transform import TransformMismatchError
 
 TASK = "sentiment"
 
@@ -58,26 +60,33 @@ def test_what_was_registered_is_known_and_its_files_come_back_as_they_were(store
     assert found.record["labels_version"] == "7"
     assert found.digest == directory_digest(folder)
     assert datetime.now(UTC) - found.trained_at < timedelta(minutes=5)
-    fetched = elsewhere.files(found)
-    assert directory_digest(fetched) == found.digest
-    assert np.array_equal(load_head(fetched).vector_weights, load_head(folder).vector_weights)
+    loaded = elsewhere.load(found, "t1")
+    assert (loaded.task.name, loaded.name, loaded.version) == (TASK, "emotion", 1)
+    assert (loaded.digest, loaded.transform_id) == (found.digest, "t1")
+    assert loaded.scorer.labels == ("negative", "positive")
+    assert np.array_equal(loaded.scorer.vector_weights, np.random.default_rng(1).random((384, 2), dtype=np.float32))
 
 
 def test_files_are_fetched_once(store, elsewhere, tmp_path):
     made = register(store, tmp_path, task="once")
-    first = elsewhere.files(made)
-    changed = (first / "model.json").stat().st_mtime_ns
-    assert elsewhere.files(made) == first
-    assert (first / "model.json").stat().st_mtime_ns == changed
+    assert elsewhere.load(made, "t1").digest == made.digest
+    shutil.rmtree(stored_at(store, "once"))
+    assert elsewhere.load(made, "t1").digest == made.digest
+
+
+def test_a_model_of_another_transformation_is_refused_with_both_named_and_not_even_fetched(store, elsewhere, tmp_path):
+    made = register(store, tmp_path, task="drifted")
+    with pytest.raises(TransformMismatchError, match="drifted version 1 .* t1, but t2 "):
+        elsewhere.load(made, "t2")
+    assert not Path(elsewhere.cache).exists()
 
 
 def test_several_that_fetch_a_version_at_once_all_get_it(store, elsewhere, tmp_path):
     made = register(store, tmp_path, task="rush")
     with ThreadPoolExecutor(6) as pool:
-        folders = set(pool.map(lambda _: elsewhere.files(made), range(6)))
-    assert len(folders) == 1
-    assert directory_digest(folders.pop()) == made.digest
-    assert len(list((Path(elsewhere.cache) / "rush").iterdir())) == 1
+        loaded = list(pool.map(lambda _: elsewhere.load(made, "t1"), range(6)))
+    assert [model.digest for model in loaded] == [made.digest] * 6
+    assert len(list(Path(elsewhere.cache, "rush").iterdir())) == 1
 
 
 def test_versions_are_listed_newest_first_each_with_its_own_figures(store, tmp_path):
@@ -120,7 +129,7 @@ def test_a_promotion_copies_nothing_and_retrains_nothing(store, elsewhere, tmp_p
     store.promote("same", 1, by="gate", why="first")
     champion = store.champion("same")
     assert champion.digest == made.digest
-    assert directory_digest(elsewhere.files(champion)) == made.digest
+    assert elsewhere.load(champion, "t1").digest == made.digest
     assert len(store.versions("same")) == 1
 
 
@@ -165,17 +174,19 @@ def test_files_that_were_changed_in_the_store_are_refused_and_not_kept(store, el
     tamper(stored_at(store, task))
     for _ in range(2):
         with pytest.raises(TamperedModelError, match=f"{task} version 1"):
-            elsewhere.files(made)
-    assert list((Path(elsewhere.cache) / task).iterdir()) == []
+            elsewhere.load(made, "t1")
+    assert list(Path(elsewhere.cache, task).iterdir()) == []
 
 
 @pytest.mark.parametrize("tamper", [change, add, remove, swap])
 def test_files_that_were_changed_after_they_were_fetched_are_refused(store, elsewhere, tmp_path, tamper):
     task = f"cache-{tamper.__name__}"
     made = register(store, tmp_path, task=task)
-    tamper(elsewhere.files(made))
+    elsewhere.load(made, "t1")
+    (fetched,) = Path(elsewhere.cache, task).iterdir()
+    tamper(fetched)
     with pytest.raises(TamperedModelError, match=made.digest[:16]):
-        elsewhere.files(made)
+        elsewhere.load(made, "t1")
 
 
 class Bomb:
@@ -193,7 +204,7 @@ def test_a_pickle_among_the_files_is_never_loaded(store, elsewhere, tmp_path):
     (folder / "python_model.pkl").write_bytes(pickle.dumps(Bomb(mark)))
     made = store.register("pickled", folder, {"macro_f1": 0.7}, {"transform_id": "t1"})
     with pytest.raises(SafetensorError):
-        load_head(elsewhere.files(made))
+        elsewhere.load(made, "t1")
     assert not mark.exists()
     pickle.loads((folder / "python_model.pkl").read_bytes())
     assert mark.exists()

@@ -17,7 +17,9 @@ LABELS = ("none", "some", "much", "all")
 
 def random_head(labels=LABELS, temperature=0.7):
     rng = np.random.default_rng(5)
-    vector, ngram, bias = ((rng.standard_normal((n, len(labels))) * 3).astype(np.float32) for n in (DIMENSIONS, FEATURES, 1))
+    vector, ngram, bias = (
+        (rng.standard_normal((n, len(labels))) * 3).astype(np.float32) for n in (DIMENSIONS, FEATURES, 1)
+    )
     return LinearHead(labels, vector, ngram, bias[0], temperature)
 
 

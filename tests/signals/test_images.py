@@ -15,7 +15,15 @@ from signals.images import MAX_PIXELS, OpenNsfw, Picture, inspect, package
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 
 CORPUS = Path(__file__).parents[2].parent / "shared" / "data" / "images_safety"
-FORMATS = [("RGB", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("1", "PNG"), ("I;16", "PNG")]
+FORMATS = [
+    ("RGB", "JPEG"),
+    ("CMYK", "JPEG"),
+    ("RGB", "PNG"),
+    ("RGBA", "PNG"),
+    ("P", "PNG"),
+    ("1", "PNG"),
+    ("I;16", "PNG"),
+]
 FORMATS += [("P", "GIF"), ("RGBA", "WEBP"), ("RGB", "BMP"), ("L", "TIFF"), ("F", "TIFF"), ("RGB", "AVIF")]
 
 
@@ -68,7 +76,18 @@ def test_formats_are_told_and_what_is_told_can_be_scored(model, mode, kind):
         declared_png(20, 10),
         declared_png(0, 10),
     ],
-    ids=["none", "empty", "text", "svg", "eps", "png header", "half jpeg", "half webp", "png without pixels", "no width"],
+    ids=[
+        "none",
+        "empty",
+        "text",
+        "svg",
+        "eps",
+        "png header",
+        "half jpeg",
+        "half webp",
+        "png without pixels",
+        "no width",
+    ],
 )
 def test_what_cannot_be_decoded_is_no_picture(body):
     assert inspect(body) is None

@@ -50,9 +50,9 @@ def test_equal_phrases_keep_the_order_of_the_text():
 
 
 def test_links_names_numbers_and_negations_are_ignored():
-    assert of(
-        "ping @bob or bob@example.com 2024 https://example.org/launch www.example.org don\u2019t isn't"
-    ) == ["ping"]
+    assert of("ping @bob or bob@example.com 2024 https://example.org/launch www.example.org don\u2019t isn't") == [
+        "ping"
+    ]
 
 
 def test_clitics_are_dropped():

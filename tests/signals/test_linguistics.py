@@ -53,9 +53,7 @@ def test_sentences(text, sentences):
 
 
 def test_reading_ease_is_fleschs():
-    assert feature("The cat sat on the mat.", "reading_ease") == pytest.approx(
-        206.835 - 1.015 * 6 - 84.6 * 6 / 6
-    )
+    assert feature("The cat sat on the mat.", "reading_ease") == pytest.approx(206.835 - 1.015 * 6 - 84.6 * 6 / 6)
     two_sentences = "Interminable terminal. Go."  # 5 + 3 + 1 syllables
     assert feature(two_sentences, "reading_ease") == pytest.approx(206.835 - 1.015 * 3 / 2 - 84.6 * 9 / 3)
 

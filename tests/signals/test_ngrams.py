@@ -107,5 +107,7 @@ def test_another_process_finds_the_same():
     texts = ["the red fox", "", "Ünïcode 😀 text", "שלום"]
     found = ngrams(texts)
     here = hashlib.sha256(b"".join(a.tobytes() for a in (found.data, found.indices, found.indptr))).hexdigest()
-    there = subprocess.run([sys.executable, "-c", FINGERPRINT], env={"PYTHONHASHSEED": "7"}, capture_output=True, check=True)
+    there = subprocess.run(
+        [sys.executable, "-c", FINGERPRINT], env={"PYTHONHASHSEED": "7"}, capture_output=True, check=True
+    )
     assert there.stdout.decode() == here

@@ -15,7 +15,9 @@ from signals.text import content_hash, document_text, normalise
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 URL = "https://www.example.org/news/story.html?id=7#top"
-STORY = "The river rose above the old bridge on Tuesday, and the mayor asked everyone near the mill to leave their homes."
+STORY = (
+    "The river rose above the old bridge on Tuesday, and the mayor asked everyone near the mill to leave their homes."
+)
 FRENCH = "Le café était très bon à Genève, où les élèves étudiaient près du château pendant l'été."
 QUOTES = "“It’s costly” — the price is 5 € said the seller at the market in the old town square."
 HOSTILE = ["http://[bad/", "http://example.org:port/", "http://example.org:99999/", "http://a℀b/"]
@@ -63,7 +65,11 @@ def test_text_and_title_are_in_their_normal_form():
         (QUOTES, "windows-1252", "<meta charset='windows-1252'>"),
         (QUOTES, "windows-1252", "<meta http-equiv='Content-Type' content='text/html; charset=windows-1252'>"),
         ("今天的天气非常好我们一起去公园散步看到了很多美丽的花朵和树木", "gbk", "<meta charset=gbk>"),
-        ("Сегодня в городе открылась новая библиотека с большим читальным залом.", "windows-1251", "<meta charset=windows-1251>"),
+        (
+            "Сегодня в городе открылась новая библиотека с большим читальным залом.",
+            "windows-1251",
+            "<meta charset=windows-1251>",
+        ),
         (FRENCH, "utf-8", ""),
         (FRENCH, "utf-8", "<meta charset=utf-8>"),
         (FRENCH, "utf-8", "<meta charset=no-such-charset>"),

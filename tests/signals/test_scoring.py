@@ -169,7 +169,13 @@ def test_a_decision_has_the_same_id_whenever_it_is_made_and_no_other_decision_ha
 
 def test_each_part_of_its_key_changes_a_decision_id():
     key = ("d", "c", "threat", "threat", 1)
-    others = [("e", *key[1:]), ("d", "x", *key[2:]), (*key[:2], "hate", *key[3:]), (*key[:3], "other", 1), (*key[:4], 2)]
+    others = [
+        ("e", *key[1:]),
+        ("d", "x", *key[2:]),
+        (*key[:2], "hate", *key[3:]),
+        (*key[:3], "other", 1),
+        (*key[:4], 2),
+    ]
     found = [decision_id(*one) for one in (key, *others, ("dc", "", *key[2:]))]
     assert len(set(found)) == len(found)
     assert all(len(one) == 32 for one in found)

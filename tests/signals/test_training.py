@@ -13,12 +13,25 @@ from signals.text import content_hash
 from signals.training import NotEnoughLabelsError, examples, seed_texts, train
 
 SPORT = ["striker", "goalkeeper", "midfielder", "coach", "defender", "captain", "referee", "winger"]
-FOOD = ["tomato soup", "lentil curry", "apple pie", "garlic bread", "mushroom stew", "rice salad", "plum jam", "noodles"]
+FOOD = [
+    "tomato soup",
+    "lentil curry",
+    "apple pie",
+    "garlic bread",
+    "mushroom stew",
+    "rice salad",
+    "plum jam",
+    "noodles",
+]
 MONEY = ["bank", "insurer", "lender", "broker", "steel maker", "airline", "retailer", "pension fund"]
 SAYINGS = {
     "sport": ("The {} trained hard before the cup final.", "Fans cheered when the {} ran onto the pitch.", SPORT),
     "food": ("Simmer the {} gently and season with pepper.", "My grandmother's recipe for {} never fails.", FOOD),
-    "money": ("Shares of the {} fell after quarterly earnings.", "The {} raised its dividend and profit outlook.", MONEY),
+    "money": (
+        "Shares of the {} fell after quarterly earnings.",
+        "The {} raised its dividend and profit outlook.",
+        MONEY,
+    ),
 }
 NOW = datetime(2026, 11, 10, tzinfo=UTC)
 
@@ -97,7 +110,9 @@ def test_the_figures_are_those_of_the_held_out_rows_only(taught):
 
 def test_labels_with_seeds_alone_are_answered_and_labels_with_nothing_never_win(taught, encoder):
     pets = ("Dogs, cats and other pets", "Our kitten sleeps beside the old dog.", "The vet examined a sick puppy.")
-    asked = task(labels=("sport", "food", "money", "pets", "law"), seeds={"pets": pets, "sport": ("Football and cups",)})
+    asked = task(
+        labels=("sport", "food", "money", "pets", "law"), seeds={"pets": pets, "sport": ("Football and cups",)}
+    )
     found = taught(asked, frame(said()))
     assert found.metrics["macro_f1"] == 1.0
     assert found.rows["seeds"] == 4
@@ -119,9 +134,7 @@ def noisy(rows, share):
     """Give some training and held-out rows a wrong label, so that a confident head is too confident."""
     labels = list(SAYINGS)
     rng = np.random.default_rng(3)
-    return [
-        (text, labels[rng.integers(3)] if rng.random() < share else label, split) for text, label, split in rows
-    ]
+    return [(text, labels[rng.integers(3)] if rng.random() < share else label, split) for text, label, split in rows]
 
 
 def test_calibration_reduces_log_loss(taught, encoder):
@@ -192,9 +205,9 @@ OWN = st.tuples(st.just("toy"), st.sampled_from(["no", "yes", "maybe"]))
 LENT = st.tuples(st.sampled_from(["lent", "also"]), st.sampled_from(["nay", "aye", "never", "always", "other"]))
 OTHER = st.just(("other", "no"))
 ROWS = st.lists(
-    st.tuples(OWN | LENT | OTHER, st.sampled_from("abcdefgh"), st.sampled_from(["train", "val"]), st.integers(0, 3)).map(
-        lambda row: (*row[0], *row[1:])
-    ),
+    st.tuples(
+        OWN | LENT | OTHER, st.sampled_from("abcdefgh"), st.sampled_from(["train", "val"]), st.integers(0, 3)
+    ).map(lambda row: (*row[0], *row[1:])),
     max_size=25,
 )
 
@@ -252,7 +265,8 @@ def test_rows_are_capped_by_their_hashes(monkeypatch):
 @settings(max_examples=60, deadline=None)
 @given(ROWS, st.randoms(use_true_random=False))
 @example(
-    [("toy", "no", c, "train", 0) for c in "abcd"] + [("lent", "aye", "x", "train", 0), ("lent", "nay", "x", "train", 1)],
+    [("toy", "no", c, "train", 0) for c in "abcd"]
+    + [("lent", "aye", "x", "train", 0), ("lent", "nay", "x", "train", 1)],
     None,
 )
 def test_shuffled_labels_give_the_same_rows_in_the_same_order(rows, random):

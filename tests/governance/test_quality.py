@@ -1,0 +1,235 @@
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from governance.quality import SUITES, Suite, sift, suite
+from signals.text import content_hash
+
+TABLES = sorted(path.stem.replace("_", "/", 1) for path in SUITES.glob("*.yaml"))
+NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
+RULES = Suite(
+    table="silver/things",
+    key=("id", "part"),
+    rules={
+        "name_given": {"expect": "column_values_to_not_be_null", "column": "name"},
+        "name_long_enough": {"expect": "column_value_lengths_to_be_between", "column": "name", "min_value": 2},
+        "name_short_enough": {"expect": "column_value_lengths_to_be_between", "column": "name", "max_value": 5},
+        "size_believable": {"expect": "column_values_to_be_between", "column": "size", "min_value": 0, "max_value": 9},
+    },
+    tolerated=0.05,
+)
+SCHEMA = {"id": pl.String, "part": pl.Int64, "name": pl.String, "size": pl.Float64}
+
+
+def things(*rows: tuple) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def broken(found) -> dict[tuple, set[str]]:
+    return {tuple(row[:2]): set(row[-1].split(", ")) for row in found.broken.select("id", "part", "rule").rows()}
+
+
+def test_rows_are_parted_by_the_rule_they_break_and_keep_their_order_and_columns():
+    rows = things(("c", 1, "good", 1), ("a", 1, None, 1), ("b", 1, "good", -1), ("a", 2, "fine", 9))
+    found = sift(rows, RULES)
+    assert found.kept.equals(rows[[0, 3]])
+    assert broken(found) == {("a", 1): {"name_given"}, ("b", 1): {"size_believable"}}
+    assert found.broken.columns == [*rows.columns, "rule"]
+    assert found.broken.drop("rule").equals(rows[[1, 2]])
+
+
+def test_a_row_that_breaks_several_rules_is_listed_once_with_all_of_them():
+    found = sift(things(("a", 1, "x", 10), ("b", 1, None, float("inf"))), RULES)
+    assert found.kept.is_empty()
+    assert broken(found) == {
+        ("a", 1): {"name_long_enough", "size_believable"},
+        ("b", 1): {"name_given", "size_believable"},
+    }
+
+
+def test_two_rules_that_expect_alike_of_one_column_both_hold():
+    found = sift(things(("a", 1, "x", 1), ("b", 1, "too long", 1), ("c", 1, "fine", 1)), RULES)
+    assert broken(found) == {("a", 1): {"name_long_enough"}, ("b", 1): {"name_short_enough"}}
+
+
+def test_a_value_that_is_missing_breaks_only_the_rule_that_it_be_given():
+    found = sift(things(("a", 1, "fine", None), ("b", 1, None, None)), RULES)
+    assert found.kept["id"].to_list() == ["a"]
+    assert broken(found) == {("b", 1): {"name_given"}}
+
+
+def test_of_rows_with_one_key_the_first_is_kept_and_the_others_break_duplicate_key():
+    found = sift(things(("a", 1, "one", 1), ("a", 2, "two", 1), ("a", 1, "three", 1), ("a", 1, None, 99)), RULES)
+    assert found.kept["name"].to_list() == ["one", "two"]
+    assert found.broken.select("name", "rule").rows() == [("three", "duplicate_key"), (None, "duplicate_key")]
+
+
+def test_a_row_repeats_a_broken_row_too():
+    found = sift(things(("a", 1, None, 1), ("a", 1, "fine", 1)), RULES)
+    assert found.kept.is_empty()
+    assert sorted(found.broken["rule"]) == ["duplicate_key", "name_given"]
+
+
+def test_rows_without_a_key_have_one_key_and_are_not_lost():
+    found = sift(things((None, None, "one", 1), (None, None, "two", 1)), RULES)
+    assert found.kept["name"].to_list() == ["one"]
+    assert found.broken["rule"].to_list() == ["duplicate_key"]
+
+
+def test_an_empty_frame_has_nothing_to_keep_and_nothing_broken():
+    found = sift(things(), RULES)
+    assert (found.kept.schema, found.kept.height) == (pl.Schema(SCHEMA), 0)
+    assert (found.broken.schema, found.broken.height) == (pl.Schema(SCHEMA | {"rule": pl.String}), 0)
+    assert found.page is None
+
+
+def test_a_suite_of_a_key_alone_finds_repeated_rows_and_makes_no_page():
+    found = sift(things(("a", 1, "one", 1), ("a", 1, "two", 1)), Suite("silver/things", ("id",), {}, 0.05))
+    assert (found.kept["name"].to_list(), found.broken["name"].to_list()) == (["one"], ["two"])
+    assert found.page is None
+
+
+def test_the_page_shows_the_validation_whether_it_passed_or_not():
+    for rows in (things(("a", 1, "good", 1)), things(("a", 1, None, 99))):
+        page = sift(rows, RULES).page
+        assert page is not None
+        assert page.startswith("<!DOCTYPE html>")
+        assert "size" in page
+
+
+def test_a_rule_that_names_no_rows_is_refused_rather_than_passed_over():
+    average = {"expect": "column_mean_to_be_between", "column": "size", "min_value": 100}
+    with pytest.raises(RuntimeError, match="rule average of silver/things"):
+        sift(things(("a", 1, "good", 1)), Suite("silver/things", ("id",), {"average": average}, 0.05))
+
+
+@pytest.mark.parametrize("column", ["name", "size", "id"])
+def test_a_column_that_a_rule_or_the_key_needs_must_be_there(column):
+    with pytest.raises(pl.exceptions.ColumnNotFoundError, match=column):
+        sift(things(("a", 1, "good", 1)).drop(column), RULES)
+
+
+def test_a_rule_that_cannot_be_checked_is_an_error():
+    rules = {"x": {"expect": "column_values_to_match_regex", "column": "name", "regex": "("}}
+    with pytest.raises(Exception, match=r"rule x of silver/things|regex|pattern"):
+        sift(things(("a", 1, "good", 1)), Suite("silver/things", ("id",), rules, 0.05))
+
+
+NAMES = st.sampled_from([None, "", "x", "fine", "too long"])
+SIZES = st.sampled_from([None, 0.0, 9.0, -1.0, float("inf"), -float("inf")])
+THINGS = st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.integers(0, 3), NAMES, SIZES), max_size=12)
+
+
+@settings(deadline=None, max_examples=15)
+@given(THINGS)
+@example([])
+@pytest.mark.slow
+def test_every_row_is_kept_or_broken_once_and_a_second_sifting_keeps_the_same(rows):
+    staged = things(*rows)
+    found = sift(staged, RULES)
+    parted = pl.concat([found.kept, found.broken.drop("rule")])
+    assert sorted(parted.rows(), key=str) == sorted(staged.rows(), key=str)
+    assert not found.kept.select("id", "part").is_duplicated().any()
+    assert found.kept["name"].is_in(["fine"]).all()
+    assert (found.kept["size"].is_null() | found.kept["size"].is_between(0, 9)).all()
+    assert found.broken["rule"].is_not_null().all()
+    again = sift(found.kept, RULES)
+    assert again.kept.equals(found.kept)
+    assert again.broken.is_empty()
+
+
+# For each shipped suite a row that keeps its rules, and for each rule a change to that row that breaks it alone.
+SHIPPED = {
+    "silver/ad_events": (
+        {"event_id": "e", "impression_id": "i", "campaign_id": "c", "cost_usd": 0.1, "revenue_usd": 2.0},
+        {
+            "impression_given": {"impression_id": None},
+            "campaign_given": {"campaign_id": None},
+            "cost_believable": {"cost_usd": -0.1},
+            "revenue_believable": {"revenue_usd": 1e7},
+        },
+    ),
+    "silver/images": (
+        {"document_id": "d", "page_url": "p", "fetched_at": NOON, "width": 2, "height": 2},
+        {"large_enough": {"width": 1}, "tall_enough": {"height": 1}},
+    ),
+    "silver/inventory": (
+        {"snapshot_id": "s", "floor_cpm_usd": 0.0, "avails": 5, "filled": 5},
+        {
+            "floor_not_negative": {"floor_cpm_usd": -0.01},
+            "avails_not_negative": {"avails": -1, "filled": -1},
+            "fills_within_avails": {"filled": 6},
+        },
+    ),
+    "silver/labels": (
+        {"label_id": "l", "task": "irony", "label": "irony", "split": "val"},
+        {"task_given": {"task": None}, "label_given": {"label": ""}, "split_known": {"split": "test"}},
+    ),
+    "silver/message_features": (
+        {"message_id": "m", "emoji_sentiment": 1.0, "lexical_diversity": 0.0, "response_delay_s": 0.0},
+        {
+            "emoji_sentiment_bounded": {"emoji_sentiment": -1.1},
+            "lexical_diversity_bounded": {"lexical_diversity": 1.1},
+            "delay_not_negative": {"response_delay_s": -1.0},
+        },
+    ),
+    "silver/message_signals": ({"message_id": "m"}, {}),
+    "silver/messages": (
+        {"message_id": "m", "text": "x", "author_id": "a"},
+        {
+            "text_given": {"text": ""},
+            "text_short_enough": {"text": "x" * 1_000_001},
+            "author_given": {"author_id": None},
+        },
+    ),
+    "silver/page_signals": ({"url": "https://a.example/", "fetched_at": NOON}, {}),
+    "silver/pages": (
+        {"url": "https://a.example/1", "fetched_at": NOON, "text": "x" * 20, "content_hash": content_hash("x" * 20)},
+        {
+            "url_given": {"url": None},
+            "url_is_an_address": {"url": "javascript:alert(1)"},
+            "text_long_enough": {"text": "x" * 19},
+            "hash_is_sha256": {"content_hash": "none"},
+        },
+    ),
+    "silver/rtb_auctions": (
+        {"auction_id": "a", "floor_cpm_usd": 0.0, "clearing_price_cpm_usd": 10_000.0},
+        {
+            "floor_not_negative": {"floor_cpm_usd": -1.0},
+            "clearing_price_believable": {"clearing_price_cpm_usd": 10_001.0},
+        },
+    ),
+    "silver/user_sync": (
+        {"sync_id": "s", "user_id": "u", "partner": "p"},
+        {"user_given": {"user_id": None}, "partner_given": {"partner": None}},
+    ),
+}
+
+
+def test_every_shipped_suite_is_tried_here_rule_by_rule():
+    assert {*SHIPPED} == {*TABLES}
+    for table, (_, changes) in SHIPPED.items():
+        assert {*changes} == {*suite(table).rules}, table
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_each_rule_of_a_shipped_suite_breaks_the_row_that_it_is_for_and_no_other(table):
+    rules = suite(table)
+    good, changes = SHIPPED[table]
+    others = {name: good | change for name, change in changes.items()}
+    named = rules.key[0]
+    rows = [good | {named: f"{good[named]}0"}]
+    rows += [row | {named: row[named] and f"{row[named]}{n}"} for n, row in enumerate(others.values(), 1)]
+    found = sift(pl.DataFrame(rows, schema_overrides={"url": pl.String}), rules)
+    assert found.kept.rows(named=True) == rows[:1]
+    assert found.broken["rule"].to_list() == list(others)
+    assert found.broken.drop("rule").rows(named=True) == rows[1:]
+    assert 0 <= rules.tolerated < 1
+
+
+def test_a_table_without_a_suite_is_an_error():
+    with pytest.raises(FileNotFoundError, match="silver_nothing"):
+        suite("silver/nothing")

@@ -1,0 +1,20 @@
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from platform_assets.receiving import receive
+from resources.landing import Record
+
+
+@pytest.fixture(scope="session")
+def bronze():
+    """Return a function that makes bronze rows of a table from what its records say."""
+
+    def rows(expected, *records, now=datetime(2026, 11, 10, 12, tzinfo=UTC)):
+        landed = [Record(position, fields) for position, fields in enumerate(records, 1)]
+        found, broken = receive(landed, expected, pl.Schema(), f"{expected.folder}/a.jsonl", now)
+        assert broken.is_empty(), broken["rule"].to_list()
+        return found
+
+    return rows

@@ -1,0 +1,67 @@
+from datetime import UTC, datetime, timedelta
+
+from platform_assets.bronze.social_messages import EXPECTED
+from platform_assets.bronze.user_profiles import EXPECTED as PROFILES
+from platform_assets.silver.messages import cleaned
+from signals.text import content_hash, normalise
+
+SENT = {"message_id": "m1", "author_id": "ann", "text": "Hi @bob,  see https://example.org &amp; smile 😀"}
+
+
+def profile(consent, updated_at=None, user="ann", **more):
+    return {"user_id": user, "consent": consent, "updated_at": updated_at} | more
+
+
+def consent(bronze, *profiles):
+    known = [{k: v for k, v in one.items() if v is not None} for one in profiles]
+    return cleaned(bronze(EXPECTED, SENT), bronze(PROFILES, *known))["author_consents"].item()
+
+
+def test_a_message_is_in_its_normal_form_beside_what_was_sent(bronze):
+    row = cleaned(bronze(EXPECTED, SENT | {"sent_at": "2026-11-09T08:00:00Z"}), bronze(PROFILES)).row(0, named=True)
+    assert row["text_as_sent"] == SENT["text"]
+    assert row["text"] == normalise(SENT["text"]) == "Hi @user, see http & smile 😀"
+    assert row["content_hash"] == content_hash(row["text"])
+    assert (row["document_id"], row["tenant_id"]) == ("m1", "default")
+    assert row["sent_at"] == datetime(2026, 11, 9, 8, tzinfo=UTC)
+
+
+def test_a_message_without_text_has_an_empty_one(bronze):
+    row = cleaned(bronze(EXPECTED, {"message_id": "m1"}), bronze(PROFILES)).row(0, named=True)
+    assert (row["text"], row["text_as_sent"], row["author_consents"]) == ("", None, None)
+    assert row["sent_at"] == row["received_at"]
+
+
+def test_the_newest_profile_says_what_its_author_allows(bronze):
+    old, new = "2026-11-01T00:00:00Z", "2026-11-05T00:00:00Z"
+    assert consent(bronze, profile(False, old), profile(True, new)) is True
+    assert consent(bronze, profile(False, new), profile(True, old)) is False
+    assert consent(bronze, profile(True, old), profile(False, new), profile(True, old)) is False
+    assert consent(bronze, profile(True), profile(False, old)) is False
+    assert consent(bronze, profile(True, new, user="bob")) is None
+    assert consent(bronze) is None
+
+
+def test_a_newest_profile_that_says_nothing_allows_nothing(bronze):
+    assert consent(bronze, profile(True, "2026-11-01T00:00:00Z"), profile(None, "2026-11-05T00:00:00Z")) is None
+
+
+def test_each_author_has_their_own_country_and_consent(bronze):
+    sent = [SENT | {"message_id": f"m{i}", "author_id": who} for i, who in enumerate(["ann", "bob", "zoe", "ann"])]
+    profiles = bronze(PROFILES, profile(True, country="FR"), profile(False, user="bob", country="DE"))
+    found = cleaned(bronze(EXPECTED, *sent, {"message_id": "m9"}), profiles)
+    assert found.select("message_id", "author_country", "author_consents").rows() == [
+        ("m0", "FR", True),
+        ("m1", "DE", False),
+        ("m2", None, None),
+        ("m3", "FR", True),
+        ("m9", None, None),
+    ]
+
+
+def test_the_first_delivery_comes_first(bronze):
+    first, second = SENT | {"text": "first"}, SENT | {"text": "second"}
+    early = bronze(EXPECTED, first, second)
+    late = bronze(EXPECTED, SENT | {"text": "late"}, now=datetime(2026, 11, 10, 12, tzinfo=UTC) + timedelta(hours=1))
+    found = cleaned(late.vstack(early.reverse()), bronze(PROFILES))
+    assert found["text"].to_list() == ["first", "second", "late"]
