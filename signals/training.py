@@ -13,8 +13,9 @@ from signals.metrics import evaluate
 from signals.ngrams import ngrams
 from signals.tasks import Task
 
-# Rows that train one task at most. Memory and time stay bounded however many labels are stored.
-MAX_ROWS = 20_000
+# Rows that train, and that judge, one task at most. Memory and time stay bounded however many labels are stored.
+MAX_ROWS = 12_000
+MAX_HELD_OUT = 3_000
 # Rows of borrowed tasks, as a share of the task's own.
 MAX_BORROWED = 0.5
 # The strength is chosen by cross-fitting at most this many rows. Where there are no more, their scores also
@@ -60,7 +61,7 @@ def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
     """
     own = labels.filter(pl.col("task") == task.name, pl.col("label").is_in(task.labels))
     own = own.sort("labelled_at", "label_id").unique("content_hash", keep="last", maintain_order=True)
-    val = own.filter(pl.col("split") == "val").sort("content_hash").head(MAX_ROWS)
+    val = own.filter(pl.col("split") == "val").sort("content_hash").head(MAX_HELD_OUT)
     train = own.filter(pl.col("split") == "train").sort("content_hash").head(MAX_ROWS)
     borrowed = [
         labels.filter(pl.col("task") == name, pl.col("split") == "train")

@@ -136,6 +136,22 @@ def test_only_rows_with_a_new_key_are_inserted_and_counted(lake):
     assert stored(lake) == [("a", 1, MON), ("b", 1, MON), ("c", 3, WED)]
 
 
+def test_of_inserts_that_race_for_a_key_exactly_one_wins_and_none_fails(lake):
+    lake.insert_missing(PAGES, frame(), ["id"])
+    start = Barrier(4)
+
+    def race(number: int) -> int:
+        inserted = 0
+        for key in "abcde":
+            start.wait()
+            inserted += lake.insert_missing(PAGES, frame((key, number, MON)), ["id"])
+        return inserted
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(race, range(4))) == 5
+    assert [row[0] for row in stored(lake)] == [*"abcde"]
+
+
 def test_a_key_of_two_columns_is_new_if_either_is(lake):
     lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id", "value"])
     assert lake.insert_missing(PAGES, frame(("a", 1, MON), ("a", 2, MON), ("b", 1, MON)), ["id", "value"]) == 2
@@ -222,6 +238,12 @@ def test_a_key_moves_to_the_day_of_its_newest_row_whichever_comes_first(tmp_path
         assert stored(lake) == [("a", 2, TUE), ("b", 1, MON)]
 
 
+def test_a_day_that_is_made_again_with_an_older_row_shows_the_older_row(lake):
+    lake.keep_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 5, TUE)), key="id", by="value")
+    lake.keep_newest(PAGES, [TUE], frame(("b", 3, TUE)), key="id", by="value")
+    assert stored(lake) == [("a", 1, MON), ("b", 3, TUE)]
+
+
 def test_a_key_that_its_day_no_longer_has_is_removed(lake):
     lake.keep_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 2, TUE), ("c", 2, TUE)), key="id", by="value")
     lake.keep_newest(PAGES, [TUE], frame(("c", 2, TUE)), key="id", by="value")
@@ -241,6 +263,17 @@ def test_a_table_is_stale_for_each_day_whose_input_changed_or_is_new(lake):
     assert lake.stale_days(made, [source]) == [TUE, WED]
     lake.replace_days(made, [TUE], frame(), marks=lake.marks([source], [TUE]))
     assert lake.stale_days(made, [source]) == [WED]
+
+
+def test_upkeep_of_the_log_of_an_input_makes_nothing_stale(lake):
+    source = "bronze/page_fetches"
+    for number in range(5):
+        lake.append_once(source, frame((f"{number}", 1, MON), (f"{number}", 1, TUE)), {}, {"s": number})
+    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks([source], [MON, TUE]))
+    lake.open(source).create_checkpoint()
+    lake.open(source).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    lake.append_once(source, frame(), {}, {"s": 9})
+    assert lake.stale_days(PAGES, [source]) == []
 
 
 def test_a_change_while_a_table_is_made_leaves_it_stale(lake):

@@ -76,7 +76,7 @@ def test_files_are_fetched_once(store, elsewhere, tmp_path):
 
 def test_a_model_of_another_transformation_is_refused_with_both_named_and_not_even_fetched(store, elsewhere, tmp_path):
     made = register(store, tmp_path, task="drifted")
-    with pytest.raises(TransformMismatchError, match="drifted version 1 .* t1, but t2 "):
+    with pytest.raises(TransformMismatchError, match=r"drifted version 1 .* t1, but t2 "):
         elsewhere.load(made, "t2")
     assert not Path(elsewhere.cache).exists()
 

@@ -1,3 +1,4 @@
+import traceback
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ def fault(monkeypatch, **environment):
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         load_settings()
+    traced = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in traced
     return str(caught.value)
 
 

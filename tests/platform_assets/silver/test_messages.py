@@ -9,12 +9,12 @@ SENT = {"message_id": "m1", "author_id": "ann", "text": "Hi @bob,  see https://e
 
 
 def profile(consent, updated_at=None, user="ann", **more):
-    return {"user_id": user, "consent": consent, "updated_at": updated_at} | more
+    fields = {"user_id": user, "consent": consent, "updated_at": updated_at} | more
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def consent(bronze, *profiles):
-    known = [{k: v for k, v in one.items() if v is not None} for one in profiles]
-    return cleaned(bronze(EXPECTED, SENT), bronze(PROFILES, *known))["author_consents"].item()
+    return cleaned(bronze(EXPECTED, SENT), bronze(PROFILES, *profiles))["author_consents"].item()
 
 
 def test_a_message_is_in_its_normal_form_beside_what_was_sent(bronze):

@@ -8,7 +8,9 @@ from platform_assets.silver import pages
 from platform_assets.silver.pages import extracted
 from signals.pages import ARTICLE
 
-STORY = "The river rose above the old bridge on Tuesday, and the mayor asked everyone near the mill to leave their homes."
+STORY = (
+    "The river rose above the old bridge on Tuesday, and the mayor asked everyone near the mill to leave their homes."
+)
 HTML = f"<html><head><title>Flood</title></head><body><article><h1>Flood</h1>{f'<p>{STORY}</p>' * 4}</article></body></html>"
 
 
@@ -17,7 +19,11 @@ def test_each_fetch_becomes_its_article_with_where_it_came_from(bronze):
     found = extracted(bronze(EXPECTED, fetch))
     row = found.row(0, named=True)
     assert found.columns[7:] == ARTICLE.names
-    assert (row["url"], row["document_id"], row["tenant_id"]) == ("http://example.org/a", "http://example.org/a", "acme")
+    assert (row["url"], row["document_id"], row["tenant_id"]) == (
+        "http://example.org/a",
+        "http://example.org/a",
+        "acme",
+    )
     assert (row["fetched_at"], row["failure"]) == (datetime(2026, 11, 9, 8, tzinfo=UTC), None)
     assert (row["source"], row["position"], str(row["event_date"])) == ("pages/a.jsonl", 1, "2026-11-09")
     assert STORY in row["text"]

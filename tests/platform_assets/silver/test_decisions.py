@@ -1,0 +1,121 @@
+from datetime import UTC, date, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from platform_assets.silver.decisions import champion_answer, decided, pending
+from platform_assets.silver.embeddings import encoded, unencoded
+from resources.encoder import Encoder
+from resources.lakehouse import DAY, Lakehouse
+from signals.encoder import DIMENSIONS
+from signals.heads import LinearHead
+from signals.ngrams import FEATURES
+from signals.scoring import DECISION, DOCUMENT, load_model
+from signals.tasks import TASKS
+from signals.text import content_hash, document_text
+
+RUNNING = "0123456789abcdef"
+FETCHED = datetime(2026, 11, 9, 8, tzinfo=UTC)
+PAGES = [("p1", "Flood", "The river rose.", 9), ("p1", "Flood", "The river rose.", 10), ("p1", "Flood", "It fell.", 10)]
+PAGES += [("p2", None, "No title here.", 10), ("p3", "Later", "Another day.", 12)]
+DAYS = ["2026-11-09", "2026-11-10"]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return Encoder()
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory, encoder):
+    lake = Lakehouse(uri=str(tmp_path_factory.mktemp("lake")))
+    pages = pl.DataFrame(
+        [
+            (d, title, text, content_hash(document_text(title, text)), "acme", FETCHED, date(2026, 11, day))
+            for d, title, text, day in PAGES
+        ],
+        schema=["document_id", "title", "text", "content_hash", "tenant_id", "fetched_at", DAY],
+        orient="row",
+    )
+    lake.replace_all("silver/pages", pages)
+    texts = pages.select("content_hash", DAY, text=pl.concat_str("title", "text", separator="\n", ignore_nulls=True))
+    lake.insert_missing("silver/embeddings", encoded(texts, encoder), ["content_hash", "encoder_id"])
+    images = pages.select("document_id", "content_hash", "tenant_id", DAY, body=pl.lit(b"bytes")).head(1)
+    lake.replace_all("silver/images", images)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    found = {}
+    for task in ("sentiment", "irony"):
+        folder = tmp_path_factory.mktemp(task)
+        labels = TASKS[task].labels
+        rng = np.random.default_rng(1)
+        vector, ngram = (rng.standard_normal((n, len(labels))).astype(np.float32) for n in (DIMENSIONS, FEATURES))
+        LinearHead(labels, vector, ngram, np.zeros(len(labels), np.float32)).save(
+            folder, task=task, transform_id=RUNNING
+        )
+        found[task] = load_model(folder, task, 4, RUNNING)
+    return found
+
+
+def test_pending_are_the_distinct_documents_of_the_days_as_they_are_scored(lake, encoder):
+    found = pending(lake, "page", DAYS, encoder.encoder_id)
+    assert found.columns == [*DOCUMENT.names, DAY]
+    assert found.select("document_id", "text", DAY).rows() == [
+        ("p1", "Flood\nThe river rose.", date(2026, 11, 9)),
+        ("p1", "Flood\nIt fell.", date(2026, 11, 10)),
+        ("p2", "No title here.", date(2026, 11, 10)),
+    ]
+    assert [content_hash(text) for text in found["text"]] == found["content_hash"].to_list()
+    vectors = np.array(found["vector"].to_list(), np.float32)
+    assert vectors.tobytes() == encoder.encode(found["text"].to_list()).tobytes()
+
+
+def test_pictures_come_with_their_bytes_and_without_text(lake, encoder):
+    (row,) = pending(lake, "image", DAYS, encoder.encoder_id).rows(named=True)
+    assert (row["kind"], row["body"], row["text"], row["vector"]) == ("image", b"bytes", None, None)
+
+
+def test_vectors_of_another_encoder_are_not_used(lake):
+    assert pending(lake, "page", DAYS, "another")["vector"].null_count() == 3
+
+
+def test_texts_are_encoded_once(lake, encoder):
+    texts = pl.DataFrame({"content_hash": [content_hash("No title here."), content_hash("new")]})
+    assert unencoded(lake, texts, encoder.encoder_id)["content_hash"].to_list() == [content_hash("new")]
+    assert unencoded(lake, texts, "another").height == 2
+
+
+def test_answers_say_where_they_came_from(lake, encoder, models):
+    documents = pending(lake, "page", DAYS, encoder.encoder_id)
+    found = decided(documents, models, input_table="silver/pages", input_version=3, run_id="r1")
+    assert found.columns[: len(DECISION)] == DECISION.names
+    assert found.select("document_id", "task", "model_version", DAY).rows() == [
+        ("p1", "sentiment", 4, date(2026, 11, 9)),
+        ("p1", "sentiment", 4, date(2026, 11, 10)),
+        ("p2", "sentiment", 4, date(2026, 11, 10)),
+    ]
+    row = found.row(0, named=True)
+    assert (row["input_table"], row["input_version"], row["run_id"]) == ("silver/pages", 3, "r1")
+    assert (row["served_by"], row["traffic_arm"], row["transform_id"]) == ("batch", "champion", RUNNING)
+    assert row["decided_at"].tzinfo is not None
+    again = decided(documents, models, input_table="silver/pages", input_version=4, run_id="r2")
+    assert again["decision_id"].to_list() == found["decision_id"].to_list()
+    assert found["decision_id"].is_unique().all()
+
+
+def test_no_documents_and_no_models_make_no_answers(lake, encoder, models):
+    documents = pending(lake, "page", DAYS, encoder.encoder_id)
+    assert decided(documents.clear(), models, input_table="t", input_version=0, run_id="r").is_empty()
+    empty = decided(documents, {}, input_table="t", input_version=0, run_id="r")
+    assert empty.is_empty()
+    assert "decided_at" in empty.columns
+
+
+def test_only_the_named_version_of_each_task_is_the_champions():
+    rows = pl.DataFrame({"task": ["threat", "threat", "hate", None], "model_version": [1, 2, 2, 2]})
+    assert rows.select(found=champion_answer({"threat": 2})).to_series().to_list() == [False, True, False, False]
+    assert not rows.select(found=champion_answer({})).to_series().any()

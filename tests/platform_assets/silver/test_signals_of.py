@@ -1,0 +1,134 @@
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platform_assets.signals_of import newest_answers, side_by_side, worst_picture
+from signals.tasks import TASKS, tasks_for
+
+SCHEMA = {
+    "document_id": pl.String,
+    "content_hash": pl.String,
+    "kind": pl.String,
+    "task": pl.String,
+    "label": pl.String,
+    "score": pl.Float64,
+    "model_version": pl.Int64,
+    "decision_id": pl.String,
+}
+IMAGES = {"document_id": pl.String, "content_hash": pl.String, "page_url": pl.String}
+
+
+def decisions(*rows, kind="page"):
+    """Return decisions of (document, content, task, label, score, version), numbered."""
+    found = [(d, c, kind, t, label, score, v, f"{i:03}") for i, (d, c, t, label, score, v) in enumerate(rows)]
+    return pl.DataFrame(found, schema=SCHEMA, orient="row")
+
+
+def answers(found):
+    return sorted(found.select("document_id", "task", "model_version").rows())
+
+
+def test_the_champion_answers_and_else_the_newest_version():
+    stored = decisions(
+        ("d1", "c", "threat", "none", 0.9, 1),
+        ("d1", "c", "threat", "arms", 0.8, 2),
+        ("d1", "c", "threat", "hate", 0.7, 3),
+        ("d1", "c", "sentiment", "neutral", 0.9, 4),
+        ("d1", "c", "sentiment", "positive", 0.8, 11),
+        ("d2", "c", "threat", "none", 0.9, 1),
+        ("d2", "c", "threat", "crime", 0.9, 3),
+    )
+    found = newest_answers(stored, {"threat": 2, "irony": 1})
+    assert answers(found) == [("d1", "sentiment", 11), ("d1", "threat", 2), ("d2", "threat", 3)]
+    assert found.columns == stored.columns
+    assert answers(newest_answers(stored, {})) == [("d1", "sentiment", 11), ("d1", "threat", 3), ("d2", "threat", 3)]
+    assert newest_answers(stored.clear(), {"threat": 2}).is_empty()
+
+
+def test_each_content_of_a_document_has_its_own_answer():
+    stored = decisions(("d", "old", "threat", "none", 0.9, 1), ("d", "new", "threat", "arms", 0.9, 1))
+    assert newest_answers(stored, {"threat": 1}).height == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["threat", "hate"]), st.integers(1, 4)), max_size=12))
+def test_the_answer_does_not_depend_on_the_order_of_decisions(rows):
+    stored = decisions(*((d, "c", task, "none", 0.5, v) for d, task, v in rows)).sample(
+        fraction=1, shuffle=True, seed=1
+    )
+    found = newest_answers(stored, {"threat": 2})
+    assert answers(found) == answers(newest_answers(stored.sort("decision_id"), {"threat": 2}))
+    assert found.select("document_id", "task").is_unique().all()
+    assert answers(found) == sorted(
+        (d, task, 2 if (d, task, 2) in rows and task == "threat" else max(v for e, t, v in rows if (e, t) == (d, task)))
+        for d, task in {(d, task) for d, task, _ in rows}
+    )
+
+
+def test_answers_stand_side_by_side_with_names_and_risk():
+    found = side_by_side(
+        decisions(
+            ("d1", "c1", "threat", "arms", 0.8, 1),
+            ("d1", "c1", "sentiment", "neutral", 0.9, 1),
+            ("d2", "c2", "threat", "none", 0.7, 1),
+            ("d1", "c1", "iab_category", "1", 0.6, 1),
+        ),
+        "page",
+    )
+    assert found.select("document_id", "content_hash").rows() == [("d1", "c1"), ("d2", "c2")]
+    row = found.row(0, named=True)
+    assert (row["threat"], row["threat_score"], row["threat_risk"]) == ("arms", 0.8, "high")
+    assert row["threat_name"] == "Arms and ammunition"
+    assert (row["iab_category"], row["iab_category_name"]) == ("1", "Automotive")
+    assert (row["sentiment"], row["sentiment_score"]) == ("neutral", 0.9)
+    assert found.select("sentiment", "emotion", "hate_score").row(1) == (None, None, None)
+
+
+@pytest.mark.parametrize("kind", ["page", "message", "image"])
+def test_every_task_of_a_kind_has_its_columns_though_it_has_no_answers(kind):
+    columns = side_by_side(decisions(), kind).columns
+    expected = ["document_id", "content_hash"]
+    for task in tasks_for(kind):
+        expected += [task.name, f"{task.name}_score"]
+        expected += [f"{task.name}_name"] if task.names else []
+        expected += [f"{task.name}_risk"] if task.risk else []
+    assert columns == expected
+    assert ("irony" in columns) == (kind == "message")
+
+
+def pictures(*rows):
+    return pl.DataFrame(rows, schema=IMAGES, orient="row")
+
+
+def seen(*rows):
+    return decisions(*((d, f"h{d}", "image_threat", label, score, 1) for d, label, score in rows), kind="image")
+
+
+def test_a_page_is_as_safe_as_its_worst_picture():
+    images = pictures(("a", "ha", "p1"), ("b", "hb", "p1"), ("c", "hc", "p1"), ("a", "ha", "p2"), ("d", "hd", None))
+    found = worst_picture(
+        images, seen(("a", "safe", 0.99), ("b", "adult", 0.6), ("c", "adult", 0.8), ("d", "adult", 1.0))
+    )
+    assert found.columns == ["url", "image_threat", "image_threat_score", "image_threat_risk", "images"]
+    assert sorted(found.rows()) == [("p1", "adult", 0.8, "floor", 3), ("p2", "safe", 0.99, "low", 1)]
+
+
+@pytest.mark.xfail(strict=True, reason="of safe pictures the safest is told, not the worst")
+def test_of_safe_pictures_the_worst_is_the_least_safe():
+    found = worst_picture(pictures(("a", "ha", "p"), ("b", "hb", "p")), seen(("a", "safe", 0.99), ("b", "safe", 0.51)))
+    assert found["image_threat_score"].to_list() == [0.51]
+
+
+def test_pictures_without_an_answer_or_a_page_tell_nothing():
+    assert worst_picture(pictures(("a", "ha", "p")), seen()).is_empty()
+    assert worst_picture(pictures(), seen()).is_empty()
+    changed = worst_picture(pictures(("a", "other bytes", "p")), seen(("a", "adult", 0.9)))
+    assert changed.is_empty()
+    assert "url" in changed.columns
+
+
+def test_the_risks_of_every_task_are_ranked():
+    from platform_assets.signals_of import RISKS
+
+    assert {risk for task in TASKS.values() for risk in task.risk.values()} <= set(RISKS)
