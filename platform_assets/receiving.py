@@ -21,6 +21,8 @@ from resources.settings import settings
 # Records that one commit holds at most; bounds memory, whatever the size of a file.
 CHUNK = 50_000
 MAX_COLUMNS = 300
+# What is at the end of a file that is still being written: its position is read again when the file has grown.
+UNFINISHED = ("corrupt_file", "unfinished_line")
 # A clock may run ahead of ours by this much.
 SKEW = timedelta(days=1)
 COLUMN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
@@ -94,13 +96,10 @@ def receive(
                 raise BrokenError(record.broken)
             row = _typed(record.fields, expected, types)
             rows.append(row | place | {DAY: _day(row, record.fields, expected, now)})
-        except BrokenError as error:
-            raw = (
-                record.raw
-                if record.fields is None
-                else json.dumps(record.fields, default=_readable, ensure_ascii=False)
-            )
-            broken.append(place | {DAY: now.date(), "rule": str(error), "raw": _text(raw or "")})
+        except (BrokenError, RecursionError) as error:
+            rule = str(error) if isinstance(error, BrokenError) else "nested_too_deep"
+            raw = record.raw if record.fields is None else _shown(record.fields)
+            broken.append(place | {DAY: now.date(), "rule": rule, "raw": _text(raw or "")})
     types = {name: kind for name, kind in types.items() if name not in ROW}
     return (
         pl.DataFrame(rows, schema={**types, **ROW}, orient="row", strict=True),
@@ -131,10 +130,11 @@ def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile]
         stored = pl.Schema(lakehouse.scan(expected.table).collect_schema())
         parts = []
         for file, records, sizes in group:
-            started[f"landing:{file.name}"] = lakehouse.position(expected.table, f"landing:{file.name}")
+            position = lakehouse.position(expected.table, f"landing:{file.name}")
+            started[f"landing:{file.name}"] = position
             rows, broken = receive(records, expected, stored, file.name, now)
             stored = rows.schema
-            reached |= {f"landing:{file.name}": max((r.position for r in records), default=0), **sizes}
+            reached |= {f"landing:{file.name}": max([position or 0, *(r.position for r in records if r.broken not in UNFINISHED)]), **sizes}
             parts.append((rows, broken))
             account(expected.table, len(records), rows.height, broken.height)
             count["rows_in"] += len(records)
@@ -142,7 +142,7 @@ def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile]
         rows = pl.concat([rows for rows, _ in parts], how="diagonal")
         broken = quarantined(expected.table, pl.concat([broken for _, broken in parts]))
         # Quarantine first: after a kill between the two, the records are read again and named the same.
-        lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"], days=[str(now.date())])
+        lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"])
         lakehouse.append_once(expected.table, rows, started, reached)
         count["rows_out"] += rows.height
         count["rows_quarantined"] += broken.height
@@ -206,6 +206,8 @@ def _typed(fields: Mapping[str, Any], expected: Received, types: dict[str, Any])
         name = f"payload_{given}" if given in RESERVED else given
         if value is None:
             continue
+        if name in row:
+            raise BrokenError("column_name")
         if name not in types:
             if not COLUMN.match(name) or name.lower() in {known.lower() for known in (*types, *seen)}:
                 raise BrokenError("column_name")
@@ -276,6 +278,14 @@ def _day(row: Mapping[str, Any], fields: Mapping[str, Any], expected: Received, 
 def _text(value: str) -> str:
     """Return a string that UTF-8 can hold: half a surrogate pair becomes a replacement character."""
     return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _shown(fields: Mapping[str, Any]) -> str:
+    """Return a record as JSON; one that is nested too deep to be written again, as far as can be said."""
+    try:
+        return json.dumps(fields, default=_readable, ensure_ascii=False)
+    except RecursionError:
+        return f"an object of {len(fields)} fields, nested too deep to show"
 
 
 def _readable(value: object) -> str:

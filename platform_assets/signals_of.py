@@ -58,7 +58,8 @@ def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame(schema={"url": pl.String})
     return (
         told.with_columns(rank=rank)
-        .sort("rank", "image_threat_score")
+        # The surest of risky answers is the worst, and the least sure of harmless ones.
+        .sort("rank", pl.col("image_threat_score") * pl.when(pl.col("rank") > 0).then(1).otherwise(-1))
         .group_by("url", maintain_order=True)
         .agg(
             pl.col("image_threat", "image_threat_score", "image_threat_risk").last(),

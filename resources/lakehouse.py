@@ -229,7 +229,7 @@ class Lakehouse(dg.ConfigurableResource):
             delta = self._created(table, rows)
             stored = pl.scan_delta(delta)
             stored = stored if days is None else stored.filter(_of_days(days))
-            missing = rows.join(stored.select(key).collect(), on=list(key), how="anti")
+            missing = rows.join(stored.select(key).collect(), on=list(key), how="anti", nulls_equal=True)
             if missing.height or any(delta.transaction_version(s) != v for s, v in (marks or {}).items()):
                 carried = {"inserts": delta.version() + 1, **(marks or {})}
                 properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in carried.items()])

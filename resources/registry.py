@@ -153,13 +153,13 @@ class Registry(dg.ConfigurableResource):
                 fetched = Path(
                     download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=self.tracking_uri)
                 )
-                _require_digest(fetched, registered)
+                _require_same_files(fetched, registered, running)
                 try:
                     fetched.rename(folder)
                 except OSError:  # another process has fetched the same version meanwhile
                     if not folder.exists():
                         raise
-        _require_digest(folder, registered)
+        _require_same_files(folder, registered, running)
         return load_model(folder, registered.name, registered.version, running)
 
     def _described(self, version: Any, champion: int) -> Registered:
@@ -197,8 +197,9 @@ class Registry(dg.ConfigurableResource):
 def _client(tracking_uri: str) -> Any:
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Read when mlflow is imported: it would report its use over the network.
+    # Read when mlflow is imported: it would report its use over the network, and draw its own progress bars.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     if tracking_uri.startswith("sqlite:///"):
@@ -220,10 +221,12 @@ def _metric_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
-def _require_digest(folder: Path, registered: Registered) -> None:
+def _require_same_files(folder: Path, registered: Registered, running: str) -> None:
+    """Refuse files of another transformation first, since that names what to do, then files that were changed."""
+    name = f"{registered.name} version {registered.version}"
+    require_same(name, json.loads((folder / "model.json").read_text(encoding="utf-8"))["transform_id"], running)
     found = directory_digest(folder)
     if found != registered.digest:
         raise TamperedModelError(
-            f"model {registered.name} version {registered.version}: files have digest {found[:16]}…, "
-            f"registered was {registered.digest[:16]}…"
+            f"model {name}: files have digest {found[:16]}…, registered was {registered.digest[:16]}…"
         )

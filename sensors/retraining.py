@@ -38,7 +38,7 @@ def decide(task: Task, state: State, running: str) -> tuple[bool, str]:
             True,
             f"{task.name}: champion is of transform_id {state.champion_transform}, {running} is running",
         )
-    new = state.labels - state.champion_labels
+    new = state.labels - max(state.champion_labels, state.attempted_labels)
     return new >= task.retrain_after, f"{task.name}: {new} new labels of {task.retrain_after}"
 
 

@@ -105,7 +105,6 @@ def _models(report: Report) -> Table:
 def _quiet() -> Generator[None]:
     """Keep libraries' own chatter (logs, progress bars) off the terminal; errors come back as exceptions."""
     logging.disable(logging.WARNING)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         with contextlib.redirect_stderr(io.StringIO()):

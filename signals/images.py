@@ -37,7 +37,7 @@ def inspect(body: bytes | None) -> Picture | None:
                 return None
             image.load()
             return Picture((image.format or "unknown").lower(), image.width, image.height)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError):
         return None
 
 

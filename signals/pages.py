@@ -1,8 +1,9 @@
 """HTML as fetched to an article: its text, title, language, canonical address, date and pictures."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from signals.text import content_hash, document_text, normalise
 # Enough for any article; what is longer is a dump, and the encoder reads the beginning.
 MAX_TEXT = 200_000
 MAX_IMAGES = 50
+WEB = ("http://", "https://")
 
 TEXT = pa.large_string()
 ARTICLE = pa.schema(
@@ -52,13 +54,14 @@ def article(url: str, body: bytes | None) -> dict[str, Any]:
     if tree is None:
         return row | {"failure": "not_html"}
     canonical = _first(tree, "//link[@rel='canonical']/@href", "//meta[@property='og:url']/@content")
-    if canonical and urlsplit(url).scheme not in ("http", "https"):
-        row |= {"document_id": address(urljoin(url, canonical)), "site": site(urljoin(url, canonical))}
-    elif canonical and site(urljoin(url, canonical)) == site(url):
+    canonical = joined(url, canonical) if canonical else ""
+    if not url.startswith(WEB) and canonical.startswith(WEB):
+        row |= {"document_id": address(canonical), "site": site(canonical)}
+    elif canonical and site(canonical) == site(url):
         # A page may name another address of its own site; it may not speak for somebody else's.
-        row["document_id"] = address(urljoin(url, canonical))
+        row["document_id"] = address(canonical)
     language = _first(tree, "/html/@lang", "//meta[@http-equiv='content-language']/@content")
-    pictures = [urljoin(url, src) for src in tree.xpath("//meta[@property='og:image']/@content | //img/@src")]
+    pictures = [joined(url, src) for src in tree.xpath("//meta[@property='og:image']/@content | //img/@src")]
     found: Any = bare_extraction(tree, url=url, with_metadata=True, include_comments=False)
     if found is None or not (found.text or "").strip():
         return row | {"failure": "no_article_text"}
@@ -68,9 +71,9 @@ def article(url: str, body: bytes | None) -> dict[str, Any]:
         "title": title or None,
         "text": text,
         "content_hash": content_hash(document_text(title, text)),
-        "language": (language or "").split("-")[0].split(",")[0].strip().lower() or detect_language(text),
+        "language": re.split(r"[-_,;\s]", (language or "").strip())[0].lower() or detect_language(text),
         "published_on": found.date,
-        "image_urls": list(dict.fromkeys(p for p in pictures if p.startswith(("http://", "https://"))))[:MAX_IMAGES],
+        "image_urls": list(dict.fromkeys(p for p in pictures if p.startswith(WEB)))[:MAX_IMAGES],
     }
 
 
@@ -82,16 +85,40 @@ def detect_language(text: str) -> str | None:
 
 
 def address(url: str) -> str:
-    """Return an address that two links to one page share: host in lower case, no fragment, no default port."""
-    parts = urlsplit(url.strip())
+    """Return an address that two links to one page share: host in lower case, no fragment, no default port.
+
+    What is no address is returned as it is.
+    """
+    parts = _split(url)
+    if parts is None:
+        return url.strip()
     host = (parts.hostname or "").lower()
+    host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port and parts.port not in (80, 443) else ""
     return urlunsplit((parts.scheme.lower(), host + port, parts.path or "/", parts.query, ""))
 
 
 def site(url: str) -> str:
     """Return the host of an address without ``www.``; an empty string where there is none."""
-    return (urlsplit(url.strip()).hostname or "").lower().removeprefix("www.")
+    parts = _split(url)
+    return "" if parts is None else (parts.hostname or "").lower().removeprefix("www.")
+
+
+def joined(url: str, reference: str) -> str:
+    """Return what a reference on a page points to; an empty string where it is no address."""
+    try:
+        return urljoin(url, reference)
+    except ValueError:
+        return ""
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port  # is read, and may be no number, only when it is asked for
+    except ValueError:
+        return None
+    return parts
 
 
 def _first(tree: Any, *paths: str) -> str | None:

@@ -9,8 +9,11 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+import regex
+
 URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
-MENTION = re.compile(r"(?<![\w@])@\w+")
+# Marks belong to the letters of many scripts, which ``\w`` does not know.
+MENTION = regex.compile(r"(?<![\w@])@[\p{L}\p{M}\p{N}_]+")
 # Control, format (but not the zero-width joiner that builds emoji), surrogate and private characters.
 INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200c\u200e\u200f\u2060\ufeff\ud800-\udfff]")
 BLANKS = re.compile(r"[^\S\n]+")
@@ -25,7 +28,9 @@ def normalise(text: str | None) -> str:
     """
     if not text:
         return ""
-    text = unicodedata.normalize("NFKC", html.unescape(text))
+    # Until nothing changes: one step may write what another reads (``&amp;lt;``, a full-width ``＆lt;``).
+    while (plain := unicodedata.normalize("NFKC", html.unescape(text))) != text:
+        text = plain
     text = MENTION.sub("@user", URL.sub("http", INVISIBLE.sub(" ", text)))
     return LINES.sub("\n", BLANKS.sub(" ", text)).strip()
 

@@ -127,13 +127,14 @@ def packaged(
 
 
 def labelled_pictures(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:
-    """Return body and label of each distinct labelled picture."""
-    labels = lakehouse.scan("silver/labels").filter(pl.col("task") == task.name).select("content_hash", "label")
+    """Return body and latest label of each distinct labelled picture."""
+    labels = lakehouse.scan("silver/labels").filter(pl.col("task") == task.name)
     images = lakehouse.scan("silver/images").select("content_hash", "body").unique("content_hash")
     return (
         labels.join(images, on="content_hash")
-        .sort("content_hash")
-        .unique("content_hash", maintain_order=True)
+        .sort("content_hash", "labelled_at", "label_id")
+        .unique("content_hash", keep="last", maintain_order=True)
+        .select("body", "label")
         .collect()
     )
 

@@ -18,7 +18,7 @@ from platform_assets.publishing import begin
 from platform_assets.silver.pages import DEFAULT_TENANT, IS_IMAGE
 from resources.lakehouse import Lakehouse
 from signals.images import inspect
-from signals.pages import address
+from signals.pages import address, joined
 
 TABLE = "silver/images"
 INPUTS = ("bronze/page_fetches",)
@@ -64,7 +64,10 @@ def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:
 def _pictures(fetch: dict[str, Any]) -> list[dict[str, Any]]:
     if fetch["images"] is None:
         return [_picture(fetch["url"], None, fetch["body"])]
-    listed = json.loads(fetch["images"]) if fetch["images"].startswith("[") else None
+    try:
+        listed = json.loads(fetch["images"])
+    except (ValueError, RecursionError):
+        listed = None
     if not isinstance(listed, list):
         return [{"page_url": fetch["url"], "rule": "images_not_a_list"}]
     return [_embedded(fetch["url"], item) for item in listed]
@@ -72,7 +75,7 @@ def _pictures(fetch: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _embedded(page_url: str, item: Any) -> dict[str, Any]:
     try:
-        return _picture(str(item["url"]), page_url, base64.b64decode(item["data"], validate=True))
+        return _picture(joined(page_url, str(item["url"])), page_url, base64.b64decode(item["data"], validate=True))
     except (TypeError, KeyError, ValueError, binascii.Error):
         return {"page_url": page_url, "rule": "image_unreadable"}
 

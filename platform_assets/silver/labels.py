@@ -85,7 +85,9 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
             .when(pl.col("document_id").is_null() & ~pl.col("carries"))
             .then(pl.lit("names_no_document"))
             .when(pl.col("content_hash").is_null())
-            .then(pl.lit("document_unknown")),
+            .then(pl.lit("document_unknown"))
+            .when(pl.col("carries") & (pl.col("text") == ""))
+            .then(pl.lit("text_empty")),
         )
         .drop("own_text", "own_hash", "carries")
         .sort("received_at", "source", "position")

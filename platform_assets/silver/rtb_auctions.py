@@ -18,6 +18,8 @@ from signals.pages import address, site
 
 TABLE = "silver/rtb_auctions"
 INPUTS = ("bronze/rtb_auctions",)
+# Beyond this, a price or a delay is none.
+LARGEST = 1e12
 FORMATS = ("banner", "video", "audio", "native")
 BID = pl.Struct(
     {
@@ -70,7 +72,7 @@ def _auction(request: str | None, bids: str | None) -> dict[str, Any]:
         return row | (_request(json.loads(request)) if request else {})
     except _NotOpenRtbError as error:
         return row | {"rule": str(error)}
-    except (ValueError, TypeError, AttributeError, KeyError):
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         return row | {"rule": "openrtb_malformed"}
 
 
@@ -99,15 +101,31 @@ def _request(request: Any) -> dict[str, Any]:
         "user_id": user.get("id") or user.get("buyeruid"),
         "format": formats[0],
         "imps": len(imps),
-        "floor_cpm_usd": max(float(imp.get("bidfloor") or 0.0) for imp in imps),
-        "timeout_ms": int(request["tmax"]) if request.get("tmax") else None,
+        "floor_cpm_usd": max(_number(imp.get("bidfloor") or 0.0, float) for imp in imps),
+        "timeout_ms": _number(request["tmax"], int) if request.get("tmax") else None,
     }
 
 
 def _bid(bid: dict[str, Any]) -> dict[str, Any]:
-    price = bid.get("price_cpm_usd")
-    if price is not None and float(price) < 0:
+    price = _number(bid.get("price_cpm_usd"), float)
+    if price is not None and price < 0:
         raise _NotOpenRtbError("bid_price_negative")
-    return {name: bid.get(name) for name in ("bidder", "status", "no_bid_reason", "latency_ms")} | {
-        "price_cpm_usd": None if price is None else float(price)
+    for name in ("bidder", "status"):
+        if not isinstance(bid.get(name), str | None):
+            raise _NotOpenRtbError("openrtb_malformed")
+    return {
+        "bidder": bid.get("bidder"),
+        "status": bid.get("status"),
+        "no_bid_reason": _number(bid.get("no_bid_reason"), int),
+        "latency_ms": _number(bid.get("latency_ms"), int),
+        "price_cpm_usd": price,
     }
+
+
+def _number(value: Any, kind: type[int] | type[float]) -> Any:
+    """Return a JSON number as an int or float that a column can hold, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST:
+        raise _NotOpenRtbError("openrtb_malformed")
+    return kind(value)

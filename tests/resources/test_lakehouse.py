@@ -113,7 +113,7 @@ def test_an_append_that_began_before_another_one_ended_is_refused_and_adds_nothi
 
 def test_of_appends_that_race_from_one_position_exactly_one_wins(lake):
     lake.append_once(PAGES, frame(), {}, {"stream:0": 1})
-    start = Barrier(6)
+    start = Barrier(6, timeout=30)
 
     def race(number: int) -> bool:
         start.wait()
@@ -138,7 +138,7 @@ def test_only_rows_with_a_new_key_are_inserted_and_counted(lake):
 
 def test_of_inserts_that_race_for_a_key_exactly_one_wins_and_none_fails(lake):
     lake.insert_missing(PAGES, frame(), ["id"])
-    start = Barrier(4)
+    start = Barrier(4, timeout=30)
 
     def race(number: int) -> int:
         inserted = 0
@@ -426,7 +426,7 @@ def test_replacements_run_a_second_time_from_the_start_leave_the_same_rows(tmp_p
 
 def test_threads_that_write_a_new_table_at_once_lose_nothing(lake):
     many = [str(date(2026, 1, 1) + timedelta(days=number)) for number in range(12)]
-    start = Barrier(4)
+    start = Barrier(4, timeout=30)
 
     def write(number: int) -> int:
         start.wait()

@@ -38,9 +38,6 @@ def test_a_training_starts_for_new_labels_or_a_champion_that_cannot_serve(state,
     assert decide(TASK, state, RUNNING) == (starts, f"toy: {why}")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="labels that a failed challenger has seen still count as new: each label retrains"
-)
 @pytest.mark.parametrize(("more", "starts"), [(1, False), (99, False)])
 def test_after_a_challenger_that_failed_as_many_new_labels_are_waited_for(more, starts):
     assert decide(TASK, State(600 + more, RUNNING, 500, 600), RUNNING)[0] == starts

@@ -1,4 +1,6 @@
+import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from signals import images, scoring
 from signals.encoder import DIMENSIONS
@@ -87,10 +90,6 @@ def pictures(*bodies):
 
 
 def png(colour):
-    import io
-
-    from PIL import Image
-
     stream = io.BytesIO()
     Image.new("RGB", (64, 48), colour).save(stream, "PNG")
     return stream.getvalue()
@@ -147,7 +146,7 @@ def test_nothing_in_nothing_out(batch, models):
 def test_decisions_do_not_depend_on_how_documents_are_batched(batch, models, rows, data):
     whole = batch("message", rows)
     cuts = sorted({0, *data.draw(st.lists(st.integers(0, len(rows)), max_size=4)), len(rows)})
-    parts = [whole.slice(start, end - start) for start, end in zip(cuts, cuts[1:], strict=False)]
+    parts = [whole.slice(start, end - start) for start, end in pairwise(cuts)]
     apart = pa.Table.from_batches(score(parts, models), DECISION).to_pylist()
     together = pa.Table.from_batches(score([whole], models), DECISION).to_pylist()
     assert sorted(apart, key=lambda row: (row["task"], row["document_id"])) == sorted(

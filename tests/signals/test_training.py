@@ -172,7 +172,7 @@ def test_many_rows_are_calibrated_on_rows_that_the_fit_has_not_seen(taught, enco
     ids=["none", "held out only", "one label", "nothing held out", "two rows", "one row of a label"],
 )
 def test_too_few_labels_make_no_model(taught, rows):
-    with pytest.raises(NotEnoughLabelsError, match="held-out|two labels"):
+    with pytest.raises(NotEnoughLabelsError, match=r"held-out|two labels"):
         taught(task(), frame(rows))
 
 

@@ -243,7 +243,6 @@ def test_each_labelled_picture_is_judged_once(lake, encoder):
     assert found["body"].to_list() == [picture("red"), picture("white")]
 
 
-@pytest.mark.xfail(strict=True, reason="which of two answers about a picture counts is left to chance")
 def test_the_latest_answer_about_a_picture_counts(lake, encoder):
     land_pictures(lake, ("1", "red"), ("2", "white"))
     for name, hours in (("1", (3, 5)), ("2", (5, 3))):

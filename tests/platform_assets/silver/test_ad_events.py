@@ -41,7 +41,6 @@ def test_nothing_in_nothing_out(bronze):
     assert found.schema["document_id"] == pl.String
 
 
-@pytest.mark.xfail(strict=True, reason="an address that urllib refuses raises ValueError, and with it the whole day")
 @pytest.mark.parametrize("url", ["http://[bad/", "http://example.org:port/"])
 def test_a_hostile_address_does_not_stop_the_others(bronze, url):
     found = on_pages(bronze(EXPECTED, EVENT, {"event_id": "e2", "url": url}), "event_time")

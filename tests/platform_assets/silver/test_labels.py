@@ -63,12 +63,10 @@ def test_each_rule(bronze, fields, rule):
     assert one(bronze, **fields)["rule"] == rule
 
 
-@pytest.mark.xfail(strict=True, reason="an empty text is a text: the label trains on nothing")
 def test_a_label_about_an_empty_text_cannot_be_used(bronze):
     assert one(bronze, text=" ")["rule"] is not None
 
 
-@pytest.mark.xfail(strict=True, reason="an address that urllib refuses raises ValueError, and with it the whole day")
 @pytest.mark.parametrize("url", ["http://[bad/", "http://example.org:port/"])
 def test_a_hostile_address_names_an_unknown_document(bronze, url):
     assert one(bronze, document_id=url)["rule"] == "document_unknown"

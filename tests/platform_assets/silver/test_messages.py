@@ -8,8 +8,8 @@ from signals.text import content_hash, normalise
 SENT = {"message_id": "m1", "author_id": "ann", "text": "Hi @bob,  see https://example.org &amp; smile 😀"}
 
 
-def profile(consent, updated_at=None, user="ann", **more):
-    fields = {"user_id": user, "consent": consent, "updated_at": updated_at} | more
+def profile(given, updated_at=None, user="ann", **more):
+    fields = {"user_id": user, "consent": {"yes": True, "no": False}.get(given), "updated_at": updated_at} | more
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -34,21 +34,21 @@ def test_a_message_without_text_has_an_empty_one(bronze):
 
 def test_the_newest_profile_says_what_its_author_allows(bronze):
     old, new = "2026-11-01T00:00:00Z", "2026-11-05T00:00:00Z"
-    assert consent(bronze, profile(False, old), profile(True, new)) is True
-    assert consent(bronze, profile(False, new), profile(True, old)) is False
-    assert consent(bronze, profile(True, old), profile(False, new), profile(True, old)) is False
-    assert consent(bronze, profile(True), profile(False, old)) is False
-    assert consent(bronze, profile(True, new, user="bob")) is None
+    assert consent(bronze, profile("no", old), profile("yes", new)) is True
+    assert consent(bronze, profile("no", new), profile("yes", old)) is False
+    assert consent(bronze, profile("yes", old), profile("no", new), profile("yes", old)) is False
+    assert consent(bronze, profile("yes"), profile("no", old)) is False
+    assert consent(bronze, profile("yes", new, user="bob")) is None
     assert consent(bronze) is None
 
 
 def test_a_newest_profile_that_says_nothing_allows_nothing(bronze):
-    assert consent(bronze, profile(True, "2026-11-01T00:00:00Z"), profile(None, "2026-11-05T00:00:00Z")) is None
+    assert consent(bronze, profile("yes", "2026-11-01T00:00:00Z"), profile("unsaid", "2026-11-05T00:00:00Z")) is None
 
 
 def test_each_author_has_their_own_country_and_consent(bronze):
     sent = [SENT | {"message_id": f"m{i}", "author_id": who} for i, who in enumerate(["ann", "bob", "zoe", "ann"])]
-    profiles = bronze(PROFILES, profile(True, country="FR"), profile(False, user="bob", country="DE"))
+    profiles = bronze(PROFILES, profile("yes", country="FR"), profile("no", user="bob", country="DE"))
     found = cleaned(bronze(EXPECTED, *sent, {"message_id": "m9"}), profiles)
     assert found.select("message_id", "author_country", "author_consents").rows() == [
         ("m0", "FR", True),

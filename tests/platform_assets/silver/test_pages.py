@@ -11,7 +11,8 @@ from signals.pages import ARTICLE
 STORY = (
     "The river rose above the old bridge on Tuesday, and the mayor asked everyone near the mill to leave their homes."
 )
-HTML = f"<html><head><title>Flood</title></head><body><article><h1>Flood</h1>{f'<p>{STORY}</p>' * 4}</article></body></html>"
+ARTICLE_HTML = f"<article><h1>Flood</h1>{f'<p>{STORY}</p>' * 4}</article>"
+HTML = f"<html><head><title>Flood</title></head><body>{ARTICLE_HTML}</body></html>"
 
 
 def test_each_fetch_becomes_its_article_with_where_it_came_from(bronze):
@@ -70,7 +71,6 @@ def test_nothing_in_nothing_out(bronze):
     assert found.schema["text"] == pl.String
 
 
-@pytest.mark.xfail(strict=True, reason="an address that urllib refuses raises ValueError, and with it the whole day")
 def test_a_hostile_page_does_not_stop_the_others(bronze):
     hostile = HTML.replace("<h1>", "<img src='http://[bad/'><h1>")
     found = extracted(

@@ -114,7 +114,6 @@ def test_a_page_is_as_safe_as_its_worst_picture():
     assert sorted(found.rows()) == [("p1", "adult", 0.8, "floor", 3), ("p2", "safe", 0.99, "low", 1)]
 
 
-@pytest.mark.xfail(strict=True, reason="of safe pictures the safest is told, not the worst")
 def test_of_safe_pictures_the_worst_is_the_least_safe():
     found = worst_picture(pictures(("a", "ha", "p"), ("b", "hb", "p")), seen(("a", "safe", 0.99), ("b", "safe", 0.51)))
     assert found["image_threat_score"].to_list() == [0.51]
