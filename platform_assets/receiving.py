@@ -134,7 +134,12 @@ def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile]
             started[f"landing:{file.name}"] = position
             rows, broken = receive(records, expected, stored, file.name, now)
             stored = rows.schema
-            reached |= {f"landing:{file.name}": max([position or 0, *(r.position for r in records if r.broken not in UNFINISHED)]), **sizes}
+            reached |= {
+                f"landing:{file.name}": max(
+                    [position or 0, *(r.position for r in records if r.broken not in UNFINISHED)]
+                ),
+                **sizes,
+            }
             parts.append((rows, broken))
             account(expected.table, len(records), rows.height, broken.height)
             count["rows_in"] += len(records)

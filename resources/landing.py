@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Never, Self, cast
@@ -45,8 +45,8 @@ class Record:
     Attributes:
         position: its place in the file: line, or number of the record, from 1.
         fields: what it says; None if it could not be read.
-        broken: the rule that it breaks: ``not_json``, ``not_an_object``, ``not_utf8``, ``too_large``,
-            ``corrupt_file``.
+        broken: the rule that it breaks: ``not_json``, ``not_an_object``, ``not_utf8``, ``too_large``, and of what
+            may still be being written ``unfinished_line``, ``corrupt_file``.
         raw: the beginning of what could not be read.
     """
 
@@ -164,7 +164,9 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
                     line = file.readline(1 << 20)
                 yield Record(fault.position, broken="too_large", raw=beginning)
             elif line.strip():
-                yield parse(line, fault.position)
+                record = parse(line, fault.position)
+                unfinished = record.broken in ("not_json", "not_utf8") and not line.endswith(b"\n")
+                yield replace(record, broken="unfinished_line") if unfinished else record
     yield from fault.records()
 
 

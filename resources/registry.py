@@ -224,7 +224,9 @@ def _metric_name(name: str) -> str:
 def _require_same_files(folder: Path, registered: Registered, running: str) -> None:
     """Refuse files of another transformation first, since that names what to do, then files that were changed."""
     name = f"{registered.name} version {registered.version}"
-    require_same(name, json.loads((folder / "model.json").read_text(encoding="utf-8"))["transform_id"], running)
+    described = folder / "model.json"
+    if described.exists():
+        require_same(name, json.loads(described.read_text(encoding="utf-8"))["transform_id"], running)
     found = directory_digest(folder)
     if found != registered.digest:
         raise TamperedModelError(

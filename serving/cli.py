@@ -37,6 +37,8 @@ def run(
         if not folder.is_dir():
             raise typer.BadParameter(f"{folder} is not a folder", param_hint="--input")
         configure(landing=folder.resolve())
+    if not settings().landing.is_dir():
+        raise SettingsError(f"bad settings: LANDING: there is no folder {settings().landing}")
     from serving.summary import show_run
 
     show_run()

@@ -55,7 +55,8 @@ def article(url: str, body: bytes | None) -> dict[str, Any]:
         return row | {"failure": "not_html"}
     canonical = _first(tree, "//link[@rel='canonical']/@href", "//meta[@property='og:url']/@content")
     canonical = joined(url, canonical) if canonical else ""
-    if not url.startswith(WEB) and canonical.startswith(WEB):
+    canonical = canonical if canonical.startswith(WEB) else ""
+    if canonical and not url.startswith(WEB):
         row |= {"document_id": address(canonical), "site": site(canonical)}
     elif canonical and site(canonical) == site(url):
         # A page may name another address of its own site; it may not speak for somebody else's.

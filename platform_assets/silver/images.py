@@ -75,7 +75,10 @@ def _pictures(fetch: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _embedded(page_url: str, item: Any) -> dict[str, Any]:
     try:
-        return _picture(joined(page_url, str(item["url"])), page_url, base64.b64decode(item["data"], validate=True))
+        url = joined(page_url, str(item["url"]))
+        if not url:
+            raise ValueError(item["url"])
+        return _picture(url, page_url, base64.b64decode(item["data"], validate=True))
     except (TypeError, KeyError, ValueError, binascii.Error):
         return {"page_url": page_url, "rule": "image_unreadable"}
 

@@ -159,14 +159,19 @@ SHIPPED = {
     "silver/inventory": (
         {"snapshot_id": "s", "floor_cpm_usd": 0.0, "avails": 5, "filled": 5},
         {
-            "floor_not_negative": {"floor_cpm_usd": -0.01},
+            "floor_believable": {"floor_cpm_usd": -0.01},
             "avails_not_negative": {"avails": -1, "filled": -1},
             "fills_within_avails": {"filled": 6},
         },
     ),
     "silver/labels": (
         {"label_id": "l", "task": "irony", "label": "irony", "split": "val"},
-        {"task_given": {"task": None}, "label_given": {"label": ""}, "split_known": {"split": "test"}},
+        {
+            "task_given": {"task": None},
+            "label_given": {"label": ""},
+            "label_is_not_null": {"label": None},
+            "split_known": {"split": "test"},
+        },
     ),
     "silver/message_features": (
         {"message_id": "m", "emoji_sentiment": 1.0, "lexical_diversity": 0.0, "response_delay_s": 0.0},
@@ -198,7 +203,7 @@ SHIPPED = {
     "silver/rtb_auctions": (
         {"auction_id": "a", "floor_cpm_usd": 0.0, "clearing_price_cpm_usd": 10_000.0},
         {
-            "floor_not_negative": {"floor_cpm_usd": -1.0},
+            "floor_believable": {"floor_cpm_usd": -1.0},
             "clearing_price_believable": {"clearing_price_cpm_usd": 10_001.0},
         },
     ),

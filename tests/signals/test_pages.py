@@ -121,9 +121,7 @@ def test_a_saved_page_is_known_by_the_address_that_it_names():
         ("<html lang=' pt-BR '>", "pt"),
         ("<html lang=''>", "en"),
         ("<html>", "en"),
-        pytest.param(
-            "<html lang='de_DE'>", "de"
-        ),
+        pytest.param("<html lang='de_DE'>", "de"),
     ],
 )
 def test_the_language_is_the_declared_one_or_that_of_the_characters(html, language):

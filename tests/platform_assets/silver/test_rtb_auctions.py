@@ -90,7 +90,6 @@ def imps(*items):
         (imps({"id": ["1"], "banner": {}}), "openrtb_malformed"),
         (imps({"id": "1", "banner": {}, "bidfloor": "much"}), "openrtb_malformed"),
         (REQUEST | {"site": {"page": 5}}, "openrtb_malformed"),
-        (REQUEST | {"site": {"page": "http://[bad/"}}, "openrtb_malformed"),
         (REQUEST | {"site": "example.org"}, "openrtb_malformed"),
         (REQUEST | {"user": "u1"}, "openrtb_malformed"),
         (REQUEST | {"tmax": "soon"}, "openrtb_malformed"),
