@@ -23,7 +23,7 @@ MAX_BORROWED = 0.5
 TUNING_ROWS = 1_500
 FOLDS = 3
 CALIBRATION_SHARE = 0.15
-STRENGTHS = (0.3, 1.0, 3.0)
+STRENGTHS = (0.3, 3.0)
 SEED_WEIGHT = 2.0
 # Up to here, factoring rows × rows is cheaper than fitting rows × columns.
 ROTATED_BELOW = 2_000
