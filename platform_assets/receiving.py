@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import ACCOUNTED, described
-from platform_assets.publishing import QUARANTINE, account, quarantined
+from platform_assets.conventions import described
+from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined
 from resources.lakehouse import DAY, Lakehouse
 from resources.landing import LandedFile, Record, landed_files
 from resources.settings import settings
@@ -161,17 +161,20 @@ def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
     @dg.asset(**described(expected.table, doc, owner=expected.owner, daily=False))
     def bronze(lakehouse: Lakehouse) -> dg.MaterializeResult:
         started = time.perf_counter()
+        before = lakehouse.count(expected.table) if lakehouse.exists(expected.table) else 0
         count = ingest(lakehouse, expected, landed_files(settings().landing, expected.folder), datetime.now(UTC))
-        version = lakehouse.version(expected.table)
+        version, rows = lakehouse.version(expected.table), lakehouse.count(expected.table)
         seconds = round(time.perf_counter() - started, 3)
         return dg.MaterializeResult(
             metadata={
                 **count,
-                "dagster/row_count": lakehouse.count(expected.table),
+                "dagster/row_count": rows,
                 "seconds": seconds,
                 "delta_version": version,
             },
-            check_results=[dg.AssetCheckResult(check_name=ACCOUNTED, passed=True, metadata=count)],
+            check_results=[
+                accounted_for(rows - before == count["rows_out"], rows_before=before, rows_now=rows, **count)
+            ],
         )
 
     return bronze
