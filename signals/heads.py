@@ -5,15 +5,12 @@ Its files are data: ``model.json`` and ``weights.safetensors``; nothing is ever 
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from signals.ngrams import ngrams
 
 FAMILY = "linear-head"
 
@@ -38,18 +35,22 @@ class LinearHead:
     bias: Floats
     temperature: float = 1.0
 
-    def logits(self, vectors: Floats, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return uncalibrated scores, (len(texts), labels): the same for a text whatever its batch mates.
+    def logits(self, vectors: Floats, grams: Any) -> npt.NDArray[np.float64]:
+        """Return uncalibrated scores, (texts, labels): the same for a text whatever its batch mates.
+
+        Args:
+            vectors: float32, (texts, 384).
+            grams: the same texts' ``ngrams``.
 
         Each vector is multiplied alone: a matrix product may add in another order for another batch size.
         """
-        from_vectors = np.stack([vector @ self.vector_weights for vector in vectors]) if len(texts) else 0.0
-        sums = from_vectors + ngrams(texts) @ self.ngram_weights + self.bias
-        return np.asarray(sums, np.float64).reshape(len(texts), len(self.labels))
+        from_vectors = np.stack([vector @ self.vector_weights for vector in vectors]) if len(vectors) else 0.0
+        sums = from_vectors + grams @ self.ngram_weights + self.bias
+        return np.asarray(sums, np.float64).reshape(len(vectors), len(self.labels))
 
-    def scores(self, vectors: Floats, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return calibrated probabilities, (len(texts), labels), each row summing to one."""
-        return softmax(self.logits(vectors, texts) / self.temperature)
+    def scores(self, vectors: Floats, grams: Any) -> npt.NDArray[np.float64]:
+        """Return calibrated probabilities, (texts, labels), each row summing to one."""
+        return softmax(self.logits(vectors, grams) / self.temperature)
 
     def save(self, directory: Path, **record: Any) -> None:
         """Write the model's files; ``record`` (task, transform_id, …) is kept beside them as JSON."""

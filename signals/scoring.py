@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from signals import heads, images
+from signals.ngrams import ngrams
 from signals.tasks import TASKS, Task
 from signals.transform import require_same
 
@@ -102,9 +104,17 @@ def score(batches: Iterable[pa.RecordBatch], models: Mapping[str, Model]) -> Ite
         if not batch.num_rows:
             continue
         kind = batch["kind"][0].as_py()
-        for model in models.values():
-            if kind in model.task.documents:
-                yield _decide(batch, model)
+        asked = [model for model in models.values() if kind in model.task.documents]
+        if asked:
+            seen = _seen(batch, kind)
+            yield from (_decision(batch, model, model.scorer.scores(*seen)) for model in asked)
+
+
+def _seen(batch: pa.RecordBatch, kind: str) -> tuple[Any, ...]:
+    """Return what a model of a kind of document is given, made once for all tasks."""
+    if kind == "image":
+        return (batch["body"].to_pylist(),)
+    return batch["vector"].flatten().to_numpy().reshape(batch.num_rows, -1), ngrams(batch["text"].to_pylist())
 
 
 def scorer(models: Mapping[str, Model]) -> Any:
@@ -118,12 +128,7 @@ def decision_id(document_id: str, content_hash: str, task: str, model_name: str,
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _decide(batch: pa.RecordBatch, model: Model) -> pa.RecordBatch:
-    if isinstance(model.scorer, heads.LinearHead):
-        vectors = batch["vector"].flatten().to_numpy().reshape(batch.num_rows, -1)
-        found = model.scorer.scores(vectors, batch["text"].to_pylist())
-    else:
-        found = model.scorer.scores(batch["body"].to_pylist())
+def _decision(batch: pa.RecordBatch, model: Model, found: npt.NDArray[np.float64]) -> pa.RecordBatch:
     found = found.round(DIGITS)
     best = found.argmax(axis=1)
     labels, rows = model.task.labels, batch.num_rows

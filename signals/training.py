@@ -1,6 +1,6 @@
 """From labelled texts to a calibrated head and its held-out figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,21 +110,18 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
             f"task {task.name}: {(~is_val).sum()} training rows over {len(np.unique(answers[~is_val]))} labels and "
             f"{is_val.sum()} held-out rows; it needs two labels in training and held-out rows"
         )
-    train_rows, seeds_and_answers = np.flatnonzero(~is_val), seed_texts(task)
-
-    def head(index: Indices, strength: float) -> LinearHead:
-        return _fit(task, index, strength, texts, vectors, answers, seeds_and_answers, seed_vectors)
-
+    train_rows = np.flatnonzero(~is_val)
+    rows_of = _Rows(task, vectors, ngrams(texts), answers, seed_vectors)
     order = np.random.default_rng(0).permutation(train_rows)
-    strength, tried, asked = _cross_fitted(task, order[:TUNING_ROWS], head, texts, vectors, answers)
+    strength, tried, asked = _cross_fitted(task, order[:TUNING_ROWS], rows_of)
     if len(order) <= TUNING_ROWS:
-        fitted = head(train_rows, strength)
+        (fitted,) = rows_of.fit(train_rows, [strength])
     else:
         asked, fitting = np.split(order, [int(len(order) * CALIBRATION_SHARE)])
-        fitted = head(np.sort(fitting), strength)
-        tried = fitted.logits(vectors[asked], [texts[i] for i in asked])
+        (fitted,) = rows_of.fit(np.sort(fitting), [strength])
+        tried = rows_of.logits(fitted, asked)
     fitted = replace(fitted, temperature=_temperature(tried, answers[asked]))
-    scores = fitted.scores(vectors[is_val], [text for text, val in zip(texts, is_val, strict=True) if val])
+    scores = softmax(rows_of.logits(fitted, np.flatnonzero(is_val)) / fitted.temperature)
     return Trained(
         head=fitted,
         metrics=evaluate(scores, answers[is_val], task.labels),
@@ -133,41 +130,42 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
     )
 
 
-def _fit(
-    task: Task,
-    index: Indices,
-    strength: float,
-    texts: Sequence[str],
-    vectors: Floats,
-    answers: Indices,
-    seeds: tuple[list[str], Indices],
-    seed_vectors: Floats,
-) -> LinearHead:
-    """Fit a head on some rows and on the seeds."""
-    every = np.concatenate([answers[index], seeds[1]])
-    weights = _weights(every, np.concatenate([np.ones(len(index)), np.full(len(seeds[1]), SEED_WEIGHT)]))
-    together = np.concatenate([vectors[index], seed_vectors])
-    return fit(task.labels, together, [*(texts[i] for i in index), *seeds[0]], every, weights, strength)
+@dataclass(frozen=True)
+class _Rows:
+    """A task's labelled rows as numbers, made once for all fits."""
+
+    task: Task
+    vectors: Floats
+    grams: Any
+    answers: Indices
+    seed_vectors: Floats
+
+    def fit(self, index: Indices, strengths: Sequence[float]) -> list[LinearHead]:
+        """Fit a head of each strength on some rows and on the seeds."""
+        from scipy.sparse import vstack
+
+        seeds, described = seed_texts(self.task)
+        every = np.concatenate([self.answers[index], described])
+        weights = _weights(every, np.concatenate([np.ones(len(index)), np.full(len(seeds), SEED_WEIGHT)]))
+        vectors = np.concatenate([self.vectors[index], self.seed_vectors])
+        return fit(self.task.labels, vectors, vstack([self.grams[index], ngrams(seeds)]), every, weights, strengths)
+
+    def logits(self, head: LinearHead, index: Indices) -> npt.NDArray[np.float64]:
+        return head.logits(self.vectors[index], self.grams[index])
 
 
-def _cross_fitted(
-    task: Task,
-    order: Indices,
-    head: Callable[[Indices, float], LinearHead],
-    texts: Sequence[str],
-    vectors: Floats,
-    answers: Indices,
-) -> tuple[float, npt.NDArray[np.float64], Indices]:
+def _cross_fitted(task: Task, order: Indices, rows: _Rows) -> tuple[float, npt.NDArray[np.float64], Indices]:
     """Return the strength that does best on rows which its fits did not see, its logits for them, and the rows."""
     parts = [np.sort(part) for part in np.array_split(order, FOLDS)]
+    heads = [rows.fit(np.setdiff1d(order, part), STRENGTHS) for part in parts]
     asked = np.concatenate(parts)
-    found = {}
-    for strength in STRENGTHS:
-        heads = [head(np.setdiff1d(order, part), strength) for part in parts]
-        found[strength] = np.concatenate(
-            [one.logits(vectors[part], [texts[i] for i in part]) for one, part in zip(heads, parts, strict=True)]
-        )
-    figures = {s: evaluate(softmax(logits), answers[asked], task.labels)[task.metric] for s, logits in found.items()}
+    found = {
+        strength: np.concatenate([rows.logits(fitted[i], part) for fitted, part in zip(heads, parts, strict=True)])
+        for i, strength in enumerate(STRENGTHS)
+    }
+    figures = {
+        s: evaluate(softmax(logits), rows.answers[asked], task.labels)[task.metric] for s, logits in found.items()
+    }
     best = max(figures, key=lambda strength: figures[strength])
     return best, found[best], asked
 
@@ -175,20 +173,20 @@ def _cross_fitted(
 def fit(
     labels: tuple[str, ...],
     vectors: Floats,
-    texts: Sequence[str],
+    grams: Any,
     answers: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float64],
-    strength: float,
-) -> LinearHead:
-    """Fit a head by multinomial logistic regression; deterministic for the same rows in the same order.
+    strengths: Sequence[float],
+) -> list[LinearHead]:
+    """Fit heads by multinomial logistic regression; deterministic for the same rows in the same order.
 
     Args:
         labels: all answers, also those without a row.
         vectors: (rows, 384) unit vectors.
-        texts: the rows' normalised texts.
+        grams: the rows' ``ngrams``.
         answers: index into ``labels``, a row.
         weights: weight of a row.
-        strength: inverse regularisation (scikit-learn's ``C``).
+        strengths: inverse regularisation (scikit-learn's ``C``), one a head.
 
     Raises:
         NotEnoughLabelsError: the rows are of fewer than two labels.
@@ -198,24 +196,26 @@ def fit(
 
     if len(np.unique(answers)) < 2:
         raise NotEnoughLabelsError("a part of the training rows is of one label alone; each part needs two labels")
-    features = hstack([csr_matrix(vectors * VECTOR_SCALE), ngrams(texts)], format="csc", dtype=np.float32)
+    features = hstack([csr_matrix(vectors * VECTOR_SCALE), grams], format="csc", dtype=np.float32)
     # An n-gram of a single row teaches nothing about others, and most n-grams are of a single row.
     kept = np.flatnonzero(np.diff(features.indptr) > 1)
     columns = features[:, kept].tocsr()
     rows, basis = _rotated(columns) if columns.shape[0] < min(columns.shape[1], ROTATED_BELOW) else (columns, None)
-    model = LogisticRegression(C=strength, max_iter=60, tol=1e-3).fit(rows, answers, sample_weight=weights)
-    found = np.zeros((features.shape[1], len(labels)), np.float32)
-    bias = np.full(len(labels), -20.0 if len(model.classes_) < len(labels) else 0.0, np.float32)
-    coefficients, intercept = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
-        coefficients, intercept = (
-            np.vstack([-coefficients, coefficients]) / 2,
-            np.array([-1, 1]) * intercept / 2,
-        )
-    found[np.ix_(kept, model.classes_)] = coefficients.T if basis is None else columns.T @ (basis @ coefficients.T)
-    bias[model.classes_] = intercept
-    width = vectors.shape[1]
-    return LinearHead(labels, found[:width] * np.float32(VECTOR_SCALE), found[width:], bias)
+    width, heads = vectors.shape[1], []
+    for strength in strengths:
+        model = LogisticRegression(C=strength, max_iter=60, tol=1e-3).fit(rows, answers, sample_weight=weights)
+        found = np.zeros((features.shape[1], len(labels)), np.float32)
+        bias = np.full(len(labels), -20.0 if len(model.classes_) < len(labels) else 0.0, np.float32)
+        coefficients, intercept = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+            coefficients, intercept = (
+                np.vstack([-coefficients, coefficients]) / 2,
+                np.array([-1, 1]) * intercept / 2,
+            )
+        found[np.ix_(kept, model.classes_)] = coefficients.T if basis is None else columns.T @ (basis @ coefficients.T)
+        bias[model.classes_] = intercept
+        heads.append(LinearHead(labels, found[:width] * np.float32(VECTOR_SCALE), found[width:], bias))
+    return heads
 
 
 def _rotated(columns: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Our source, and the libraries that our source hands text to, that change a vector.
-VECTOR_SOURCES = ("text.py", "encoder.py")
-VECTOR_LIBRARIES = ("tokenizers",)
+VECTOR_SOURCES = ("text.py", "encoder.py", "encoder_graph.py")
+VECTOR_LIBRARIES = ("tokenizers", "onnxruntime")
 # And whatever else changes the numbers that a model sees or gives.
 SOURCES = ("pages.py", "ngrams.py", "heads.py", "images.py", "scoring.py")
 LIBRARIES = ("trafilatura",)

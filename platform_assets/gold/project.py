@@ -2,20 +2,17 @@
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
-from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation
-from packaging.version import Version
+from dagster_dbt import DagsterDbtTranslator
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from platform_assets.conventions import described, table_key
 from resources.lakehouse import Lakehouse
@@ -24,7 +21,6 @@ from resources.settings import PROJECT
 FOLDER = PROJECT / "dbt_gold"
 TARGET = FOLDER / "target"
 PARSED = ("partial_parse.msgpack", "manifest.json")
-DBT = (str(Path(sys.executable).with_name("dbt")), "--log-level-file", "none")
 KINDS = ("dbt", "duckdb", "delta")
 
 
@@ -46,10 +42,9 @@ def manifest() -> dict[str, Any]:
 def _parse() -> None:
     TARGET.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=TARGET) as fresh:
-        command = [*DBT, "--quiet", "parse", *_paths(fresh)]
-        ran = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)  # noqa: S603
-        if ran.returncode:
-            raise DbtError(f"dbt cannot read {FOLDER}: {shorten(ran.stdout + ran.stderr, 500)}")
+        said, failure = _invoke(["parse"], fresh)
+        if failure:
+            raise DbtError(f"dbt cannot read {FOLDER}: {shorten(_faults(said) or failure, 500)}")
         for name in PARSED:
             (Path(fresh) / name).replace(TARGET / name)
 
@@ -114,32 +109,52 @@ def build(
         Dagster's events, of models that were built and tests that were made; and in a line what failed, if anything.
     """
     uri = lakehouse.uri if "://" in lakehouse.uri else str(Path(lakehouse.uri).resolve())
-    # dbt works in its own folder, and learns from its environment where the lakehouse is.
+    # dbt learns from its environment where the lakehouse is.
     told = {**lakehouse.storage, "LAKEHOUSE_URI": uri, "GOLD_FIRST_DAY": min(days), "GOLD_LAST_DAY": max(days)}
-    command = [*DBT, "--log-format", "json", "--no-write-json", "build"]
+    with TemporaryDirectory(prefix="dbt-") as scratch:
+        shutil.copy(TARGET / PARSED[0], scratch)
+        said, failure = _invoke(["--no-write-json", "build", "--select", *sorted(models)], scratch, told)
     events: list[Any] = []
-    failed: list[str] = []
-    with TemporaryDirectory(prefix="dbt-") as scratch, redirect_stdout(StringIO()) as said:
-        # Not DbtCliResource, which first asks dbt for its version, and with it the internet.
-        invocation = DbtCliInvocation.run(
-            args=[*command, *_paths(scratch), "--select", *sorted(models)],
-            env={**os.environ, **told},
-            manifest=known,
-            dagster_dbt_translator=TRANSLATOR,
-            project_dir=FOLDER,
-            target_path=Path(scratch),
-            raise_on_error=False,
-            context=context,
-            adapter=None,
-            cli_version=Version(version("dbt-core")),
-        )
-        for message in invocation.stream_raw_events():
-            events += message.to_default_asset_events(known, TRANSLATOR, context, Path(scratch))
-            failed += _failures(message.raw_event)
-    context.log.debug(said.getvalue())
-    if invocation.process.wait() and not failed:
-        failed = [f"dbt ended with {invocation.process.returncode}: {said.getvalue()[-500:]}"]
-    return events, shorten("; ".join(failed), 1_000)
+    for message in said:
+        result = DbtCoreCliEventMessage(raw_event=message, event_history_metadata={})
+        events += result.to_default_asset_events(known, TRANSLATOR, context, TARGET)
+    return events, shorten(_faults(said) or failure, 1_000)
+
+
+def _invoke(
+    command: Sequence[str], target: str, told: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[dict[str, Any]], str]:
+    """Run a command of dbt's in this process, where most of what it needs is loaded already.
+
+    Returns:
+        What dbt says, a dictionary a message, and in a line how the command failed, if it did.
+    """
+    from dbt.cli.main import dbtRunner
+    from dbt_common.events.functions import msg_to_dict
+
+    said: list[dict[str, Any]] = []
+
+    def note(message: Any) -> None:
+        if message.info.level != "debug":
+            said.append(msg_to_dict(message))
+
+    folders = {"--target-path": target, "--log-path": target, "--profiles-dir": FOLDER, "--project-dir": FOLDER}
+    options = [str(part) for option in folders.items() for part in option]
+    known = os.environ.copy()
+    try:
+        os.environ.update(told)
+        quiet = ["--log-level", "none", "--log-level-file", "none"]
+        ran = dbtRunner(callbacks=[note]).invoke([*quiet, *command, *options])
+    finally:
+        os.environ.clear()
+        os.environ.update(known)
+    if isinstance(ran.exception, dg.DagsterExecutionInterruptedError | KeyboardInterrupt):
+        raise ran.exception
+    return said, "" if ran.success else f"dbt failed: {ran.exception or command}"
+
+
+def _faults(said: Iterable[Mapping[str, Any]]) -> str:
+    return "; ".join(fault for message in said for fault in _failures(message))
 
 
 def _failures(event: Mapping[str, Any]) -> list[str]:
@@ -149,7 +164,3 @@ def _failures(event: Mapping[str, Any]) -> list[str]:
         return []
     how = info["msg"].strip().split("\n", 1)[-1]  # what follows "Runtime Error in model …"
     return [f"{node}: {how}" if node else how]
-
-
-def _paths(target: str) -> list[str]:
-    return ["--target-path", target, "--log-path", target, "--profiles-dir", str(FOLDER)]

@@ -20,6 +20,7 @@ from signals.encoder import DIMENSIONS
 from signals.heads import Floats, LinearHead
 from signals.images import OpenNsfw, package
 from signals.metrics import evaluate
+from signals.ngrams import ngrams
 from signals.tasks import Task
 from signals.training import NotEnoughLabelsError, examples, seed_texts, train
 
@@ -189,7 +190,7 @@ def held_out_figures(task: Task, head: LinearHead, lakehouse: Lakehouse, encoder
     held_out = examples(task, lakehouse.read("silver/labels")).filter(pl.col("split") == "val")
     answers = np.array([task.labels.index(label) for label in held_out["label"]])
     vectors = vectors_of(held_out, lakehouse, encoder)
-    return evaluate(head.scores(vectors, held_out["text"].to_list()), answers, task.labels)
+    return evaluate(head.scores(vectors, ngrams(held_out["text"].to_list())), answers, task.labels)
 
 
 def _result(task: Task, registered: Registered, verdict: Verdict, seconds: float) -> dg.MaterializeResult:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from signals.encoder import DIMENSIONS
 from signals.heads import LinearHead, directory_digest, load_head, softmax
-from signals.ngrams import FEATURES
+from signals.ngrams import FEATURES, ngrams
 from signals.text import normalise
 
 TEXTS = ["The red fox jumped over the hill.", "", "😀❤️ great!", "Bank results fell in the third quarter.", "שלום עולם"]
@@ -43,8 +43,8 @@ def test_a_saved_head_scores_to_the_bit_as_before(head, vectors, saved):
     again = load_head(saved)
     assert again.labels == LABELS
     assert again.temperature == head.temperature
-    assert again.scores(vectors, TEXTS).tobytes() == head.scores(vectors, TEXTS).tobytes()
-    assert again.logits(vectors, TEXTS).tobytes() == head.logits(vectors, TEXTS).tobytes()
+    assert again.scores(vectors, ngrams(TEXTS)).tobytes() == head.scores(vectors, ngrams(TEXTS)).tobytes()
+    assert again.logits(vectors, ngrams(TEXTS)).tobytes() == head.logits(vectors, ngrams(TEXTS)).tobytes()
 
 
 def test_the_files_are_json_and_safetensors_and_nothing_else(saved):
@@ -100,8 +100,8 @@ def test_the_digest_changes_with_a_name_and_with_another_file(saved):
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, len(TEXTS) - 1), max_size=40))
 def test_scores_are_the_same_alone_and_in_any_batch(head, vectors, order):
-    alone = [head.scores(vectors[i : i + 1], [TEXTS[i]])[0] for i in range(len(TEXTS))]
-    together = head.scores(vectors[order], [TEXTS[i] for i in order])
+    alone = [head.scores(vectors[i : i + 1], ngrams([TEXTS[i]]))[0] for i in range(len(TEXTS))]
+    together = head.scores(vectors[order], ngrams([TEXTS[i] for i in order]))
     assert together.shape == (len(order), len(LABELS))
     assert all(found.tobytes() == alone[i].tobytes() for found, i in zip(together, order, strict=True))
 
@@ -116,18 +116,18 @@ def test_vectors_too_are_the_same_alone_and_in_any_batch(encoder, vectors):
 @given(st.lists(st.text(max_size=50), min_size=1, max_size=4))
 def test_scores_are_probabilities_whatever_the_text(head, encoder, texts):
     texts = [normalise(text) for text in texts]
-    scores = head.scores(encoder.encode(texts), texts)
+    scores = head.scores(encoder.encode(texts), ngrams(texts))
     assert scores.dtype == np.float64
     assert (scores >= 0).all()
     assert np.allclose(scores.sum(axis=1), 1.0, rtol=0, atol=1e-12)
 
 
 def test_no_texts_have_no_scores(head):
-    assert head.scores(np.zeros((0, DIMENSIONS), np.float32), []).shape == (0, len(LABELS))
+    assert head.scores(np.zeros((0, DIMENSIONS), np.float32), ngrams([])).shape == (0, len(LABELS))
 
 
 def test_temperature_softens_without_changing_the_answer(vectors):
-    sharp, soft = (random_head(temperature=t).scores(vectors, TEXTS) for t in (0.5, 5.0))
+    sharp, soft = (random_head(temperature=t).scores(vectors, ngrams(TEXTS)) for t in (0.5, 5.0))
     assert (sharp.argmax(axis=1) == soft.argmax(axis=1)).all()
     assert (sharp.max(axis=1) > soft.max(axis=1)).all()
 

@@ -13,7 +13,7 @@ from PIL import Image
 from signals import images, scoring
 from signals.encoder import DIMENSIONS
 from signals.heads import LinearHead, directory_digest
-from signals.ngrams import FEATURES
+from signals.ngrams import FEATURES, ngrams
 from signals.scoring import DECISION, DOCUMENT, decision_id, load_model, score, scorer
 from signals.tasks import TASKS
 from signals.text import content_hash
@@ -109,7 +109,7 @@ def test_decisions_have_the_schema_and_name_document_and_model(batch, models, fo
 
 def test_an_answer_is_the_best_score_and_scores_are_those_of_the_model(batch, models, vectors):
     (found,) = score([batch("page", range(len(TEXTS)))], models)
-    exact = models["sentiment"].scorer.scores(vectors, TEXTS)
+    exact = models["sentiment"].scorer.scores(vectors, ngrams(TEXTS))
     for row, scores in zip(found.to_pylist(), exact, strict=True):
         assert [one["label"] for one in row["scores"]] == ["negative", "neutral", "positive"]
         assert [one["score"] for one in row["scores"]] == scores.round(6).tolist()

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from signals import training
+from signals.ngrams import ngrams
 from signals.tasks import Task
 from signals.text import content_hash
 from signals.training import NotEnoughLabelsError, examples, seed_texts, train
@@ -80,7 +81,7 @@ def model(taught):
 
 
 def answer(head, encoder, text):
-    scores = head.scores(encoder.encode([text]), [text])[0]
+    scores = head.scores(encoder.encode([text]), ngrams([text]))[0]
     return head.labels[scores.argmax()]
 
 
@@ -118,7 +119,7 @@ def test_labels_with_seeds_alone_are_answered_and_labels_with_nothing_never_win(
     assert found.rows["seeds"] == 4
     assert answer(found.head, encoder, "The vet said our dog and cat are healthy.") == "pets"
     texts = ["The judge ruled that the law applies in court.", "", "zzz", *(text for text, _, _ in said())]
-    scores = found.head.scores(encoder.encode(texts), texts)
+    scores = found.head.scores(encoder.encode(texts), ngrams(texts))
     law = asked.labels.index("law")
     assert (scores.argmax(axis=1) != law).all()
     assert (scores[:, law] < 1e-3).all()
@@ -145,7 +146,7 @@ def test_calibration_reduces_log_loss(taught, encoder):
     answers = np.array([task().labels.index(label) for label in held_out["label"]])
 
     def log_loss(head):
-        return -np.log(head.scores(vectors, texts)[np.arange(len(answers)), answers]).mean()
+        return -np.log(head.scores(vectors, ngrams(texts))[np.arange(len(answers)), answers]).mean()
 
     assert found.head.temperature != 1.0
     assert log_loss(found.head) < log_loss(replace(found.head, temperature=1.0))

@@ -46,7 +46,7 @@ def test_the_encoder_names_weights_tokenizer_and_precision(encoder):
     assert encoder.encoder_id == encoder_id(encoder._loaded.identity)
 
 
-@pytest.mark.parametrize("source", ["text.py", "encoder.py"])
+@pytest.mark.parametrize("source", ["text.py", "encoder.py", "encoder_graph.py"])
 def test_what_changes_a_vector_changes_both_ids(elsewhere, source):
     before, after = elsewhere(), elsewhere(source)
     assert before == (encoder_id("weights"), transform_id("weights"))
