@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     model_cache: Path = Field(Path(".cache/models"), description="Local copies of the models in use.")
     encoder_threads: int = Field(2, ge=1, le=256, description="Processor threads of one encoding.")
     first_day: date = Field(
-        date(2015, 1, 1), description="First day that has a partition; older events are quarantined."
+        date(2025, 1, 1), description="First day that has a partition; older events are quarantined."
     )
     max_record_bytes: int = Field(10_000_000, ge=1_000, description="A landed record of more bytes is quarantined.")
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")

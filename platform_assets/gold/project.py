@@ -129,6 +129,7 @@ def _invoke(
     Returns:
         What dbt says, a dictionary a message, and in a line how the command failed, if it did.
     """
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
     from dbt_common.events.functions import msg_to_dict
 
@@ -148,6 +149,7 @@ def _invoke(
     finally:
         os.environ.clear()
         os.environ.update(known)
+        DuckDBConnectionManager.close_all_connections()  # or the next run would find this one's tables
     if isinstance(ran.exception, dg.DagsterExecutionInterruptedError | KeyboardInterrupt):
         raise ran.exception
     return said, "" if ran.success else f"dbt failed: {ran.exception or command}"

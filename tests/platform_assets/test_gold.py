@@ -16,12 +16,12 @@ from resources.lakehouse import Lakehouse
 
 pytestmark = pytest.mark.slow
 
-ONE, TWO, THREE = "2024-03-01", "2024-03-02", "2024-03-03"
+ONE, TWO, THREE = "2026-03-01", "2026-03-02", "2026-03-03"
 INPUTS = {key.path[-1]: gold.specs_by_key[key].metadata["inputs"] for key in gold.keys}
 
 
 def at(moment: str) -> datetime:
-    return datetime.fromisoformat(f"2024-03-{moment}:00").replace(tzinfo=UTC)
+    return datetime.fromisoformat(f"2026-03-{moment}:00").replace(tzinfo=UTC)
 
 
 PAGE = {
@@ -130,7 +130,7 @@ DECISION = {
     "document_id": "https://a.example/1", "kind": "page", "tenant_id": "t", "content_hash": "h1", "task": "threat",
     "label": "none", "score": 0.8, "scores": [{"label": "none", "score": 0.8}], "model_name": "threat",
     "model_digest": "d", "transform_id": "x", "input_table": "silver/pages", "input_version": 3, "run_id": "r",
-    "served_by": "batch", "traffic_arm": "champion", "decided_at": at("01 12:00"), "event_date": date(2024, 3, 1),
+    "served_by": "batch", "traffic_arm": "champion", "decided_at": at("01 12:00"), "event_date": date(2026, 3, 1),
 }  # fmt: skip
 DECISIONS = [DECISION | {"decision_id": f"d{version}", "model_version": version} for version in (1, 2)]
 TRAINING = {
@@ -139,8 +139,8 @@ TRAINING = {
 }  # fmt: skip
 VERSIONS = [{"model_name": "threat", "model_version": 1} | TRAINING]
 
-DAY_ONE = {"event_date": date(2024, 3, 1)}
-DAY_TWO = {"event_date": date(2024, 3, 2)}
+DAY_ONE = {"event_date": date(2026, 3, 1)}
+DAY_TWO = {"event_date": date(2026, 3, 2)}
 KEPT = ("document_id", "url", "site", "tenant_id", "fetched_at", "language", "title", "content_hash", "iab_category",
         "iab_category_name", "iab_category_score", "threat", "threat_name", "threat_risk", "threat_score", "sentiment",
         "emotion", "toxicity", "toxicity_score", "hate", "image_threat", "image_threat_risk")  # fmt: skip
@@ -244,7 +244,7 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
 
 def dated(rows: list[dict[str, Any]], moment: str | None = None) -> pl.DataFrame:
     """Return rows with the day of their moment; of day one, if they have none."""
-    day = pl.col(moment).dt.date() if moment else pl.lit(date(2024, 3, 1))
+    day = pl.col(moment).dt.date() if moment else pl.lit(date(2026, 3, 1))
     frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(event_date=day)
     return frame.cast({pl.selectors.by_dtype(pl.Null): pl.String})
 
