@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= python3
+PORT ?= 3000
 UV = $(shell command -v uv || echo $(VENV)/uv/bin/uv)
 # torch: a folder of wheels from the environment, else the build that fits this machine's GPU or the lack of one.
 WHEELS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend auto)
@@ -19,8 +20,8 @@ help: ## Show what can be made.
 run: setup ## Materialise the whole graph on the samples, or on INPUT=DIR.
 	@seamless run $(if $(INPUT),--input "$(INPUT)")
 
-dev: setup ## Open the graph in the Dagster UI at http://127.0.0.1:3000.
-	@dagster dev
+dev: setup ## Open the graph in the Dagster UI at http://127.0.0.1:3000, or at another PORT=.
+	@dagster dev --port $(PORT)
 
 test: setup ## Lint, check types and layers, and run every test.
 	@ruff check && ruff format --check

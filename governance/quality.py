@@ -45,8 +45,8 @@ def suite(table: str) -> Suite:
     return Suite(table, tuple(described["key"]), described.get("rules", {}), described.get("tolerated", 0.05))
 
 
-def sift(rows: pl.DataFrame, rules: Suite) -> Sifted:
-    """Part rows by a table's rules.
+def sift(rows: pl.DataFrame, rules: Suite, *, page: bool = True) -> Sifted:
+    """Part rows by a table's rules; ``page`` also renders the validation.
 
     Of rows with one key the first is kept and the others break ``duplicate_key``: sort rows by preference. A row
     that breaks several rules is listed once, with all their names.
@@ -56,18 +56,18 @@ def sift(rows: pl.DataFrame, rules: Suite) -> Sifted:
     rows = rows.filter(first)
     if not rules.rules or rows.is_empty():
         return Sifted(rows, repeated, None)
-    broken, page = _validate(rows, rules)
+    broken, shown = _validate(rows, rules, page=page)
     named = rows.with_row_index(ROW).join(broken, on=ROW, how="left", maintain_order="left").drop(ROW)
     failed = named.filter(pl.col("rule").is_not_null())
     return Sifted(
         kept=named.filter(pl.col("rule").is_null()).drop("rule"),
         broken=pl.concat([failed, repeated.select(failed.columns)]),
-        page=page,
+        page=shown,
     )
 
 
-def _validate(rows: pl.DataFrame, rules: Suite) -> tuple[pl.DataFrame, str]:
-    """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML."""
+def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataFrame, str | None]:
+    """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
@@ -102,5 +102,5 @@ def _validate(rows: pl.DataFrame, rules: Suite) -> tuple[pl.DataFrame, str]:
         if not result.success and not result.result.get("unexpected_index_list"):
             raise RuntimeError(f"rule {name} of {rules.table} failed without naming rows: it cannot route them")
     broken = pl.DataFrame(pairs, schema={ROW: pl.UInt32, "rule": pl.String}, orient="row")
-    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(found))
-    return broken.group_by(ROW).agg(pl.col("rule").unique(maintain_order=True).str.join(", ")), page
+    shown = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(found)) if page else None
+    return broken.group_by(ROW).agg(pl.col("rule").unique(maintain_order=True).str.join(", ")), shown

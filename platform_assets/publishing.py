@@ -107,6 +107,53 @@ class Hop:
         )
 
 
+def publish_increment(
+    lakehouse: Lakehouse,
+    table: str,
+    staged: pl.DataFrame,
+    *,
+    rows_in: int,
+    positions: Mapping[str, int],
+    broken: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Add staged rows to what a table holds already, and how far their sources have been read.
+
+    Rows that the table has from the same source and position are ours from before a kill: they are left as they are.
+    A row with a stored row's key from elsewhere is quarantined, as within a hop.
+
+    Args:
+        lakehouse: where the table is.
+        table: the table.
+        staged: rows that may be published; of rows with one key, the preferred first.
+        rows_in: rows that were read.
+        positions: kept with the rows (see ``Lakehouse.position``).
+        broken: rows that already broke a rule, with ``rule``.
+
+    Returns:
+        The rows that the table now holds of those staged.
+
+    Raises:
+        RowsLostError: the counts do not add up; nothing has been written.
+    """
+    rules = suite(table)
+    sifted = sift(staged, rules, page=False)
+    days = sorted({str(day) for day in sifted.kept[DAY]})
+    kept, repeated = sifted.kept, sifted.broken
+    if days and lakehouse.exists(table):
+        ours = [*rules.key, "source", "position"]
+        stored = lakehouse.scan(table, days).select(ours).collect()
+        elsewhere = stored.join(kept.select(ours), on=ours, how="anti").select(rules.key).unique()
+        doubled = kept.join(elsewhere, on=list(rules.key), how="semi").with_columns(rule=pl.lit("duplicate_key"))
+        kept = kept.join(elsewhere, on=list(rules.key), how="anti", maintain_order="left")
+        repeated = pl.concat([repeated, doubled], how="diagonal")
+    rejected = [quarantined(table, part) for part in (broken, repeated) if part is not None and part.height]
+    account(table, rows_in, kept.height, sum(part.height for part in rejected))
+    if rejected:
+        lakehouse.insert_missing(QUARANTINE, pl.concat(rejected, how="vertical_relaxed"), ["quarantine_id"])
+    lakehouse.insert_missing(table, kept, rules.key, days=days or None, marks=positions)
+    return kept
+
+
 def begin(context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str]) -> Hop:
     """Begin a hop: note the time, and the state of its inputs before any of them is read."""
     days = list(context.partition_keys)

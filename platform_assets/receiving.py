@@ -117,42 +117,67 @@ def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile]
         rows_in, rows_out, rows_quarantined, files.
     """
     count = {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
-    if not lakehouse.exists(expected.table):
-        empty, _ = receive([], expected, pl.Schema(), "", now)
-        lakehouse.append_once(expected.table, empty, {}, {})
-    _, nothing = receive([], expected, pl.Schema(), "", now)
-    lakehouse.insert_missing(
-        QUARANTINE, quarantined(expected.table, nothing), ["quarantine_id"], days=[str(now.date())]
-    )
+    prepare(lakehouse, expected, now)
     for group in _unread(lakehouse, expected.table, files):
-        started: dict[str, int | None] = {}
-        reached: dict[str, int] = {}
-        stored = pl.Schema(lakehouse.scan(expected.table).collect_schema())
-        parts = []
-        for file, records, sizes in group:
-            position = lakehouse.position(expected.table, f"landing:{file.name}")
-            started[f"landing:{file.name}"] = position
-            rows, broken = receive(records, expected, stored, file.name, now)
-            stored = rows.schema
-            reached |= {
-                f"landing:{file.name}": max(
-                    [position or 0, *(r.position for r in records if r.broken not in UNFINISHED)]
-                ),
-                **sizes,
-            }
-            parts.append((rows, broken))
-            account(expected.table, len(records), rows.height, broken.height)
-            count["rows_in"] += len(records)
-            count["files"] += bool(sizes)
-        rows = pl.concat([rows for rows, _ in parts], how="diagonal")
-        broken = quarantined(expected.table, pl.concat([broken for _, broken in parts]))
-        # Quarantine first: after a kill between the two, the records are read again and named the same.
-        lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"])
-        lakehouse.append_once(expected.table, rows, started, reached)
+        rows, broken = append(lakehouse, expected, group, now)
+        count["rows_in"] += sum(len(reading.records) for reading in group)
+        count["files"] += sum(len(reading.reached) > 1 for reading in group)
         count["rows_out"] += rows.height
-        count["rows_quarantined"] += broken.height
+        count["rows_quarantined"] += broken
     account(expected.table, count["rows_in"], count["rows_out"], count["rows_quarantined"])
     return count
+
+
+def prepare(lakehouse: Lakehouse, expected: Received, now: datetime) -> None:
+    """Create a bronze table, and quarantine, if nothing has yet."""
+    rows, broken = receive([], expected, pl.Schema(), "", now)
+    if not lakehouse.exists(expected.table):
+        lakehouse.append_once(expected.table, rows, {}, {})
+    lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, broken), ["quarantine_id"], days=[str(now.date())])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What has been read of one source.
+
+    Attributes:
+        source: names it in every row.
+        records: what was read.
+        started: where the reading began, under the names that the table keeps positions by; None for the beginning.
+        reached: where it ended.
+    """
+
+    source: str
+    records: list[Record]
+    started: Mapping[str, int | None]
+    reached: Mapping[str, int]
+
+
+def append(
+    lakehouse: Lakehouse, expected: Received, readings: Iterable[Reading], now: datetime
+) -> tuple[pl.DataFrame, int]:
+    """Append what was read to a bronze table, with how far, in one commit.
+
+    Returns:
+        The rows, and how many records were quarantined.
+
+    Raises:
+        CommitFailedError: another writer has read the same sources meanwhile; nothing was appended.
+    """
+    stored = pl.Schema(lakehouse.scan(expected.table).collect_schema())
+    parts, started, reached = [], {}, {}
+    for reading in readings:
+        rows, broken = receive(reading.records, expected, stored, reading.source, now)
+        account(expected.table, len(reading.records), rows.height, broken.height)
+        stored = rows.schema
+        parts.append((rows, quarantined(expected.table, broken)))
+        started |= reading.started
+        reached |= reading.reached
+    rows, broken = (pl.concat(side, how="diagonal") for side in zip(*parts, strict=True))
+    # Quarantine first: after a kill between the two, the records are read again and named the same.
+    lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"])
+    lakehouse.append_once(expected.table, rows, started, reached)
+    return rows, broken.height
 
 
 def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
@@ -180,24 +205,24 @@ def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
     return bronze
 
 
-def _unread(
-    lakehouse: Lakehouse, table: str, files: Iterable[LandedFile]
-) -> Iterator[list[tuple[LandedFile, list[Record], dict[str, int]]]]:
-    """Yield groups of about CHUNK unread records, by file, with the size of each file that is read to its end."""
-    group: list[tuple[LandedFile, list[Record], dict[str, int]]] = []
+def _unread(lakehouse: Lakehouse, table: str, files: Iterable[LandedFile]) -> Iterator[list[Reading]]:
+    """Yield groups of about CHUNK unread records, by file; a file that is read to its end with its size."""
+    group: list[Reading] = []
     delta = lakehouse.open(table)
     waiting = 0
     for file in files:
-        size = file.size
+        size, name = file.size, f"landing:{file.name}"
         if delta.transaction_version(f"size:{file.name}") == size:
             continue
-        done = delta.transaction_version(f"landing:{file.name}") or 0
-        unread = (record for record in file.read(file.path, settings().max_record_bytes) if record.position > done)
+        position = delta.transaction_version(name)
+        unread = (r for r in file.read(file.path, settings().max_record_bytes) if r.position > (position or 0))
         while True:
             records = list(islice(unread, CHUNK))
             complete = len(records) < CHUNK
-            group.append((file, records, {f"size:{file.name}": size} if complete else {}))
-            waiting += len(records)
+            ended = max([position or 0, *(r.position for r in records if r.broken not in UNFINISHED)])
+            whole = {f"size:{file.name}": size} if complete else {}
+            group.append(Reading(file.name, records, {name: position}, {name: ended, **whole}))
+            position, waiting = ended, waiting + len(records)
             if waiting >= CHUNK:
                 yield group
                 group, waiting = [], 0

@@ -4,6 +4,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -237,6 +238,14 @@ class Lakehouse(dg.ConfigurableResource):
             return missing.height
 
         return _retried(write)
+
+    def compact(self, table: str, commits: int) -> None:
+        """Put a table's small files together, if as many commits have been made since the last time."""
+        delta = self.open(table)
+        if delta.version() - (delta.transaction_version("compacted") or 0) >= commits:
+            done = CommitProperties(app_transactions=[Transaction("compacted", delta.version())])
+            with suppress(CommitFailedError):  # a rival has rewritten them meanwhile
+                delta.optimize.compact(commit_properties=done)
 
     def position(self, table: str, source: str) -> int | None:
         """Return up to where a source has been read into a table, or None."""

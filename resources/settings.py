@@ -54,6 +54,15 @@ class Settings(BaseSettings):
         date(2025, 1, 1), description="First day that has a partition; older events are quarantined."
     )
     max_record_bytes: int = Field(10_000_000, ge=1_000, description="A landed record of more bytes is quarantined.")
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="Kafka-protocol broker whose topics `seamless stream` reads: host:port, or several."
+    )
+    signal_store: SecretStr = Field(
+        SecretStr(".signals"),
+        description="Where page signals are looked up: a folder, or redis://[:password@]host:port/0.",
+    )
+    stream_events: int = Field(2_000, ge=1, le=100_000, description="Events that one micro-batch holds at most.")
+    stream_seconds: float = Field(1.0, gt=0, le=60, description="Seconds that a micro-batch waits for events.")
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
     aws_region: str = Field("us-east-1", description="Region of the bucket.")
     aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")

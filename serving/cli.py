@@ -89,6 +89,16 @@ def predict(
         sys.stdout.write((answer["label"] if output == "labels" else _json(answer)) + "\n")
 
 
+@app.command()
+def stream(
+    drain: Annotated[bool, typer.Option("--drain", help="End once every topic has been read to its end.")] = False,
+) -> None:
+    """Take topics into tables, and signals into the signal store, as they come: runs until interrupted."""
+    from serving.stream import stream as work
+
+    work(settings(), until_drained=drain, say=lambda line: typer.echo(line, err=True))
+
+
 @models_app.command("list")
 def list_models() -> None:
     """List every registered version: which serves, and how good it is on held-out rows."""

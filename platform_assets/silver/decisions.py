@@ -74,7 +74,19 @@ def champions(registry: Registry, running: str) -> dict[str, Model]:
 
 def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder_id: str) -> pl.DataFrame:
     """Return the distinct documents of a kind and of these days, in the shape of ``signals.scoring.DOCUMENT``."""
-    rows = lakehouse.scan(DOCUMENTS[kind], days)
+    encoded = lakehouse.scan("silver/embeddings").filter(pl.col("encoder_id") == encoder_id)
+    vectors = encoded.select("content_hash", "vector").unique("content_hash")
+    return documents_of(kind, lakehouse.scan(DOCUMENTS[kind], days), vectors)
+
+
+def documents_of(kind: str, rows: pl.LazyFrame, vectors: pl.LazyFrame) -> pl.DataFrame:
+    """Return the distinct documents among rows of a kind's table, in the shape of ``signals.scoring.DOCUMENT``.
+
+    Args:
+        kind: page, message or image.
+        rows: of the kind's table in silver.
+        vectors: content_hash and vector of their texts.
+    """
     empty = {
         "text": pl.lit(None, pl.String),
         "vector": pl.lit(None, pl.List(pl.Float32)),
@@ -84,19 +96,27 @@ def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder_id: st
     if kind == "image":
         texts = rows.with_columns(text=empty["text"], vector=empty["vector"])
     else:
-        title = [pl.col("title")] if kind == "page" else []
-        text = pl.concat_str(*title, "text", separator="\n", ignore_nulls=True)
-        encoded = lakehouse.scan("silver/embeddings").filter(pl.col("encoder_id") == encoder_id)
-        vectors = encoded.select("content_hash", "vector").unique("content_hash")
-        texts = rows.with_columns(text=text, body=empty["body"]).join(vectors, on="content_hash", how="left")
+        texts = rows.with_columns(text=text_of(kind), body=empty["body"]).join(vectors, on="content_hash", how="left")
     found = texts.with_columns(kind=pl.lit(kind)).select(columns).collect()
     return found.sort(DAY, "document_id", "content_hash").unique(
         ["document_id", "content_hash"], keep="first", maintain_order=True
     )
 
 
+def text_of(kind: str) -> pl.Expr:
+    """Return what a model reads of a page, title and text, or of a message."""
+    title = [pl.col("title")] if kind == "page" else []
+    return pl.concat_str(*title, "text", separator="\n", ignore_nulls=True)
+
+
 def decided(
-    documents: pl.DataFrame, models: dict[str, Model], *, input_table: str, input_version: int, run_id: str
+    documents: pl.DataFrame,
+    models: dict[str, Model],
+    *,
+    input_table: str,
+    input_version: int,
+    run_id: str,
+    served_by: str = "batch",
 ) -> pl.DataFrame:
     """Return the answers about documents, with where they came from."""
     batches = _batches(documents)
@@ -106,7 +126,7 @@ def decided(
         input_table=pl.lit(input_table),
         input_version=pl.lit(input_version, pl.Int64),
         run_id=pl.lit(run_id),
-        served_by=pl.lit("batch"),
+        served_by=pl.lit(served_by),
         traffic_arm=pl.lit("champion"),
         decided_at=pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")),
     )

@@ -37,9 +37,16 @@ def message_signals(
     hop = begin(context, lakehouse, TABLE, INPUTS)
     messages = lakehouse.read("silver/messages", hop.days)
     answers = newest_answers(lakehouse.read("silver/decisions", hop.days), champion_versions(registry))
+    return hop.publish(signals_of_messages(messages, answers), rows_in=messages.height)
+
+
+def signals_of_messages(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """Return messages with their signals.
+
+    Args:
+        messages: silver/messages.
+        answers: one decision a document and task.
+    """
     told = side_by_side(answers.filter(pl.col("kind") == "message"), "message")
     rows = messages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(messages["text_as_sent"]))
-    return hop.publish(
-        rows.join(told, on=["document_id", "content_hash"], how="left", maintain_order="left"),
-        rows_in=messages.height,
-    )
+    return rows.join(told, on=["document_id", "content_hash"], how="left", maintain_order="left")

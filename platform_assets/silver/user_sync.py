@@ -20,8 +20,12 @@ def user_sync(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Mat
     """Type the attempts."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     received = lakehouse.read("bronze/user_sync", hop.days)
-    staged = received.with_columns(
+    return hop.publish(typed(received), rows_in=received.height)
+
+
+def typed(received: pl.DataFrame) -> pl.DataFrame:
+    """Return bronze attempts with time and tenant filled in, earliest delivery first."""
+    return received.with_columns(
         synced_at=pl.coalesce("synced_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
-    )
-    return hop.publish(staged.sort("received_at", "source", "position"), rows_in=received.height)
+    ).sort("received_at", "source", "position")

@@ -1,9 +1,6 @@
 """The whole graph on the samples, as `seamless run` does it, in one lake that the tests of this file share."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,40 +12,9 @@ from platform_assets import definitions as platform
 from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT, configure, settings
 from signals.tasks import TASKS
+from tests.conftest import seamless
 
 pytestmark = pytest.mark.slow
-SEAMLESS = Path(sys.executable).with_name("seamless")
-
-
-def seamless(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder of its own, as a person would."""
-    own = {
-        "LAKEHOUSE_URI": str(home / "lake"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
-        "MLFLOW_ARTIFACTS": str(home / "artifacts"),
-        "MODEL_CACHE": str(home / "models"),
-        "DAGSTER_HOME": str(home),
-    }
-    return subprocess.run(
-        [str(SEAMLESS), *arguments],
-        cwd=home,
-        env={**os.environ, **own, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which the graph has run on the samples once."""
-    folder = tmp_path_factory.mktemp("seamless")
-    ran = seamless(folder, "run")
-    assert ran.returncode == 0, ran.stderr
-    (folder / "first_run.txt").write_text(ran.stdout)
-    (folder / "one_text.txt").write_text("what a lovely day\n")
-    return folder
 
 
 @pytest.fixture(scope="module")

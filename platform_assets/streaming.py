@@ -1,0 +1,190 @@
+"""A micro-batch through the tables: from bronze rows to silver rows, decisions and signals, as batch makes them.
+
+Each flow reads one topic into one bronze table. Its last table keeps, in the commit of its rows, up to where the topic
+has been taken through: what lies between that and bronze's own position is what a kill has left undone.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from platform_assets.bronze import ad_events as bronze_ad_events
+from platform_assets.bronze import inventory as bronze_inventory
+from platform_assets.bronze import page_fetches, review_labels, social_messages
+from platform_assets.bronze import rtb_auctions as bronze_rtb_auctions
+from platform_assets.bronze import user_sync as bronze_user_sync
+from platform_assets.publishing import publish_increment
+from platform_assets.receiving import Received
+from platform_assets.silver import (
+    ad_events,
+    decisions,
+    embeddings,
+    images,
+    inventory,
+    message_signals,
+    messages,
+    page_signals,
+    pages,
+    rtb_auctions,
+    user_sync,
+)
+from platform_assets.silver.ad_events import on_pages
+from resources.encoder import Encoder
+from resources.lakehouse import DAY, Lakehouse
+from signals.scoring import Model
+
+SERVED_BY = "stream"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a flow works with, and the name of the run that it is part of."""
+
+    lakehouse: Lakehouse
+    encoder: Encoder
+    models: dict[str, Model]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One topic's way through the tables.
+
+    Attributes:
+        topic: its name.
+        bronze: what its bronze table expects.
+        last: the table that keeps how far the topic has been taken through; bronze itself if batch does the rest.
+        advance: takes bronze rows through, given them and the positions to keep; returns page signals to publish.
+    """
+
+    topic: str
+    bronze: Received
+    last: str
+    advance: Callable[[Worker, pl.DataFrame, Mapping[str, int]], pl.DataFrame | None]
+
+    def undone(self, lakehouse: Lakehouse, sources: Iterable[str]) -> tuple[pl.DataFrame, dict[str, int]]:
+        """Return bronze rows of these sources that have not been taken through, and the positions after them."""
+        reached = {source: lakehouse.position(self.bronze.table, source) or 0 for source in sources}
+        done = {source: lakehouse.position(self.last, source) or 0 for source in reached}
+        behind = {source: position for source, position in reached.items() if done[source] < position}
+        unread = pl.any_horizontal(
+            pl.lit(value=False),
+            *((pl.col("source") == source) & (pl.col("position") > done[source]) for source in behind),
+        )
+        return lakehouse.scan(self.bronze.table).filter(unread).collect(), behind
+
+
+def advance_messages(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int]) -> None:
+    """Take messages through silver/messages, decisions and message_signals."""
+    lakehouse = worker.lakehouse
+    profiles = lakehouse.scan("bronze/user_profiles").filter(pl.col("user_id").is_in(received["author_id"].implode()))
+    staged = messages.cleaned(received, profiles.collect())
+    kept = publish_increment(lakehouse, messages.TABLE, staged, rows_in=received.height, positions=positions)
+    answers = _answers(worker, "message", kept)
+    told = message_signals.signals_of_messages(kept, answers)
+    publish_increment(lakehouse, message_signals.TABLE, told, rows_in=kept.height, positions=positions)
+
+
+def advance_pages(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int]) -> pl.DataFrame:
+    """Take fetches through silver/pages, images, decisions and page_signals; return the signals."""
+    lakehouse = worker.lakehouse
+    fetches = received.filter(~pages.IS_IMAGE)
+    found = pages.extracted(fetches)
+    failed = pl.col("failure").is_not_null()
+    kept = publish_increment(
+        lakehouse,
+        pages.TABLE,
+        found.filter(~failed).drop("failure"),
+        broken=found.filter(failed).rename({"failure": "rule"}),
+        rows_in=fetches.height,
+        positions=positions,
+    )
+    pictures = images.unpacked(received.filter(pages.IS_IMAGE | pl.col("images").is_not_null()).drop("html"))
+    failed = pl.col("rule").is_not_null()
+    shown = publish_increment(
+        lakehouse,
+        images.TABLE,
+        pictures.filter(~failed).drop("rule"),
+        broken=pictures.filter(failed),
+        rows_in=pictures.height,
+        positions=positions,
+    )
+    answers = pl.concat([_answers(worker, "page", kept), _answers(worker, "image", shown)])
+    told = page_signals.signals_of_pages(kept, shown, answers)
+    return publish_increment(lakehouse, page_signals.TABLE, told, rows_in=kept.height, positions=positions)
+
+
+def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFrame], pl.DataFrame]) -> Flow:
+    """Return the flow of a topic whose silver rows are its bronze rows, typed."""
+
+    def advance(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int]) -> None:
+        staged = stage(received)
+        if "rule" not in staged.columns:
+            staged = staged.with_columns(rule=pl.lit(None, pl.String))
+        failed = pl.col("rule").is_not_null()
+        publish_increment(
+            worker.lakehouse,
+            table,
+            staged.filter(~failed).drop("rule"),
+            broken=staged.filter(failed),
+            rows_in=received.height,
+            positions=positions,
+        )
+
+    return Flow(topic, bronze, table, advance)
+
+
+def _nothing(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int]) -> None:
+    """Leave the rest to batch."""
+
+
+def _answers(worker: Worker, kind: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Ask the champions about the documents of some rows, keep what they say, and return it."""
+    vectors = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
+    if kind != "image":
+        vectors = _vectors(worker, rows.select("content_hash", DAY, text=decisions.text_of(kind)))
+    table, lakehouse = decisions.DOCUMENTS[kind], worker.lakehouse
+    answers = decisions.decided(
+        decisions.documents_of(kind, rows.lazy(), vectors.lazy()),
+        worker.models,
+        input_table=table,
+        input_version=lakehouse.version(table),
+        run_id=worker.run_id,
+        served_by=SERVED_BY,
+    )
+    if answers.height:
+        days = sorted({str(day) for day in answers[DAY]})
+        lakehouse.insert_missing(decisions.TABLE, answers, ["decision_id"], days=days)
+    return answers
+
+
+def _vectors(worker: Worker, texts: pl.DataFrame) -> pl.DataFrame:
+    """Return content_hash and vector of each distinct text, encoding those that have never been."""
+    lakehouse, encoder = worker.lakehouse, worker.encoder
+    texts = texts.unique("content_hash", keep="first", maintain_order=True)
+    wanted = (pl.col("encoder_id") == encoder.encoder_id) & pl.col("content_hash").is_in(
+        texts["content_hash"].implode()
+    )
+    known = lakehouse.scan(embeddings.TABLE).filter(wanted).select("content_hash", "vector").collect()
+    known = known.unique("content_hash")
+    missing = texts.join(known, on="content_hash", how="anti", maintain_order="left")
+    if missing.is_empty():
+        return known
+    fresh = embeddings.encoded(missing, encoder)
+    days = sorted({str(day) for day in fresh[DAY]})
+    lakehouse.insert_missing(embeddings.TABLE, fresh, embeddings.KEY, days=days)
+    return pl.concat([known, fresh.select("content_hash", "vector")])
+
+
+FLOWS = (
+    Flow("pages", page_fetches.EXPECTED, page_signals.TABLE, advance_pages),
+    Flow("messages", social_messages.EXPECTED, message_signals.TABLE, advance_messages),
+    _rows("ad-events", bronze_ad_events.EXPECTED, ad_events.TABLE, lambda rows: on_pages(rows, "event_time")),
+    _rows(
+        "inventory", bronze_inventory.EXPECTED, inventory.TABLE, lambda rows: ad_events.on_pages(rows, "observed_at")
+    ),
+    _rows("rtb-auctions", bronze_rtb_auctions.EXPECTED, rtb_auctions.TABLE, rtb_auctions.opened),
+    _rows("user-sync", bronze_user_sync.EXPECTED, user_sync.TABLE, user_sync.typed),
+    Flow("labels", review_labels.EXPECTED, review_labels.EXPECTED.table, _nothing),
+)

@@ -1,0 +1,114 @@
+"""The newest signals of each page, by its address: what ad decisioning looks up in microseconds."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+from resources.settings import Settings
+
+# Room that a local store may grow to; pages of it that are not used take no disk.
+MAP_BYTES = 64 << 30
+# LMDB's keys are short; an address is known by its beginning and its digest where it is longer.
+MAX_KEY = 480
+
+
+class SignalStore(ABC):
+    """Signals by tenant and address, with one writer and any number of readers."""
+
+    def put(self, signals: Iterable[Mapping[str, Any]]) -> int:
+        """Keep signals unless the store has newer ones of the same page; return how many were kept.
+
+        Args:
+            signals: with ``tenant_id``, ``document_id`` and ``fetched_at`` (ISO 8601, UTC).
+        """
+        given = newest(signals)
+        stored = self._read(list(given))
+        kept = {
+            key: json.dumps(body).encode()
+            for (key, body), known in zip(given.items(), stored, strict=True)
+            if is_newer(body, known)
+        }
+        self._write(kept)
+        return len(kept)
+
+    def get(self, tenant_id: str, document_id: str) -> dict[str, Any] | None:
+        """Return the newest signals of a page, or None."""
+        (found,) = self._read([key_of(tenant_id, document_id)])
+        return decoded(found)
+
+    @abstractmethod
+    def _read(self, keys: list[bytes]) -> list[bytes | None]: ...
+
+    @abstractmethod
+    def _write(self, values: dict[bytes, bytes]) -> None: ...
+
+
+class LocalStore(SignalStore):
+    """A store in a folder of this machine (LMDB), safe against a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        import lmdb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lmdb = lmdb.open(str(folder), map_size=MAP_BYTES, metasync=False)
+
+    def _read(self, keys: list[bytes]) -> list[bytes | None]:
+        with self._lmdb.begin() as transaction:
+            return [transaction.get(key) for key in keys]
+
+    def _write(self, values: dict[bytes, bytes]) -> None:
+        with self._lmdb.begin(write=True) as transaction:
+            transaction.cursor().putmulti(values.items())
+
+
+class RemoteStore(SignalStore):
+    """A store on a Redis-protocol server."""
+
+    def __init__(self, url: str) -> None:
+        from redis import Redis
+
+        self._redis = Redis.from_url(url)
+
+    def _read(self, keys: list[bytes]) -> list[bytes | None]:
+        return cast("list[bytes | None]", self._redis.mget(keys)) if keys else []
+
+    def _write(self, values: dict[bytes, bytes]) -> None:
+        if values:
+            self._redis.mset(cast("dict[Any, Any]", values))
+
+
+def key_of(tenant_id: str, document_id: str) -> bytes:
+    """Return the key of a tenant's page."""
+    key = f"{tenant_id}\n{document_id}".encode("utf-8", "replace")
+    return key if len(key) <= MAX_KEY else key[: MAX_KEY - 32] + sha256(key).digest()
+
+
+def newest(signals: Iterable[Mapping[str, Any]]) -> dict[bytes, Mapping[str, Any]]:
+    """Return the newest signals of each page by its key."""
+    found: dict[bytes, Mapping[str, Any]] = {}
+    for one in signals:
+        key = key_of(one["tenant_id"], one["document_id"])
+        if key not in found or one["fetched_at"] >= found[key]["fetched_at"]:
+            found[key] = one
+    return found
+
+
+def is_newer(signals: Mapping[str, Any], stored: bytes | None) -> bool:
+    """Say whether signals are at least as new as what is stored."""
+    known = decoded(stored)
+    return known is None or signals["fetched_at"] >= known["fetched_at"]
+
+
+def decoded(stored: bytes | None) -> dict[str, Any] | None:
+    """Return signals as they were put."""
+    return None if stored is None else json.loads(stored)
+
+
+def signal_store(settings: Settings) -> SignalStore:
+    """Return the store that the settings name."""
+    if "://" in settings.signal_store.get_secret_value():
+        return RemoteStore(settings.signal_store.get_secret_value())
+    return LocalStore(Path(settings.signal_store.get_secret_value()))

@@ -1,0 +1,160 @@
+"""Topics of a Kafka-protocol broker, read from positions that the reader keeps itself."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from resources.landing import Record, parse
+from resources.settings import Settings, SettingsError
+
+Partition = tuple[str, int]
+REQUEST_SECONDS = 10.0
+CLIENT = {
+    # No group is joined: which partitions are read, and from where, is the reader's affair.
+    "group.id": "seamless",
+    "enable.auto.commit": False,
+    # What is no longer there has been lost: that is said, not passed over.
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+    "fetch.wait.max.ms": 100,
+    # Bounds what is fetched ahead, and with it memory, however large the backlog.
+    "queued.max.messages.kbytes": 16_384,
+}
+
+
+class BrokerError(RuntimeError):
+    """The broker does not answer, or says no."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was read in one go.
+
+    Attributes:
+        records: of each partition in order; a record's position is the offset after it.
+        started: offset from which each of these partitions has been read; None for its beginning.
+        reached: offset up to which.
+        oldest: when the broker got the first of them, seconds since 1970; None if there is none.
+    """
+
+    records: dict[Partition, list[Record]]
+    started: dict[Partition, int | None]
+    reached: dict[Partition, int]
+    oldest: float | None
+
+
+class Streams(dg.ConfigurableResource):
+    """A broker, by its bootstrap servers."""
+
+    bootstrap_servers: str
+
+    def partitions(self, topics: list[str]) -> list[Partition]:
+        """Return the partitions of those topics that exist.
+
+        Raises:
+            BrokerError: the broker does not answer.
+        """
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        client = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        try:
+            known = client.list_topics(timeout=REQUEST_SECONDS).topics
+        except KafkaException as error:
+            raise BrokerError(f"the broker at {self.bootstrap_servers} does not answer: {_said(error)}") from None
+        return [(topic, number) for topic in topics if topic in known for number in sorted(known[topic].partitions)]
+
+    def reader(self, positions: Mapping[Partition, int | None]) -> "Reader":
+        """Return a reader of some partitions, each from the given offset on, or from its beginning."""
+        return Reader(self.bootstrap_servers, positions)
+
+
+class Reader:
+    """Reads partitions from given offsets on, in order; ``seek`` goes back."""
+
+    def __init__(self, servers: str, positions: Mapping[Partition, int | None]) -> None:
+        from confluent_kafka import Consumer
+
+        self._consumer = Consumer({**CLIENT, "bootstrap.servers": servers, "log_level": 0})
+        self._ended: set[Partition] = set()
+        self.seek(positions)
+
+    def seek(self, positions: Mapping[Partition, int | None]) -> None:
+        """Read these partitions, and no others, from these offsets on."""
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        self._at = dict(positions)
+        self._ended.clear()
+        places = [(*partition, OFFSET_BEGINNING if at is None else at) for partition, at in positions.items()]
+        self._consumer.assign([TopicPartition(*place) for place in places])
+
+    @property
+    def partitions(self) -> list[Partition]:
+        """What is read."""
+        return list(self._at)
+
+    def read(self, most: int, seconds: float, max_bytes: int) -> Batch:
+        """Return what comes within a time, and at most so many records.
+
+        Raises:
+            BrokerError: the broker says no; one that does not answer is waited for.
+        """
+        from confluent_kafka import KafkaError
+
+        records: dict[Partition, list[Record]] = {}
+        reached: dict[Partition, int] = {}
+        until, count, oldest = time.monotonic() + seconds, 0, None
+        while count < most and (left := until - time.monotonic()) > 0 and not (self.drained and not count):
+            for message in self._consumer.consume(most - count, timeout=min(left, 0.1)):
+                partition = (message.topic(), message.partition())
+                error = message.error()
+                if error is None:
+                    count += 1
+                    sent = message.timestamp()[1] / 1_000
+                    oldest = sent if oldest is None else min(oldest, sent)
+                    reached[partition] = message.offset() + 1
+                    records.setdefault(partition, []).append(_record(message, max_bytes))
+                    self._ended.discard(partition)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    self._ended.add(partition)
+                elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+                    raise BrokerError(f"cannot read {partition}: {error.str()}")
+        started = {partition: self._at[partition] for partition in reached}
+        self._at |= reached
+        return Batch(records, started, reached, oldest)
+
+    @property
+    def drained(self) -> bool:
+        """Whether every partition had no more when it was last asked."""
+        return self._ended >= set(self._at)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+
+def _record(message: Any, max_bytes: int) -> Record:
+    body, position = message.value(), message.offset() + 1
+    if body is None:
+        return Record(position, broken="empty_message")
+    if len(body) > max_bytes:
+        return Record(position, broken="too_large", raw=body[:500].decode("utf-8", "replace"))
+    return parse(body, position)
+
+
+def _said(error: Any) -> str:
+    return error.args[0].str() if error.args else str(error)
+
+
+def streams(settings: Settings) -> Streams:
+    """Return the broker that the settings name.
+
+    Raises:
+        SettingsError: they name none.
+    """
+    if settings.kafka_bootstrap_servers is None:
+        raise SettingsError("bad settings: KAFKA_BOOTSTRAP_SERVERS is not set; `seamless stack up` starts a broker")
+    return Streams(bootstrap_servers=settings.kafka_bootstrap_servers)

@@ -1,0 +1,152 @@
+"""`seamless stream`: one long-running worker, from topics to tables and published signals.
+
+What has been read is in the tables, with the rows: a worker that is killed at any point starts where the tables end.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+from deltalake.exceptions import CommitFailedError
+
+from platform_assets.bronze import user_profiles
+from platform_assets.receiving import Reading, append, prepare
+from platform_assets.silver import embeddings
+from platform_assets.silver.decisions import champions
+from platform_assets.streaming import FLOWS, Worker
+from resources.encoder import Encoder
+from resources.lakehouse import DAY, Lakehouse, lakehouse
+from resources.registry import registry
+from resources.settings import Settings
+from resources.signal_store import SignalStore, signal_store
+from resources.streams import BrokerError, Partition, Reader, streams
+
+# Materialisations are told to Dagster this often: an event each micro-batch would cost more than the micro-batch.
+TELL_SECONDS = 10.0
+# After as many commits, a table's small files are put together.
+COMMITS = 200
+
+
+@dataclass
+class Tally:
+    """What has happened since Dagster was told last: events, published pages, longest wait of an event (seconds)."""
+
+    events: int = 0
+    published: int = 0
+    lag_seconds: float = 0.0
+
+
+def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None]) -> None:
+    """Read topics until interrupted, or until nothing is left in them.
+
+    Args:
+        settings: broker, lakehouse, store and size of a micro-batch.
+        until_drained: end once every topic has been read to its end.
+        say: is given a line about what has been done, now and then.
+
+    Raises:
+        BrokerError: the broker does not answer, or has none of the topics.
+    """
+    worker, store, broker = prepared(settings), signal_store(settings), streams(settings)
+    topics = [flow.topic for flow in FLOWS]
+    partitions = broker.partitions(topics)
+    if not partitions:
+        raise BrokerError(f"the broker at {broker.bootstrap_servers} has none of the topics {', '.join(topics)}")
+    catch_up(worker, store, partitions)
+    reader = broker.reader(positions(worker.lakehouse, partitions))
+    told, tally = time.monotonic(), Tally()
+    try:
+        while True:
+            events = micro_batch(worker, store, reader, settings, tally)
+            over = until_drained and not events and reader.drained
+            if over or time.monotonic() - told >= TELL_SECONDS:
+                _tell(worker, tally, say)
+                told, tally = time.monotonic(), Tally()
+            if over:
+                return
+    finally:
+        reader.close()
+
+
+def prepared(settings: Settings) -> Worker:
+    """Return a worker whose tables exist and whose champions are loaded."""
+    tables, encoder = lakehouse(settings), Encoder(threads=settings.encoder_threads)
+    for expected in (*(flow.bronze for flow in FLOWS), user_profiles.EXPECTED):
+        prepare(tables, expected, datetime.now(UTC))
+    tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
+    return Worker(tables, encoder, champions(registry(settings), encoder.transform_id), f"stream-{uuid.uuid4()}")
+
+
+def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]) -> None:
+    """Take through what bronze holds and later tables do not: what a kill left undone."""
+    for flow in FLOWS:
+        sources = [source_of(partition) for partition in partitions if partition[0] == flow.topic]
+        rows, reached = flow.undone(worker.lakehouse, sources)
+        if reached:
+            _publish(store, flow.advance(worker, rows, reached))
+
+
+def micro_batch(worker: Worker, store: SignalStore, reader: Reader, settings: Settings, tally: Tally) -> int:
+    """Read what has come, take it through the tables, publish its signals; return how many events it was.
+
+    Where another worker has been faster, nothing of it is kept, and the reader goes to where that one has come.
+    """
+    batch = reader.read(settings.stream_events, settings.stream_seconds, settings.max_record_bytes)
+    for flow in FLOWS:
+        readings = [
+            Reading(source_of(one), records, {source_of(one): batch.started[one]}, {source_of(one): batch.reached[one]})
+            for one, records in batch.records.items()
+            if one[0] == flow.topic
+        ]
+        if not readings:
+            continue
+        try:
+            rows, _ = append(worker.lakehouse, flow.bronze, readings, datetime.now(UTC))
+        except CommitFailedError:
+            catch_up(worker, store, reader.partitions)
+            reader.seek(positions(worker.lakehouse, reader.partitions))
+            return 0
+        reached = {source: position for reading in readings for source, position in reading.reached.items()}
+        tally.published += _publish(store, flow.advance(worker, rows, reached))
+    if batch.oldest is not None:
+        tally.lag_seconds = max(tally.lag_seconds, time.time() - batch.oldest)
+    events = sum(map(len, batch.records.values()))
+    tally.events += events
+    return events
+
+
+def positions(tables: Lakehouse, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
+    """Return up to where each partition has been read, as the bronze tables say."""
+    bronze = {flow.topic: flow.bronze.table for flow in FLOWS}
+    return {partition: tables.position(bronze[partition[0]], source_of(partition)) for partition in partitions}
+
+
+def source_of(partition: Partition) -> str:
+    """Return what names a partition in every row that comes from it."""
+    return f"kafka:{partition[0]}:{partition[1]}"
+
+
+def _publish(store: SignalStore, signals: pl.DataFrame | None) -> int:
+    if signals is None or signals.is_empty():
+        return 0
+    moments = pl.col("fetched_at", "published_on").cast(pl.String)
+    return store.put(signals.drop("source", "position", "received_at", DAY).with_columns(moments).to_dicts())
+
+
+def _tell(worker: Worker, tally: Tally, say: Callable[[str], None]) -> None:
+    """Show the tables as live in the graph, say a line, and put small files together."""
+    figures = {"events": tally.events, "pages_published": tally.published, "lag_seconds": round(tally.lag_seconds, 3)}
+    with dg.DagsterInstance.get() as instance:
+        for table in sorted({table for flow in FLOWS for table in (flow.bronze.table, flow.last)}):
+            counts = {
+                "dagster/row_count": worker.lakehouse.count(table),
+                "delta_version": worker.lakehouse.version(table),
+            }
+            live = dg.AssetMaterialization(table.split("/"), metadata={**counts, **figures, "run_id": worker.run_id})
+            instance.report_runless_asset_event(live)
+            worker.lakehouse.compact(table, COMMITS)
+    say(f"{tally.events} events, {tally.published} pages published, lag {tally.lag_seconds:.1f} s at most")

@@ -1,0 +1,52 @@
+"""One lake that is made once, as the README says it is made, and that tests of the whole platform share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resources.settings import PROJECT
+
+SEAMLESS = Path(sys.executable).with_name("seamless")
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return an environment in which the platform keeps all that it keeps in one folder."""
+    own = {
+        "LAKEHOUSE_URI": str(home / "lake"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        "MLFLOW_ARTIFACTS": str(home / "artifacts"),
+        "MODEL_CACHE": str(home / "models"),
+        "DAGSTER_HOME": str(home),
+    }
+    return {**os.environ, **own}
+
+
+def execute(command: list[str], home: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person would."""
+    return subprocess.run(
+        command, cwd=cwd, env=environment(home), capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def seamless(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder of its own."""
+    return execute([str(SEAMLESS), *arguments], home, cwd=home)
+
+
+def make(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the project, with all that the platform keeps in another folder."""
+    return execute(["make", *arguments, f"DAGSTER_HOME={home}"], home, cwd=PROJECT)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for which ``make run`` has run once."""
+    folder = tmp_path_factory.mktemp("seamless")
+    ran = make(folder, "run")
+    assert ran.returncode == 0, ran.stderr
+    (folder / "first_run.txt").write_text(ran.stdout)
+    (folder / "one_text.txt").write_text("what a lovely day\n")
+    return folder
