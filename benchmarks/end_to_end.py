@@ -28,7 +28,7 @@ def lines(folder: str) -> Iterator[dict[str, Any]]:
     """Yield the records of a folder of the samples that are JSON objects."""
     for path in sorted((SAMPLES / folder).glob("*.jsonl*")):
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        for line in data.decode().splitlines():
+        for line in data.decode("utf-8", "replace").splitlines():
             try:
                 yield json.loads(line)
             except ValueError:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,9 @@ def _birth(pid: int) -> str | None:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if state in "ZX" else fields[18]
+    threads, birth = int(fields[16]), fields[18]
+    # The first thread may be gone while others still hold the ports.
+    return None if state in "ZX" and threads <= 1 else birth
 
 
 def _is_well(service: Service, stack: Stack) -> bool:
@@ -292,6 +295,8 @@ def _check_object_store(settings: Mapping[str, str]) -> None:
     missing = {BUCKET, BROKER_BUCKET} - {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     if missing:
         raise FileNotFoundError(f"there is no bucket {missing} yet")
+    # After a crash it lists seconds before it can read or write.
+    client.put_object(Bucket=BUCKET, Key=".health", Body=b"well")
 
 
 def _broker(stack: Stack) -> list[str]:
@@ -302,7 +307,7 @@ def _broker(stack: Stack) -> list[str]:
 
 def _check_broker(settings: Mapping[str, str]) -> None:
     client = AdminClient({"bootstrap.servers": settings["KAFKA_BOOTSTRAP_SERVERS"], "log_level": 0})
-    client.list_topics(timeout=2)
+    client.list_topics(timeout=5)
 
 
 def _postgres(stack: Stack) -> list[str]:
@@ -314,37 +319,32 @@ def _postgres(stack: Stack) -> list[str]:
         if not all(parent.stat().st_mode & 0o001 for path in (home, Path(server)) for parent in path.parents):
             user += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]  # to pass through root's closed home
     if not (home / "data").exists():
-        _make_database(stack, [*user, server])
+        _make_database(stack, user, server)
     return [*user, server, "-D", str(home / "data"), "-h", HOST, "-p", str(stack.ports["postgres"]), "-k", ""]
 
 
-def _make_database(stack: Stack, server: list[str]) -> None:
+def _make_database(stack: Stack, user: list[str], server: str) -> None:
     """Make Postgres's data folder, whole or not at all, with a database and the one role that can connect to it."""
-    draft, log = stack.folder / "postgres" / "draft", stack.folder / "postgres.log"
-    shutil.rmtree(draft, ignore_errors=True)
-    log.touch(mode=0o600)
+    home, log = stack.folder / "postgres", stack.folder / "postgres.log"
+    shutil.rmtree(home / "draft", ignore_errors=True)
     # The superuser gets no password, so nobody connects as it; row-level security would not hold for it.
     access = ["--username=postgres", "--auth-host=scram-sha-256", "--auth-local=reject"]
     locale = ["--encoding=UTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    role = f"CREATE ROLE seamless LOGIN CREATEROLE REPLICATION PASSWORD '{stack.secrets['postgres']}'\n"
-    steps = {
-        "": [*server[:-1], str(Path(server[-1]).with_name("initdb")), "-D", str(draft), *access, *locale],
-        f"{role}CREATE DATABASE seamless OWNER seamless\n": [
-            *(*server, "--single", "-c", "exit_on_error=true", "-D", str(draft), "postgres"),
-        ],
-    }
-    for given, step in steps.items():
-        with log.open("ab") as output:
-            done = subprocess.run(  # noqa: S603
-                step, cwd=draft.parent, input=given.encode(), stdout=output, stderr=output, check=False
-            )
-        if done.returncode:
-            raise StackError(f"postgres cannot make its data folder: see {log}")
-    draft.rename(draft.with_name("data"))
+    role = f"CREATE ROLE seamless LOGIN CREATEROLE REPLICATION PASSWORD '{stack.secrets['postgres']}'"
+    script = f"{role}\nCREATE DATABASE seamless OWNER seamless\n"
+    log.touch(mode=0o600)
+    with log.open("ab") as output:
+        run = partial(subprocess.run, cwd=home, stdout=output, stderr=output, check=True)
+        try:
+            run([*user, f"{Path(server).parent}/initdb", "-D", "draft", *access, *locale])
+            run([*user, server, "--single", "-c", "exit_on_error=on", "-D", "draft", "postgres"], input=script.encode())
+        except subprocess.CalledProcessError:
+            raise StackError(f"postgres cannot make its data folder: see {log}") from None
+    (home / "draft").rename(home / "data")
 
 
 def _check_postgres(settings: Mapping[str, str]) -> None:
-    with psycopg.connect(settings["POSTGRES_DSN"], connect_timeout=2) as session:
+    with psycopg.connect(settings["POSTGRES_DSN"], connect_timeout=5) as session:
         session.execute("SELECT 1")
 
 
@@ -383,6 +383,6 @@ KEY_VALUE = Service(
     name="key-value",
     command=_key_value,
     settings=lambda stack: {"SIGNAL_STORE": f"redis://:{stack.secrets['key_value']}@{stack.address('key-value')}/0"},
-    check=lambda settings: redis.Redis.from_url(settings["SIGNAL_STORE"], socket_timeout=2).ping(),
+    check=lambda settings: redis.Redis.from_url(settings["SIGNAL_STORE"], socket_timeout=5).ping(),
 )
 SERVICES = (OBJECT_STORE, BROKER, POSTGRES, KEY_VALUE)

