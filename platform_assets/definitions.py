@@ -7,6 +7,7 @@ from resources.encoder import Encoder
 from resources.lakehouse import lakehouse
 from resources.registry import registry
 from resources.settings import settings
+from sensors.keeping_up import keeping_up
 
 
 @dg.definitions
@@ -24,5 +25,6 @@ def defs() -> dg.Definitions:
             "encoder": Encoder(threads=known.encoder_threads),
             "registry": registry(known),
         },
+        sensors=[keeping_up],
         executor=dg.in_process_executor,
     )

@@ -180,6 +180,15 @@ def append(
     return rows, broken.height
 
 
+def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
+    """Say whether files have landed, or grown, beyond what a bronze table has read of them."""
+    files = landed_files(settings().landing, expected.folder)
+    if not files or not lakehouse.exists(expected.table):
+        return bool(files)
+    delta = lakehouse.open(expected.table)
+    return any(delta.transaction_version(f"size:{file.name}") != file.size for file in files)
+
+
 def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
     """Return the asset that ingests a bronze table from the landing folder."""
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -109,14 +109,15 @@ class Reader:
         until, count, oldest = time.monotonic() + seconds, 0, None
         while count < most and (left := until - time.monotonic()) > 0 and not (self.drained and not count):
             for message in self._consumer.consume(most - count, timeout=min(left, 0.1)):
-                partition = (message.topic(), message.partition())
+                partition = cast("Partition", (message.topic(), message.partition()))
                 error = message.error()
                 if error is None:
                     count += 1
                     sent = message.timestamp()[1] / 1_000
                     oldest = sent if oldest is None else min(oldest, sent)
-                    reached[partition] = message.offset() + 1
-                    records.setdefault(partition, []).append(_record(message, max_bytes))
+                    record = _record(message, max_bytes)
+                    reached[partition] = record.position
+                    records.setdefault(partition, []).append(record)
                     self._ended.discard(partition)
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     self._ended.add(partition)

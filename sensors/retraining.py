@@ -42,6 +42,24 @@ def decide(task: Task, state: State, running: str) -> tuple[bool, str]:
     return new >= task.retrain_after, f"{task.name}: {new} new labels of {task.retrain_after}"
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a task's model must be trained now, and why (not); and whether it has a champion at all."""
+
+    model: str
+    needed: bool
+    why: str
+    served: bool
+
+
+def verdicts(lakehouse: Lakehouse, registry: Registry, running: str) -> list[Verdict]:
+    """Return the verdict on every task."""
+    return [
+        Verdict(f"models/{name}", *decide(TASKS[name], state, running), state.champion_transform is not None)
+        for name, state in states(lakehouse, registry).items()
+    ]
+
+
 def states(lakehouse: Lakehouse, registry: Registry) -> dict[str, State]:
     """Return the state of every task."""
     counts = label_counts(lakehouse) if lakehouse.exists("silver/labels") else {}

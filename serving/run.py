@@ -19,15 +19,11 @@ from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from resources.settings import PROJECT
 from sensors import retraining
+from sensors.keeping_up import ANSWERS, MODEL_VERSIONS, RANGE_END, RANGE_START
 from sensors.stale_days import daily_inputs, decide, stale
-from signals.tasks import TASKS
 
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 0.5
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-# Tables that models are trained from come before the models, tables that hold their answers after.
-MODEL_VERSIONS = "operations/model_versions"
-ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
 
 
 class RunFailedError(RuntimeError):
@@ -83,25 +79,15 @@ def run(progress: Progress) -> Report:
         early = {table: inputs for table, inputs in daily.items() if table not in late}
         for work in decide(stale(lakehouse, early, today), early):
             materialise("clean and encode", work.tables, (work.first, work.last))
-        due, report.unanswered = due_tasks(lakehouse, registry, encoder)
+        verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id)
+        due = [verdict.model for verdict in verdicts if verdict.needed]
+        report.unanswered = [verdict.why for verdict in verdicts if not verdict.needed and not verdict.served]
         if due or not lakehouse.exists(MODEL_VERSIONS):
             materialise("train", [*due, MODEL_VERSIONS])
         answers = {table: inputs for table, inputs in daily.items() if table in late}
         for work in decide(stale(lakehouse, answers, today), answers):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
     return report
-
-
-def due_tasks(lakehouse: Lakehouse, registry: Registry, encoder: Encoder) -> tuple[list[str], list[str]]:
-    """Return the models that must be trained now, and why tasks that have no champion are not."""
-    due, unanswered = [], []
-    for name, state in retraining.states(lakehouse, registry).items():
-        needed, why = retraining.decide(TASKS[name], state, encoder.transform_id)
-        if needed:
-            due.append(f"models/{name}")
-        elif state.champion_transform is None:
-            unanswered.append(why)
-    return due, unanswered
 
 
 def _resources(definitions: dg.Definitions) -> tuple[Lakehouse, Registry, Encoder]:

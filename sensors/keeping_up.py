@@ -1,0 +1,137 @@
+"""What the graph must do next so that it is up to date with what has landed: read, clean, train, then answer."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from platform_assets.bronze import RECEIVED
+from platform_assets.publishing import QUARANTINE
+from platform_assets.receiving import has_unread
+from resources.encoder import Encoder
+from resources.lakehouse import Lakehouse
+from resources.registry import Registry
+from sensors import retraining, stale_days
+from sensors.stale_days import Work
+
+MODEL_VERSIONS = "operations/model_versions"
+# Tables that models are trained from come before the models, tables that hold their answers after.
+ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
+# Runs that the sensor asked for carry this tag: one is in flight at a time.
+TAG = {"seamless/keeping_up": "true"}
+INTERVAL = timedelta(seconds=60)
+LONGEST_WAIT = timedelta(hours=1)
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+IN_FLIGHT = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known when the sensor looks.
+
+    Attributes:
+        in_flight: id of a run that it asked for and that is not over.
+        failures: how many of the latest runs failed, one after the other.
+        ended: when the latest ended.
+        unread: bronze tables whose files hold more than has been read.
+        early: days of tables that models are trained from which are stale.
+        due: models that must be trained.
+        late: days of tables that hold answers which are stale.
+        reasons: of each task, why it must be trained or not.
+    """
+
+    in_flight: str | None = None
+    failures: int = 0
+    ended: datetime | None = None
+    unread: tuple[str, ...] = ()
+    early: tuple[Work, ...] = ()
+    due: tuple[str, ...] = ()
+    late: tuple[Work, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def decide(state: State, now: datetime) -> tuple[Work | None, str]:
+    """Return what must be made now, if anything, and why (not); a work without days has none.
+
+    What fails is tried again after a wait that doubles, up to an hour.
+    """
+    if state.in_flight:
+        return None, f"run {state.in_flight} is in flight"
+    wait = min(INTERVAL * 2**state.failures, LONGEST_WAIT) if state.failures else timedelta()
+    if state.ended and now < state.ended + wait:
+        left = (state.ended + wait - now).total_seconds()
+        return None, f"{state.failures} runs have failed in a row: the next is in {left:.0f} s"
+    if state.unread:
+        return Work("", "", state.unread), f"unread files for {', '.join(state.unread)}"
+    if state.early:
+        work = state.early[0]
+        return work, f"{len(work.tables)} tables are behind what has landed, {work.first} to {work.last}"
+    if state.due:
+        return Work("", "", (*state.due, MODEL_VERSIONS)), "; ".join(state.reasons)
+    if state.late:
+        work = state.late[0]
+        made = Work(work.first, work.last, (*work.tables, QUARANTINE))
+        return made, f"{len(work.tables)} tables are behind the models or their inputs, {work.first} to {work.last}"
+    return None, f"all tables are up to date; {'; '.join(state.reasons)}"
+
+
+def look(
+    assets: Iterable[dg.AssetsDefinition], lakehouse: Lakehouse, registry: Registry, encoder: Encoder, today: datetime
+) -> State:
+    """Return what there is to do, as the tables say; only as far as what comes first needs."""
+    daily = stale_days.daily_inputs(assets)
+    unread = tuple(expected.table for expected in RECEIVED if has_unread(lakehouse, expected))
+    if unread:
+        return State(unread=unread)
+    late = {table for table in daily if table in ANSWERS or table.split("/")[0] in ("gold", "reports")}
+    early = _stale(lakehouse, {table: of for table, of in daily.items() if table not in late}, today)
+    if early:
+        return State(early=early)
+    verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id)
+    due, reasons = tuple(v.model for v in verdicts if v.needed), tuple(v.why for v in verdicts)
+    if due:
+        return State(due=due, reasons=reasons)
+    return State(late=_stale(lakehouse, {table: daily[table] for table in late}, today), reasons=reasons)
+
+
+def _stale(lakehouse: Lakehouse, tables: Mapping[str, Iterable[str]], today: datetime) -> tuple[Work, ...]:
+    return tuple(stale_days.decide(stale_days.stale(lakehouse, tables, today.date()), tables))
+
+
+def _runs(instance: dg.DagsterInstance, state: State) -> State:
+    """Return the state with what became of the runs that the sensor asked for."""
+    records = instance.get_run_records(dg.RunsFilter(tags=TAG), limit=20)
+    running = next((one.dagster_run.run_id for one in records if one.dagster_run.status in IN_FLIGHT), None)
+    failed = [one.dagster_run.status == dg.DagsterRunStatus.FAILURE for one in records]
+    failures = failed.index(False) if False in failed else len(failed)
+    end = records[0].end_time if records else None
+    ended = None if end is None else datetime.fromtimestamp(end, UTC)
+    return replace(state, in_flight=running, failures=failures, ended=ended)
+
+
+@dg.sensor(
+    target=dg.AssetSelection.all(),
+    minimum_interval_seconds=int(INTERVAL.total_seconds()),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def keeping_up(
+    context: dg.SensorEvaluationContext, lakehouse: Lakehouse, registry: Registry, encoder: Encoder
+) -> dg.RunRequest | dg.SkipReason:
+    """Bring the graph up to date with what has landed, one run at a time; all it knows is in the tables."""
+    now, state = datetime.now(UTC), _runs(context.instance, State())
+    if state.in_flight is None:
+        known = context.repository_def.assets_defs_by_key.values() if context.repository_def else []
+        state = _runs(context.instance, look(known, lakehouse, registry, encoder, now))
+    work, why = decide(state, now)
+    context.log.info(why)
+    if work is None:
+        return dg.SkipReason(why)
+    days = {RANGE_START: work.first, RANGE_END: work.last} if work.first else {}
+    return dg.RunRequest(asset_selection=[dg.AssetKey(table.split("/")) for table in work.tables], tags={**TAG, **days})

@@ -1,0 +1,97 @@
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from platform_assets import definitions as platform
+from resources.lakehouse import Lakehouse
+from resources.settings import PROJECT, configure, settings
+from sensors.keeping_up import INTERVAL, LONGEST_WAIT, TAG, State, decide, keeping_up
+from sensors.stale_days import Work
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+EARLY, LATE = (Work("2026-11-10", "2026-11-12", (table,)) for table in ("silver/pages", "gold/rtb_hourly"))
+ALL = {"unread": ("bronze/ad_events",), "early": (EARLY,), "due": ("models/hate",), "late": (LATE,)}
+
+
+def tables(**known):
+    work, _ = decide(State(**known), NOW)
+    return None if work is None else work.tables
+
+
+def test_what_comes_first_is_made_first():
+    assert tables(**ALL) == ("bronze/ad_events",)
+    assert tables(**{**ALL, "unread": ()}) == ("silver/pages",)
+    assert tables(due=ALL["due"], late=ALL["late"]) == ("models/hate", "operations/model_versions")
+    assert tables(late=ALL["late"]) == ("gold/rtb_hourly", "silver/quarantine")
+    assert tables() is None
+
+
+def test_a_run_in_flight_is_waited_for_and_named():
+    work, why = decide(State(in_flight="4f2a", **ALL), NOW)
+    assert work is None
+    assert "4f2a" in why
+
+
+def test_what_fails_is_tried_again_after_a_wait_that_doubles():
+    waits = []
+    for failures in range(1, 10):
+        state = State(failures=failures, ended=NOW, **ALL)
+        assert decide(state, NOW)[0] is None
+        assert f"{failures} runs have failed" in decide(state, NOW)[1]
+        waits.append(next(s for s in range(1, 4_000) if decide(state, NOW + timedelta(seconds=s))[0]))
+    assert waits[0] == 2 * INTERVAL.total_seconds()
+    assert waits[1] == 2 * waits[0]
+    assert waits[-1] == LONGEST_WAIT.total_seconds()
+
+
+def test_every_skip_says_why():
+    said = decide(State(reasons=("hate: 12 new labels of 100",)), NOW)[1]
+    assert "up to date" in said
+    assert "12 new labels of 100" in said
+
+
+@pytest.mark.slow
+def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_path: Path):
+    kept, folder = settings(), Path(shutil.copytree(home, tmp_path / "copied"))
+    landing = tmp_path / "landing"
+    shutil.copytree(PROJECT / "samples", landing)
+    configure(
+        lakehouse_uri=str(folder / "lake"),
+        mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        mlflow_artifacts=str(folder / "artifacts"),
+        model_cache=folder / "models",
+        landing=landing,
+    )
+    try:
+        repository = platform.defs().get_repository_def()
+        job = platform.defs().resolve_implicit_global_asset_job_def()
+        with dg.instance_for_test() as instance:
+
+            def tick():
+                context = dg.build_sensor_context(
+                    instance=instance, repository_def=repository, resources=platform.defs().resources
+                )
+                return keeping_up(context)
+
+            assert isinstance(tick(), dg.SkipReason)
+            (landing / "messages" / "later.jsonl").write_text(
+                '{"message_id": "later", "author_id": "u-1", "text": "late news", "sent_at": "2026-11-12T10:00:00Z"}\n'
+            )
+            asked = []
+            while isinstance(request := tick(), dg.RunRequest):
+                asked.append({key.to_user_string() for key in request.asset_selection})
+                assert len(asked) < 6, asked
+                assert request.tags.items() >= TAG.items()
+                tags = {name: value for name, value in request.tags.items() if name.startswith("dagster/asset")}
+                done = job.execute_in_process(instance=instance, asset_selection=request.asset_selection, tags=tags)
+                assert done.success
+        assert asked[0] == {"bronze/social_messages"}
+        assert "silver/messages" in asked[1]
+        assert "reports/risk_analysis" in asked[-1]
+        signals = Lakehouse(uri=str(folder / "lake")).read("silver/message_signals", ["2026-11-12"])
+        assert "later" in signals["message_id"].to_list()
+    finally:
+        configure(**kept.model_dump())
