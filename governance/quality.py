@@ -66,17 +66,37 @@ def sift(rows: pl.DataFrame, rules: Suite, *, page: bool = True) -> Sifted:
     )
 
 
-def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataFrame, str | None]:
-    """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
+def prepare_rules() -> None:
+    """Load what applies rules, which takes seconds, before the first rows come."""
+    _context()
+
+
+@lru_cache(maxsize=1)
+def _context() -> Any:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-    from great_expectations.render.renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view import DefaultJinjaPageView
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     context.enable_analytics(enable=False)
+    return context
+
+
+@lru_cache(maxsize=64)
+def _asset(table: str) -> Any:
+    """Return a table's staged rows as Great Expectations knows them: what to validate, but not yet which rows."""
+    asset = _context().data_sources.add_pandas(table).add_dataframe_asset(table)
+    return asset.add_batch_definition_whole_dataframe("rows")
+
+
+def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataFrame, str | None]:
+    """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
+    import great_expectations as gx
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    staged = _asset(rules.table)
     expectations = gx.ExpectationSuite(rules.table)
     for name, rule in rules.rules.items():
         settings = {key: value for key, value in rule.items() if key != "expect"}
@@ -85,12 +105,8 @@ def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataF
         expectations.add_expectation(described.to_domain_obj())
     used = {value for rule in rules.rules.values() for key, value in rule.items() if key.startswith("column")}
     frame = rows.select(*sorted(used)).with_row_index(ROW).to_pandas()
-    batch = context.data_sources.add_pandas("staged").add_dataframe_asset(rules.table)
-    found = (
-        batch.add_batch_definition_whole_dataframe("rows")
-        .get_batch({"dataframe": frame})
-        .validate(expectations, result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]})
-    )
+    wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
+    found = staged.get_batch({"dataframe": frame}).validate(expectations, result_format=wanted)
     pairs: list[tuple[int, str]] = []
     for result in found.results:
         name = result.expectation_config.meta["rule"]  # ty: ignore[missing-union-attribute] - every result has one

@@ -5,8 +5,11 @@ has been taken through: what lies between that and bronze's own position is what
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from platform_assets.bronze import ad_events as bronze_ad_events
@@ -35,16 +38,27 @@ from resources.lakehouse import DAY, Lakehouse
 from signals.scoring import Model
 
 SERVED_BY = "stream"
+# Pages that are read before they are encoded.
+READ_AT_ONCE = 16
+# Hashes of texts that a worker remembers.
+SEEN = 50_000
+
+Vectors = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What a flow works with, and the name of the run that it is part of."""
+    """What a flow works with, and the name of the run that it is part of.
+
+    Attributes:
+        seen: hashes of texts that have come lately, the latest last.
+    """
 
     lakehouse: Lakehouse
     encoder: Encoder
     models: dict[str, Model]
     run_id: str
+    seen: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ def advance_pages(worker: Worker, received: pl.DataFrame, positions: Mapping[str
     """Take fetches through silver/pages, images, decisions and page_signals; return the signals."""
     lakehouse = worker.lakehouse
     fetches = received.filter(~pages.IS_IMAGE)
-    found = pages.extracted(fetches)
+    found, ahead = _read(worker, fetches)
     failed = pl.col("failure").is_not_null()
     kept = publish_increment(
         lakehouse,
@@ -110,7 +124,7 @@ def advance_pages(worker: Worker, received: pl.DataFrame, positions: Mapping[str
         rows_in=pictures.height,
         positions=positions,
     )
-    answers = pl.concat([_answers(worker, "page", kept), _answers(worker, "image", shown)])
+    answers = pl.concat([_answers(worker, "page", kept, ahead), _answers(worker, "image", shown)])
     told = page_signals.signals_of_pages(kept, shown, answers)
     return publish_increment(lakehouse, page_signals.TABLE, told, rows_in=kept.height, positions=positions)
 
@@ -139,11 +153,35 @@ def _nothing(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int
     """Leave the rest to batch."""
 
 
-def _answers(worker: Worker, kind: str, rows: pl.DataFrame) -> pl.DataFrame:
+def _read(worker: Worker, fetches: pl.DataFrame) -> tuple[pl.DataFrame, Vectors]:
+    """Return the articles of pages, and vectors of those that have not come lately, by their hash.
+
+    One core reads pages while the other encodes what has been read.
+    """
+    parts: list[pl.DataFrame] = []
+    ahead: Vectors = {}
+
+    def encode(articles: pl.DataFrame) -> None:
+        texts = articles.filter(pl.col("failure").is_null()).select("content_hash", text=decisions.text_of("page"))
+        fresh = [row for row in texts.unique("content_hash").rows() if row[0] not in worker.seen]
+        if fresh:
+            ahead.update(zip([row[0] for row in fresh], worker.encoder.encode([row[1] for row in fresh]), strict=True))
+
+    with ThreadPoolExecutor(1) as other:
+        waiting = []
+        for some in fetches.sort("received_at", "source", "position").iter_slices(READ_AT_ONCE):
+            parts.append(pages.extracted(some))
+            waiting.append(other.submit(encode, parts[-1]))
+        for one in waiting:
+            one.result()
+    return (pl.concat(parts) if parts else pages.extracted(fetches)), ahead
+
+
+def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Vectors | None = None) -> pl.DataFrame:
     """Ask the champions about the documents of some rows, keep what they say, and return it."""
     vectors = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
     if kind != "image":
-        vectors = _vectors(worker, rows.select("content_hash", DAY, text=decisions.text_of(kind)))
+        vectors = _vectors(worker, rows.select("content_hash", DAY, text=decisions.text_of(kind)), ahead or {})
     table, lakehouse = decisions.DOCUMENTS[kind], worker.lakehouse
     answers = decisions.decided(
         decisions.documents_of(kind, rows.lazy(), vectors.lazy()),
@@ -159,19 +197,23 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame) -> pl.DataFrame:
     return answers
 
 
-def _vectors(worker: Worker, texts: pl.DataFrame) -> pl.DataFrame:
+def _vectors(worker: Worker, texts: pl.DataFrame, ahead: Vectors) -> pl.DataFrame:
     """Return content_hash and vector of each distinct text, encoding those that have never been."""
     lakehouse, encoder = worker.lakehouse, worker.encoder
     texts = texts.unique("content_hash", keep="first", maintain_order=True)
-    wanted = (pl.col("encoder_id") == encoder.encoder_id) & pl.col("content_hash").is_in(
-        texts["content_hash"].implode()
-    )
-    known = lakehouse.scan(embeddings.TABLE).filter(wanted).select("content_hash", "vector").collect()
-    known = known.unique("content_hash")
+    encoded = lakehouse.scan(embeddings.TABLE).filter(pl.col("encoder_id") == encoder.encoder_id)
+    wanted = encoded.filter(pl.col("content_hash").is_in(texts["content_hash"].implode()))
+    known = wanted.select("content_hash", "vector").collect().unique("content_hash")
     missing = texts.join(known, on="content_hash", how="anti", maintain_order="left")
+    for text in texts["content_hash"]:
+        worker.seen[text] = worker.seen.pop(text, None)
+    for text in list(worker.seen)[:-SEEN]:
+        del worker.seen[text]
     if missing.is_empty():
         return known
-    fresh = embeddings.encoded(missing, encoder)
+    waiting = missing.filter(~pl.col("content_hash").is_in(list(ahead)))
+    ahead = ahead | dict(zip(waiting["content_hash"], encoder.encode(waiting["text"].to_list()), strict=True))
+    fresh = embeddings.rows_of(missing, np.stack([ahead[text] for text in missing["content_hash"]]), encoder.encoder_id)
     days = sorted({str(day) for day in fresh[DAY]})
     lakehouse.insert_missing(embeddings.TABLE, fresh, embeddings.KEY, days=days)
     return pl.concat([known, fresh.select("content_hash", "vector")])

@@ -75,12 +75,17 @@ class Service:
 
 @dataclass(frozen=True)
 class State:
-    """What is seen of a server: its address, its process if that lives, and whether it answers."""
+    """What is seen of a server: its address, its process if that lives, and why it does not answer, if it does not."""
 
     name: str
     address: str
     pid: int | None
-    healthy: bool
+    fault: str | None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it answers."""
+        return self.fault is None
 
 
 def up(folder: Path) -> list[State]:
@@ -109,7 +114,7 @@ def status(folder: Path) -> list[State]:
     stack = _stack(folder)
     found = [(service, _process(service, stack)[0]) for service in SERVICES]
     return [
-        State(service.name, stack.address(service.name), pid, pid is not None and _is_well(service, stack))
+        State(service.name, stack.address(service.name), pid, "not running" if pid is None else _fault(service, stack))
         for service, pid in found
     ]
 
@@ -134,7 +139,7 @@ def _up(service: Service, stack: Stack) -> None:
     command, variables = service.command(stack), service.variables(stack)
     # A server that runs otherwise than it would be started now (say, on an object store that has moved) starts anew.
     start_as = hashlib.sha256(json.dumps([command, variables]).encode()).hexdigest()
-    if pid is None or started_as != start_as or not _is_well(service, stack):
+    if pid is None or started_as != start_as or _fault(service, stack):
         _down(service, stack)
         _start(service, stack, command, variables, start_as)
 
@@ -142,7 +147,7 @@ def _up(service: Service, stack: Stack) -> None:
 def _start(service: Service, stack: Stack, command: list[str], variables: dict[str, str], start_as: str) -> None:
     log, home = stack.folder / f"{service.name}.log", stack.folder / service.name
     log.touch(mode=0o600)
-    deadline, starts, process = time.monotonic() + START_SECONDS, 0, None
+    deadline, starts, process, fault = time.monotonic() + START_SECONDS, 0, None, None
     while time.monotonic() < deadline:
         if process is None or process.poll() is not None:
             if starts == STARTS:
@@ -161,9 +166,10 @@ def _start(service: Service, stack: Stack, command: list[str], variables: dict[s
                 )
             _write(stack.folder / f"{service.name}.pid", f"{process.pid} {_birth(process.pid)} {start_as}\n")
         time.sleep(0.1)
-        if _is_well(service, stack):
+        fault = _fault(service, stack)
+        if fault is None:
             return
-    raise StackError(f"{service.name} does not answer within {START_SECONDS} seconds: see {log}")
+    raise StackError(f"{service.name} does not answer within {START_SECONDS} seconds ({fault}): see {log}")
 
 
 def _down(service: Service, stack: Stack) -> None:
@@ -198,12 +204,13 @@ def _birth(pid: int) -> str | None:
     return None if state in "ZX" and threads <= 1 else birth
 
 
-def _is_well(service: Service, stack: Stack) -> bool:
+def _fault(service: Service, stack: Stack) -> str | None:
+    """Return why a server does not answer; None if it does."""
     try:
         service.check(service.settings(stack))
-    except UNWELL:
-        return False
-    return True
+    except UNWELL as error:
+        return f"{type(error).__name__}: {error}".split("\n")[0]
+    return None
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class Reader:
         records: dict[Partition, list[Record]] = {}
         reached: dict[Partition, int] = {}
         until, count, oldest = time.monotonic() + seconds, 0, None
-        while count < most and (left := until - time.monotonic()) > 0 and not (self.drained and not count):
+        while count < most and (left := until - time.monotonic()) > 0:
             for message in self._consumer.consume(most - count, timeout=min(left, 0.1)):
                 partition = cast("Partition", (message.topic(), message.partition()))
                 error = message.error()

@@ -1,6 +1,7 @@
 """`seamless`: what a person does by hand."""
 
 import json
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -21,6 +22,12 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="See the registered models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+stack_app = typer.Typer(
+    help="The local stack: object store, broker, Postgres and key-value store, on loopback.", no_args_is_help=True
+)
+app.add_typer(stack_app, name="stack")
+StackFolder = Annotated[Path, typer.Option("--folder", help="Where the stack keeps its data, logs and passwords.")]
+STACK = Path(".stack")
 
 SQL_EXAMPLE = "SELECT site, risky_share FROM gold.site_brand_safety ORDER BY risky_share DESC LIMIT 5"
 
@@ -139,6 +146,46 @@ def show_model(
     typer.echo("  held-out figures")
     for name, value in sorted(one.metrics.items()):
         typer.echo(f"    {name:<22} {value:.3f}")
+
+
+@stack_app.command("up")
+def stack_up(folder: StackFolder = STACK) -> None:
+    """Start the servers that do not run yet; what they kept is found again."""
+    from resources.stack import up
+
+    up(folder)
+    stack_status(folder)
+    typer.echo('to use it here: eval "$(seamless stack env)"')
+
+
+@stack_app.command("down")
+def stack_down(folder: StackFolder = STACK) -> None:
+    """Stop the servers; what they keep stays."""
+    from resources.stack import down
+
+    down(folder)
+
+
+@stack_app.command("status")
+def stack_status(folder: StackFolder = STACK) -> None:
+    """Show each server's address, process and whether it answers; exit code 1 unless all answer."""
+    from resources.stack import status
+
+    found = status(folder)
+    for one in found:
+        state = "up" if one.healthy else f"down: {one.fault}"
+        typer.echo(f"{one.name:<14}{one.address:<18}{one.pid or '-':<10}{state}")
+    if not all(one.healthy for one in found):
+        raise typer.Exit(1)
+
+
+@stack_app.command("env")
+def stack_env(folder: StackFolder = STACK) -> None:
+    """Print the settings, passwords among them, with which the platform runs on the stack."""
+    from resources.stack import environment
+
+    for name, value in environment(folder).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 def _known_task(task: str) -> None:

@@ -13,6 +13,7 @@ import dagster as dg
 import polars as pl
 from deltalake.exceptions import CommitFailedError
 
+from governance.quality import prepare_rules
 from platform_assets.bronze import user_profiles
 from platform_assets.receiving import Reading, append, prepare
 from platform_assets.silver import embeddings
@@ -77,6 +78,7 @@ def prepared(settings: Settings) -> Worker:
     tables, encoder = lakehouse(settings), Encoder(threads=settings.encoder_threads)
     for expected in (*(flow.bronze for flow in FLOWS), user_profiles.EXPECTED):
         prepare(tables, expected, datetime.now(UTC))
+    prepare_rules()
     tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
     return Worker(tables, encoder, champions(registry(settings), encoder.transform_id), f"stream-{uuid.uuid4()}")
 

@@ -7,6 +7,8 @@ Equal texts are encoded once, ever, whatever document, label or task they belong
 from collections.abc import Sequence
 
 import dagster as dg
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from platform_assets.conventions import described
@@ -82,9 +84,11 @@ def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.
 
 def encoded(texts: pl.DataFrame, encoder: Encoder) -> pl.DataFrame:
     """Return rows of this table for texts."""
-    vectors = pl.Series(encoder.encode(texts["text"].to_list()), dtype=pl.Array(pl.Float32, DIMENSIONS))
-    return (
-        texts.select("content_hash", DAY)
-        .with_columns(vector=vectors.cast(pl.List(pl.Float32)), encoder_id=pl.lit(encoder.encoder_id))
-        .select(SCHEMA.keys())
-    )
+    return rows_of(texts, encoder.encode(texts["text"].to_list()), encoder.encoder_id)
+
+
+def rows_of(texts: pl.DataFrame, vectors: npt.NDArray[np.float32], encoder_id: str) -> pl.DataFrame:
+    """Return rows of this table for texts and their vectors, (texts, 384)."""
+    column = pl.Series(vectors, dtype=pl.Array(pl.Float32, DIMENSIONS)).cast(pl.List(pl.Float32))
+    rows = texts.select("content_hash", DAY).with_columns(vector=column, encoder_id=pl.lit(encoder_id))
+    return rows.select(SCHEMA.keys())

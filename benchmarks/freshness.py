@@ -1,0 +1,106 @@
+"""Seconds from a page event at the broker to its signals in the store, under a steady load: p50 and p95.
+
+Usage: python -m benchmarks.freshness --broker host:port [--rate 50] [--seconds 60]
+
+The models are trained on the samples first, outside the clock. Every page is new: another address, and a text that no
+vector is known of. The worker is `seamless stream`, in a process of its own.
+"""
+
+import argparse
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.end_to_end import SAMPLES, lines
+from resources.settings import configure
+from resources.signal_store import LocalStore
+from signals.pages import address
+
+WARM_SECONDS = 20
+PATIENCE = 120
+
+
+def pages(name: str, count: int) -> list[dict[str, str]]:
+    """Return new pages: those of the samples, each with another address and some words of its own."""
+    chance = random.Random(0)
+    pool = [record for record in lines("pages") if isinstance(record, dict) and "</p>" in str(record.get("html"))]
+    return [
+        {
+            "url": f"https://{name}-{number % 40}.example/story-{number}",
+            "html": chance.choice(pool)["html"].replace("</p>", f" Report {name} {number}.</p>", 1),
+            "tenant_id": "meridian",
+        }
+        for number in range(count)
+    ]
+
+
+def waits(name: str, broker: str, store: LocalStore, rate: float, seconds: float) -> list[float]:
+    """Send pages at a steady rate, and return for each how long it took until the store had it."""
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": broker, "linger.ms": 5})
+    made, pending, found = pages(name, int(rate * seconds)), {}, []
+    began, sent, last = time.monotonic(), 0, time.monotonic()
+    while sent < len(made) or (pending and time.monotonic() - last < PATIENCE):
+        due = min(len(made), int((time.monotonic() - began) * rate))
+        for page in made[sent:due]:
+            body = page | {"fetched_at": datetime.now(UTC).isoformat()}
+            producer.produce("pages", json.dumps(body).encode(), partition=sent % 2)
+            pending[address(page["url"])] = last = time.monotonic()
+            sent += 1
+        producer.poll(0)
+        for url in list(pending)[:50]:
+            if store.get("meridian", url) is None:
+                break  # pages come in order, so the next are not there either
+            found.append(time.monotonic() - pending.pop(url))
+        time.sleep(0.02)
+    print(f"{sent} pages sent, {len(pending)} not seen")
+    return found
+
+
+def main() -> None:
+    """Train, start a worker, send, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--broker", required=True)
+    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--seconds", type=float, default=60)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ |= {"DAGSTER_HOME": folder, "KAFKA_BOOTSTRAP_SERVERS": asked.broker}
+        logging.disable(logging.WARNING)
+        configure(landing=SAMPLES)
+        from confluent_kafka.admin import AdminClient, NewTopic
+
+        from serving.run import run
+
+        run(lambda *_: None)
+        client = AdminClient({"bootstrap.servers": asked.broker})
+        for done in client.create_topics([NewTopic("pages", 2, 1)]).values():
+            done.exception()
+        with Path(folder, "worker.log").open("w") as said:
+            worker = subprocess.Popen([Path(sys.executable).with_name("seamless"), "stream"], stderr=said, stdout=said)
+            try:
+                store = LocalStore(Path(".signals"))
+                waits("warm", asked.broker, store, 2, WARM_SECONDS)
+                found = waits("news", asked.broker, store, asked.rate, asked.seconds)
+            finally:
+                worker.terminate()
+                worker.wait()
+        print(Path(folder, "worker.log").read_text()[-600:])
+    p50, p95 = np.percentile(found, [50, 95])
+    print(f"{asked.rate:g} pages a second for {asked.seconds:g} s, from event to published signal: ", end="")
+    print(f"p50 {p50:.2f} s, p95 {p95:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
