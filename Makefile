@@ -9,6 +9,11 @@ WHEELS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend 
 MANIFEST := dbt_gold/target/manifest.json
 DBT_FILES := $(shell find dbt_gold -path dbt_gold/target -prune -o \( -name '*.sql' -o -name '*.yml' \) -print)
 
+# Object store, broker, Postgres and key-value store as real servers on loopback, and the settings that name them.
+STACK_FOLDER ?= .stack
+OF_STACK := --folder $(STACK_FOLDER)
+ON_STACK := $(if $(STACK),seamless stack up $(OF_STACK) >&2 && eval "$$(seamless stack env $(OF_STACK))" &&)
+
 export DAGSTER_HOME := $(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -17,11 +22,11 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 help: ## Show what can be made.
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: setup ## Materialise the whole graph on the samples, or on INPUT=DIR.
-	@seamless run $(if $(INPUT),--input "$(INPUT)")
+run: setup ## Materialise the whole graph on the samples, or on INPUT=DIR; on the local stack with STACK=1.
+	@$(ON_STACK) seamless run $(if $(INPUT),--input "$(INPUT)")
 
-dev: setup ## Open the graph in the Dagster UI at http://127.0.0.1:3000, or at another PORT=.
-	@dagster dev --port $(PORT)
+dev: setup ## Open the graph in the Dagster UI at http://127.0.0.1:3000, or at another PORT=; on the local stack with STACK=1.
+	@$(ON_STACK) dagster dev --port $(PORT)
 
 test: setup ## Lint, check types and layers, and run every test.
 	@ruff check && ruff format --check

