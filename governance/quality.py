@@ -109,7 +109,7 @@ def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataF
     found = staged.get_batch({"dataframe": frame}).validate(expectations, result_format=wanted)
     pairs: list[tuple[int, str]] = []
     for result in found.results:
-        name = result.expectation_config.meta["rule"]  # ty: ignore[missing-union-attribute] - every result has one
+        name = result.expectation_config.meta["rule"]
         if result.exception_info.get("raised_exception"):
             raise RuntimeError(
                 f"rule {name} of {rules.table} could not be checked: {result.exception_info['exception_message']}"

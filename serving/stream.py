@@ -6,7 +6,7 @@ What has been read is in the tables, with the rows: a worker that is killed at a
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -25,8 +25,9 @@ from resources.registry import registry
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
 from resources.streams import BrokerError, Partition, Reader, streams
+from signals.scoring import Model
 
-# Materialisations are told to Dagster this often: an event each micro-batch would cost more than the micro-batch.
+# How often Dagster is told, which each micro-batch would cost more than the micro-batch, and champions are looked up.
 TELL_SECONDS = 10.0
 # After as many commits, a table's small files are put together.
 COMMITS = 200
@@ -67,6 +68,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
             if over or time.monotonic() - told >= TELL_SECONDS:
                 _tell(worker, tally, say)
                 told, tally = time.monotonic(), Tally()
+                worker = replace(worker, models=serving_models(settings, worker.encoder))
             if over:
                 return
     finally:
@@ -80,7 +82,12 @@ def prepared(settings: Settings) -> Worker:
         prepare(tables, expected, datetime.now(UTC))
     prepare_rules()
     tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
-    return Worker(tables, encoder, champions(registry(settings), encoder.transform_id), f"stream-{uuid.uuid4()}")
+    return Worker(tables, encoder, serving_models(settings, encoder), f"stream-{uuid.uuid4()}")
+
+
+def serving_models(settings: Settings, encoder: Encoder) -> dict[str, Model]:
+    """Return the champions as they are now: one that is promoted or rolled back serves from the next call on."""
+    return champions(registry(settings), encoder.transform_id)
 
 
 def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]) -> None:
