@@ -107,6 +107,8 @@ def env_example() -> str:
     lines = ["# Written by `make .env.example`; copy to .env and change what you need.", ""]
     for name, field in Settings.model_fields.items():
         default = field.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
         if isinstance(default, Path) and default.is_absolute():
             default = default.relative_to(PROJECT)
         lines += [f"# {field.description}", f"# {name.upper()}={'' if default is None else default}", ""]

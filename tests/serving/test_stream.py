@@ -175,7 +175,7 @@ def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, b
 
 
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
-    made = kills.events(2_000)
+    made = kills.events(800)
     kills.produce(broker, made)
     both = [worker(copied, broker) for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in both]
@@ -197,7 +197,7 @@ def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(
     program = [str(SEAMLESS.with_name("python")), "-m", "benchmarks.kills", "--broker", broker]
     own = environment(tmp_path)
     ran = subprocess.run(
-        [*program, "--events", "3000", "--kills", "8"],
+        [*program, "--events", "1500", "--kills", "4"],
         cwd=PROJECT,
         env=own,
         capture_output=True,
