@@ -67,36 +67,22 @@ def sift(rows: pl.DataFrame, rules: Suite, *, page: bool = True) -> Sifted:
 
 
 def prepare_rules() -> None:
-    """Load what applies rules, which takes seconds, before the first rows come."""
-    _context()
-
-
-@lru_cache(maxsize=1)
-def _context() -> Any:
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    context.enable_analytics(enable=False)
-    return context
-
-
-@lru_cache(maxsize=64)
-def _asset(table: str) -> Any:
-    """Return a table's staged rows as Great Expectations knows them: what to validate, but not yet which rows."""
-    asset = _context().data_sources.add_pandas(table).add_dataframe_asset(table)
-    return asset.add_batch_definition_whole_dataframe("rows")
+    """Import what applies rules, which takes seconds, before the first rows come."""
+    import great_expectations  # noqa: F401
 
 
 def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataFrame, str | None]:
     """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    staged = _asset(rules.table)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    context.enable_analytics(enable=False)
+    staged = context.data_sources.add_pandas("staged").add_dataframe_asset(rules.table)
     expectations = gx.ExpectationSuite(rules.table)
     for name, rule in rules.rules.items():
         settings = {key: value for key, value in rule.items() if key != "expect"}
@@ -106,10 +92,11 @@ def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataF
     used = {value for rule in rules.rules.values() for key, value in rule.items() if key.startswith("column")}
     frame = rows.select(*sorted(used)).with_row_index(ROW).to_pandas()
     wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
-    found = staged.get_batch({"dataframe": frame}).validate(expectations, result_format=wanted)
+    rows_given = staged.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame})
+    found = rows_given.validate(expectations, result_format=wanted)
     pairs: list[tuple[int, str]] = []
     for result in found.results:
-        name = result.expectation_config.meta["rule"]
+        name = result.expectation_config.meta["rule"]  # ty: ignore[missing-union-attribute] - every result has one
         if result.exception_info.get("raised_exception"):
             raise RuntimeError(
                 f"rule {name} of {rules.table} could not be checked: {result.exception_info['exception_message']}"
