@@ -1,9 +1,9 @@
 """A worker that is killed again and again, at random moments, loses no event and doubles none.
 
-Usage: python -m benchmarks.kills [--events N] [--kills K] [--broker host:port]
+Usage: python -m benchmarks.kills [--events N] [--kills K] --broker host:port
 
-Events of all kinds are produced while the worker lives and dies. Each life is a fork of this process, which has the
-imports behind it. At the end every table is compared with what was produced.
+Messages and ad events are produced, and workers that read them are killed until one is let to finish. Each life is a
+fork of this process, which has the imports behind it. At the end every table is compared with what was produced.
 """
 
 import argparse
