@@ -16,13 +16,13 @@ from sensors import retraining, stale_days
 from sensors.stale_days import Work
 
 MODEL_VERSIONS = "operations/model_versions"
-# Tables that models are trained from come before the models, tables that hold their answers after.
 ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
 # Runs that the sensor asked for carry this tag: one is in flight at a time.
 TAG = {"seamless/keeping_up": "true"}
 INTERVAL = timedelta(seconds=60)
 LONGEST_WAIT = timedelta(hours=1)
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+Inputs = Mapping[str, tuple[str, ...]]
 IN_FLIGHT = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -90,18 +90,24 @@ def look(
     unread = tuple(expected.table for expected in RECEIVED if has_unread(lakehouse, expected))
     if unread:
         return State(unread=unread)
-    late = {table for table in daily if table in ANSWERS or table.split("/")[0] in ("gold", "reports")}
-    early = _stale(lakehouse, {table: of for table, of in daily.items() if table not in late}, today)
+    before, after = around_training(daily)
+    early = _stale(lakehouse, before, today)
     if early:
         return State(early=early)
     verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id)
     due, reasons = tuple(v.model for v in verdicts if v.needed), tuple(v.why for v in verdicts)
     if due:
         return State(due=due, reasons=reasons)
-    return State(late=_stale(lakehouse, {table: daily[table] for table in late}, today), reasons=reasons)
+    return State(late=_stale(lakehouse, after, today), reasons=reasons)
 
 
-def _stale(lakehouse: Lakehouse, tables: Mapping[str, Iterable[str]], today: datetime) -> tuple[Work, ...]:
+def around_training(daily: Inputs) -> tuple[Inputs, Inputs]:
+    """Part tables, with their inputs, into those that models are trained from and those that hold their answers."""
+    late = {table: of for table, of in daily.items() if table in ANSWERS or table.split("/")[0] in ("gold", "reports")}
+    return {table: of for table, of in daily.items() if table not in late}, late
+
+
+def _stale(lakehouse: Lakehouse, tables: Inputs, today: datetime) -> tuple[Work, ...]:
     return tuple(stale_days.decide(stale_days.stale(lakehouse, tables, today.date()), tables))
 
 

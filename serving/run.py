@@ -19,7 +19,7 @@ from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from resources.settings import PROJECT
 from sensors import retraining
-from sensors.keeping_up import ANSWERS, MODEL_VERSIONS, RANGE_END, RANGE_START
+from sensors.keeping_up import MODEL_VERSIONS, RANGE_END, RANGE_START, around_training
 from sensors.stale_days import daily_inputs, decide, stale
 
 Progress = Callable[[str, int, int], None]
@@ -65,7 +65,7 @@ def run(progress: Progress) -> Report:
     ]
     daily = daily_inputs(assets)
     today = datetime.now(UTC).date()
-    late = {table for table in daily if table in ANSWERS or table.split("/")[0] in ("gold", "reports")}
+    early, late = around_training(daily)
     with dg.DagsterInstance.get() as instance:
 
         def materialise(stage: str, wanted: Iterable[str], days: tuple[str, str] | None = None) -> None:
@@ -76,7 +76,6 @@ def run(progress: Progress) -> Report:
             spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if spec.group_name == "bronze"
         ]
         materialise("ingest", landed)
-        early = {table: inputs for table, inputs in daily.items() if table not in late}
         for work in decide(stale(lakehouse, early, today), early):
             materialise("clean and encode", work.tables, (work.first, work.last))
         verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id)
@@ -84,8 +83,7 @@ def run(progress: Progress) -> Report:
         report.unanswered = [verdict.why for verdict in verdicts if not verdict.needed and not verdict.served]
         if due or not lakehouse.exists(MODEL_VERSIONS):
             materialise("train", [*due, MODEL_VERSIONS])
-        answers = {table: inputs for table, inputs in daily.items() if table in late}
-        for work in decide(stale(lakehouse, answers, today), answers):
+        for work in decide(stale(lakehouse, late, today), late):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
     return report
 
