@@ -113,10 +113,9 @@ def publish_increment(
     staged: pl.DataFrame,
     *,
     rows_in: int,
-    positions: Mapping[str, int],
     broken: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Add staged rows to what a table holds already, and how far their sources have been read.
+    """Add staged rows to what a table holds already.
 
     Rows that the table has from the same source and position are ours from before a kill: they are left as they are.
     A row with a stored row's key from elsewhere is quarantined, as within a hop.
@@ -126,7 +125,6 @@ def publish_increment(
         table: the table.
         staged: rows that may be published; of rows with one key, the preferred first.
         rows_in: rows that were read.
-        positions: kept with the rows (see ``Lakehouse.position``).
         broken: rows that already broke a rule, with ``rule``.
 
     Returns:
@@ -150,7 +148,7 @@ def publish_increment(
     account(table, rows_in, kept.height, sum(part.height for part in rejected))
     if rejected:
         lakehouse.insert_missing(QUARANTINE, pl.concat(rejected, how="vertical_relaxed"), ["quarantine_id"])
-    lakehouse.insert_missing(table, kept, rules.key, days=days or None, marks=positions)
+    lakehouse.insert_missing(table, kept, rules.key, days=days or None)
     return kept
 
 

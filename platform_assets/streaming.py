@@ -1,7 +1,7 @@
 """A micro-batch through the tables: from bronze rows to silver rows, decisions and signals, as batch makes them.
 
-Each flow reads one topic into one bronze table. Its last table keeps, in the commit of its rows, up to where the topic
-has been taken through: what lies between that and bronze's own position is what a kill has left undone.
+Each flow reads one topic into one bronze table. Its last table keeps up to where the topic has been taken through and
+its signals published: what lies between that and bronze's own position is what a kill has left undone.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -69,13 +69,18 @@ class Flow:
         topic: its name.
         bronze: what its bronze table expects.
         last: the table that keeps how far the topic has been taken through; bronze itself if batch does the rest.
-        advance: takes bronze rows through, given them and the positions to keep; returns page signals to publish.
+        advance: takes bronze rows through; returns page signals to publish, if it has any.
     """
 
     topic: str
     bronze: Received
     last: str
-    advance: Callable[[Worker, pl.DataFrame, Mapping[str, int]], pl.DataFrame | None]
+    advance: Callable[[Worker, pl.DataFrame], pl.DataFrame | None]
+
+    def done(self, lakehouse: Lakehouse, positions: Mapping[str, int]) -> None:
+        """Note up to where the topic has been taken through and published."""
+        if self.last != self.bronze.table:
+            lakehouse.mark(self.last, positions)
 
     def undone(self, lakehouse: Lakehouse, sources: Iterable[str]) -> tuple[pl.DataFrame, dict[str, int]]:
         """Return bronze rows of these sources that have not been taken through, and the positions after them."""
@@ -89,18 +94,18 @@ class Flow:
         return lakehouse.scan(self.bronze.table).filter(unread).collect(), behind
 
 
-def advance_messages(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int]) -> None:
+def advance_messages(worker: Worker, received: pl.DataFrame) -> None:
     """Take messages through silver/messages, decisions and message_signals."""
     lakehouse = worker.lakehouse
     profiles = lakehouse.scan("bronze/user_profiles").filter(pl.col("user_id").is_in(received["author_id"].implode()))
     staged = messages.cleaned(received, profiles.collect())
-    kept = publish_increment(lakehouse, messages.TABLE, staged, rows_in=received.height, positions=positions)
+    kept = publish_increment(lakehouse, messages.TABLE, staged, rows_in=received.height)
     answers = _answers(worker, "message", kept)
     told = message_signals.signals_of_messages(kept, answers)
-    publish_increment(lakehouse, message_signals.TABLE, told, rows_in=kept.height, positions=positions)
+    publish_increment(lakehouse, message_signals.TABLE, told, rows_in=kept.height)
 
 
-def advance_pages(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int]) -> pl.DataFrame:
+def advance_pages(worker: Worker, received: pl.DataFrame) -> pl.DataFrame:
     """Take fetches through silver/pages, images, decisions and page_signals; return the signals."""
     lakehouse = worker.lakehouse
     fetches = received.filter(~pages.IS_IMAGE)
@@ -112,7 +117,6 @@ def advance_pages(worker: Worker, received: pl.DataFrame, positions: Mapping[str
         found.filter(~failed).drop("failure"),
         broken=found.filter(failed).rename({"failure": "rule"}),
         rows_in=fetches.height,
-        positions=positions,
     )
     pictures = images.unpacked(received.filter(pages.IS_IMAGE | pl.col("images").is_not_null()).drop("html"))
     failed = pl.col("rule").is_not_null()
@@ -122,17 +126,16 @@ def advance_pages(worker: Worker, received: pl.DataFrame, positions: Mapping[str
         pictures.filter(~failed).drop("rule"),
         broken=pictures.filter(failed),
         rows_in=pictures.height,
-        positions=positions,
     )
     answers = pl.concat([_answers(worker, "page", kept, ahead), _answers(worker, "image", shown)])
     told = page_signals.signals_of_pages(kept, shown, answers)
-    return publish_increment(lakehouse, page_signals.TABLE, told, rows_in=kept.height, positions=positions)
+    return publish_increment(lakehouse, page_signals.TABLE, told, rows_in=kept.height)
 
 
 def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFrame], pl.DataFrame]) -> Flow:
     """Return the flow of a topic whose silver rows are its bronze rows, typed."""
 
-    def advance(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int]) -> None:
+    def advance(worker: Worker, received: pl.DataFrame) -> None:
         staged = stage(received)
         if "rule" not in staged.columns:
             staged = staged.with_columns(rule=pl.lit(None, pl.String))
@@ -143,13 +146,12 @@ def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFram
             staged.filter(~failed).drop("rule"),
             broken=staged.filter(failed),
             rows_in=received.height,
-            positions=positions,
         )
 
     return Flow(topic, bronze, table, advance)
 
 
-def _nothing(worker: Worker, received: pl.DataFrame, positions: Mapping[str, int]) -> None:
+def _nothing(worker: Worker, received: pl.DataFrame) -> None:
     """Leave the rest to batch."""
 
 

