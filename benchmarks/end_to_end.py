@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        shutil.copy(PROJECT / "dagster.yaml", folder)
         os.environ["DAGSTER_HOME"] = folder
         logging.disable(logging.WARNING)
         configure(landing=SAMPLES)

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.end_to_end import SAMPLES, lines
-from resources.settings import configure
+from resources.settings import PROJECT, configure
 from resources.signal_store import LocalStore
 from signals.pages import address
 
@@ -76,6 +77,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        shutil.copy(PROJECT / "dagster.yaml", folder)
         os.environ |= {"DAGSTER_HOME": folder, "KAFKA_BOOTSTRAP_SERVERS": asked.broker}
         logging.disable(logging.WARNING)
         configure(landing=SAMPLES)

@@ -76,8 +76,6 @@ def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataF
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-    from great_expectations.render.renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view import DefaultJinjaPageView
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -105,5 +103,19 @@ def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataF
         if not result.success and not result.result.get("unexpected_index_list"):
             raise RuntimeError(f"rule {name} of {rules.table} failed without naming rows: it cannot route them")
     broken = pl.DataFrame(pairs, schema={ROW: pl.UInt32, "rule": pl.String}, orient="row")
-    shown = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(found)) if page else None
+    shown = _shown(found) if page else None
     return broken.group_by(ROW).agg(pl.col("rule").unique(maintain_order=True).str.join(", ")), shown
+
+
+def _shown(found: Any) -> str:
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+
+    return _page_view().render(ValidationResultsPageRenderer().render(found))
+
+
+@lru_cache(maxsize=1)
+def _page_view() -> Any:
+    """Return what renders Data Docs: kept, for it compiles its hundred templates once."""
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    return DefaultJinjaPageView()

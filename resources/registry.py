@@ -74,7 +74,7 @@ class Registry(dg.ConfigurableResource):
         )
         client.log_artifacts(run.info.run_id, str(files), "model")
         client.set_terminated(run.info.run_id)
-        if not self._exists(task):
+        if self._registered(task) is None:
             client.create_registered_model(task)
         tags = {
             "digest": digest,
@@ -112,13 +112,13 @@ class Registry(dg.ConfigurableResource):
 
     def versions(self, task: str) -> list[Registered]:
         """Return all versions of a task's model, newest first; none if it was never trained."""
-        if not self._exists(task):
+        model = self._registered(task)
+        if model is None:
             return []
-        client = self._client()
-        aliases = client.get_registered_model(task).aliases
-        found = client.search_model_versions(f"name = '{task}'")
+        champion = int(model.aliases.get(CHAMPION, -1))
+        found = self._client().search_model_versions(f"name = '{task}'")
         return sorted(
-            (self._described(v, int(aliases.get(CHAMPION, -1))) for v in found),
+            (self._described(version, champion) for version in found),
             key=lambda v: v.version,
             reverse=True,
         )
@@ -175,16 +175,16 @@ class Registry(dg.ConfigurableResource):
             record=tags,
         )
 
-    def _exists(self, task: str) -> bool:
+    def _registered(self, task: str) -> Any:
+        """Return MLflow's own record of a task's model, or None if it was never trained."""
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client().get_registered_model(task)
+            return self._client().get_registered_model(task)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
+                return None
             raise
-        return True
 
     def _folder(self, task: str) -> str:
         return f"{self.artifacts}/{task}" if "://" in self.artifacts else Path(self.artifacts, task).resolve().as_uri()

@@ -41,10 +41,17 @@ def make(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return execute(["make", *arguments, f"DAGSTER_HOME={home}"], home, cwd=PROJECT)
 
 
+def instance(home: Path) -> None:
+    """Have Dagster keep its state in a folder, as the project's own instance does in the project's."""
+    told = (PROJECT / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text(told.replace(": .dagster", f": {home}/.dagster"))
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder for which ``make run`` has run once."""
     folder = tmp_path_factory.mktemp("seamless")
+    instance(folder)
     ran = make(folder, "run")
     assert ran.returncode == 0, ran.stderr
     (folder / "first_run.txt").write_text(ran.stdout)
