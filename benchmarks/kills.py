@@ -1,24 +1,31 @@
-"""A worker that is killed again and again, at random moments, loses no event and doubles none.
+"""Workers and the broker are killed again and again, at random moments: no event is lost and none doubled.
 
-Usage: python -m benchmarks.kills [--events N] [--kills K] --broker host:port
+Usage: python -m benchmarks.kills [--events N] [--kills K]
 
-Messages and ad events are produced, and workers that read them are killed until one is let to finish. Each life is a
-fork of this process, which has the imports behind it. At the end every table is compared with what was produced.
+While messages and ad events are produced, the worker that reads them is killed, and the broker, until one worker is let
+to finish. Broker and object store are a local stack of their own. At the end every table is compared with what was
+produced, and with what the broker holds.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.end_to_end import DAY, lines
-from resources.settings import configure, settings
+from resources import stack
+from resources.settings import PROJECT, configure, settings
+
+# Topic, body, and the key that its row is found by; None if it is malformed.
+Event = tuple[str, bytes, str | None]
 
 KEYS = {"messages": "message_id", "ad-events": "event_id", "inventory": "snapshot_id", "user-sync": "sync_id"}
 MOMENTS = {"messages": "sent_at", "ad-events": "event_time", "inventory": "observed_at", "user-sync": "synced_at"}
@@ -26,7 +33,7 @@ SHARES = {"messages": 0.02, "ad-events": 0.9, "inventory": 0.04, "user-sync": 0.
 PARTITIONS = 2
 
 
-def events(count: int) -> list[tuple[str, bytes, str | None]]:
+def events(count: int) -> list[Event]:
     """Return topic, body and key of each event; every hundredth is malformed, every fiftieth is sent twice."""
     chance, made = random.Random(0), []
     pools = {topic: [r for r in lines(topic.replace("-", "_")) if r.get(key)] for topic, key in KEYS.items()}
@@ -44,35 +51,65 @@ def events(count: int) -> list[tuple[str, bytes, str | None]]:
     return made
 
 
-def produce(broker: str, made: list[tuple[str, bytes, str | None]]) -> None:
-    """Send the events, in order, to both partitions of their topics."""
+def produce(broker: str, made: list[Event], seconds: float = 0.0) -> None:
+    """Send the events, in order, to both partitions of their topics, spread over some seconds."""
     from confluent_kafka import Producer
-    from confluent_kafka.admin import AdminClient, NewTopic
 
-    topics = [NewTopic(topic, PARTITIONS, 1) for topic in KEYS]
-    client = AdminClient({"bootstrap.servers": broker})
-    for done in client.create_topics(topics).values():
-        done.result()
-    producer = Producer({"bootstrap.servers": broker, "acks": "all"})
+    producer, began = Producer({"bootstrap.servers": broker, "acks": "all", "log_level": 0}), time.monotonic()
     for number, (topic, body, _) in enumerate(made):
         producer.produce(topic, body, partition=number % PARTITIONS)
-        if number % 1_000 == 0:
+        if number % 500 == 0:
             producer.flush()
-    producer.flush()
+            time.sleep(max(0.0, began + seconds * number / len(made) - time.monotonic()))
+    if producer.flush(600):
+        raise TimeoutError("the broker has not acknowledged all events within ten minutes")
+
+
+def create_topics(broker: str) -> None:
+    """Create the topics, each of two partitions."""
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    client = AdminClient({"bootstrap.servers": broker})
+    for done in client.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in KEYS]).values():
+        done.result()
+
+
+def held(broker: str) -> dict[str, list[bytes]]:
+    """Return what the broker holds, by topic: a producer that lost its answer to a kill has sent it again."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    found: dict[str, list[bytes]] = {topic: [] for topic in KEYS}
+    reader = Consumer({"bootstrap.servers": broker, "group.id": "compare", "enable.partition.eof": True})
+    reader.assign([TopicPartition(topic, partition, 0) for topic in KEYS for partition in range(PARTITIONS)])
+    ended: set[tuple[str, int]] = set()
+    while len(ended) < PARTITIONS * len(KEYS):
+        for message in reader.consume(1_000, timeout=1):
+            if message.error() is None:
+                found[message.topic()].append(message.value())
+            else:
+                ended.add((message.topic(), message.partition()))
+    reader.close()
+    return found
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Do some work in a fork of this process, which has the imports behind it; return its process id."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - a fork must never return into its parent's code
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+            os._exit(1)
+        os._exit(0)
+    return child
 
 
 def life(seconds: float | None) -> int:
-    """Run a worker in a fork until it has drained the topics, or for some seconds; return how it ended."""
-    child = os.fork()
-    if child == 0:
-        from serving.stream import stream
+    """Run a worker until it has drained the topics, or for some seconds; return how it ended."""
+    from serving.stream import stream
 
-        try:
-            stream(settings(), until_drained=True, say=lambda _: None)
-        except BaseException as error:  # noqa: BLE001 - a fork must never return into its parent's code
-            os.write(2, f"worker: {type(error).__name__}: {error}\n".encode())
-            os._exit(1)
-        os._exit(0)
+    child = forked(lambda: stream(settings(), until_drained=True, say=lambda _: None))
     until = None if seconds is None else time.monotonic() + seconds
     while until is None or time.monotonic() < until:
         found, status = os.waitpid(child, os.WNOHANG)
@@ -83,8 +120,25 @@ def life(seconds: float | None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def compared(made: list[tuple[str, bytes, str | None]]) -> dict[str, dict[str, Any]]:
-    """Return, for each topic, what was produced beside what the tables hold."""
+def finished(child: int) -> None:
+    """Wait for a fork.
+
+    Raises:
+        RuntimeError: it has failed.
+    """
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise RuntimeError("the broker did not come back, or did not take the events")
+
+
+def revived(folder: Path, seconds: float) -> None:
+    """Kill a stack's broker after some seconds, and start it again."""
+    time.sleep(seconds)
+    os.kill(next(state.pid for state in stack.status(folder) if state.name == "broker"), signal.SIGKILL)
+    stack.up(folder)
+
+
+def compared(made: list[Event], kept: dict[str, list[bytes]]) -> dict[str, dict[str, Any]]:
+    """Return, for each topic, what was produced beside what the broker and the tables hold."""
     import polars as pl
 
     from platform_assets.streaming import FLOWS
@@ -96,43 +150,62 @@ def compared(made: list[tuple[str, bytes, str | None]]) -> dict[str, dict[str, A
     for flow in FLOWS:
         if flow.topic not in KEYS:
             continue
-        key = KEYS[flow.topic]
+        key, bodies = KEYS[flow.topic], kept[flow.topic]
+        names = {body: name for topic, body, name in made if topic == flow.topic}
         bronze, last = tables.read(flow.bronze.table), tables.read(silver[flow.topic])
         unfit = quarantine.filter(pl.col("table") == flow.bronze.table)["row"].str.json_path_match("$.raw")
         rejected = quarantine.filter(pl.col("table") == silver[flow.topic])
         refused = rejected.filter(pl.col("rule") != "duplicate_key")["row"].str.json_path_match(f"$.{key}").unique()
-        produced = [name for topic, _, name in made if topic == flow.topic]
         # Of the samples that events are made from, some break rules on purpose.
         unfit_keys = set(unfit.str.json_path_match(f"$.{key}").drop_nulls())
-        sent = [name for name in produced if name and name not in unfit_keys]
+        fit = [name for body in bodies if (name := names[body]) and name not in unfit_keys]
         found[flow.topic] = {
-            "produced": len(produced),
+            "produced": len([1 for topic, *_ in made if topic == flow.topic]),
+            "held": len(bodies),
             "bronze": bronze.height,
             "bronze_quarantined": len(unfit),
             "places_twice": bronze.height - bronze.select("source", "position").n_unique(),
-            "distinct": len(set(sent)),
+            "distinct": len(set(fit)),
             "silver": last.height,
             "silver_quarantined": rejected.height,
-            "same": bronze.height + len(unfit) == len(produced)
-            and Counter(bronze[key]) == Counter(sent)
+            "same": set(bodies) == set(names)
+            and bronze.height + len(unfit) == len(bodies)
+            and Counter(bronze[key]) == Counter(fit)
             and last.height + rejected.height == bronze.height
-            and sorted([*last[key], *refused]) == sorted(set(sent)),
+            and sorted([*last[key], *refused]) == sorted(set(fit)),
         }
     return found
 
 
-def killed(broker: str, count: int, kills: int, longest: float) -> dict[str, dict[str, Any]]:
-    """Produce, kill a worker so many times, let one finish, and return the comparison."""
+def killed(folder: Path, count: int, kills: int, longest: float) -> dict[str, dict[str, Any]]:
+    """Produce, kill worker and broker so many times together, let a worker finish, and return the comparison.
+
+    Args:
+        folder: of the stack that the broker is of.
+        count: events.
+        kills: SIGKILLs; a fourth of them the broker's.
+        longest: seconds that a worker lives at most before it is killed.
+    """
     import serving.stream  # noqa: F401 - before the forks
 
-    made = events(count)
-    produce(broker, made)
-    chance, ended = random.Random(1), Counter()
-    for _ in range(kills):
+    broker, made = str(settings().kafka_bootstrap_servers), events(count)
+    chance, ended, brokers = random.Random(1), Counter(), 0
+    create_topics(broker)
+    producer = forked(lambda: produce(broker, made, 0.3 * kills * longest))
+    while ended[-signal.SIGKILL] + brokers < kills:
+        reviver = None
+        if brokers < kills // 4:
+            moment = chance.uniform(0.0, longest / 2)
+            reviver, brokers = forked(lambda wait=moment: revived(folder, wait)), brokers + 1
         ended[life(chance.uniform(0.05, longest))] += 1
+        if reviver is not None:
+            finished(reviver)
+    finished(producer)
     ended[life(None)] += 1
-    print(f"lives ended with {dict(ended)} (-9 is a kill, 0 is drained)")
-    return compared(made)
+    print(
+        f"the broker was killed {brokers} times; workers' lives ended with {dict(ended)} (-9 is a kill, 0 is drained)"
+    )
+    return compared(made, held(broker))
 
 
 def main() -> None:
@@ -141,16 +214,21 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--longest", type=float, default=4.0, help="seconds that a life lasts at most")
-    parser.add_argument("--broker", required=True)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        os.environ["DAGSTER_HOME"] = folder
-        for name in ("LAKEHOUSE_URI", "MLFLOW_TRACKING_URI", "MLFLOW_ARTIFACTS", "MODEL_CACHE"):
-            os.environ.pop(name, None)
-        configure(kafka_bootstrap_servers=asked.broker, signal_store=str(Path(folder, "signals")), stream_events=500)
-        for topic, figures in killed(asked.broker, asked.events, asked.kills, asked.longest).items():
-            print(topic, figures)
+    with tempfile.TemporaryDirectory() as name:
+        os.chdir(name)
+        shutil.copy(PROJECT / "dagster.yaml", name)
+        os.environ["DAGSTER_HOME"], folder = name, Path(name, "stack")
+        for setting in ("LAKEHOUSE_URI", "MLFLOW_TRACKING_URI", "MLFLOW_ARTIFACTS", "MODEL_CACHE"):
+            os.environ.pop(setting, None)
+        stack.up(folder)
+        try:
+            broker = stack.environment(folder)["KAFKA_BOOTSTRAP_SERVERS"]
+            configure(kafka_bootstrap_servers=broker, signal_store=f"{name}/signals", stream_events=500)
+            for topic, figures in killed(folder, asked.events, asked.kills, asked.longest).items():
+                print(topic, figures)
+        finally:
+            stack.down(folder)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ class SignalStore(ABC):
         return decoded(found)
 
     @abstractmethod
+    def close(self) -> None:
+        """Leave the store."""
+
+    @abstractmethod
     def _read(self, keys: list[bytes]) -> list[bytes | None]: ...
 
     @abstractmethod
@@ -54,6 +58,10 @@ class LocalStore(SignalStore):
 
         folder.mkdir(parents=True, exist_ok=True)
         self._lmdb = lmdb.open(str(folder), map_size=MAP_BYTES, metasync=False)
+
+    def close(self) -> None:
+        """Close the folder, so that this process may open it again."""
+        self._lmdb.close()
 
     def _read(self, keys: list[bytes]) -> list[bytes | None]:
         with self._lmdb.begin() as transaction:
@@ -71,6 +79,10 @@ class RemoteStore(SignalStore):
         from redis import Redis
 
         self._redis = Redis.from_url(url)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
 
     def _read(self, keys: list[bytes]) -> list[bytes | None]:
         return cast("list[bytes | None]", self._redis.mget(keys)) if keys else []

@@ -88,6 +88,7 @@ class Reader:
 
         self._at = dict(positions)
         self._ended.clear()
+        self._read_at = time.monotonic()
         places = [(*partition, OFFSET_BEGINNING if at is None else at) for partition, at in positions.items()]
         self._consumer.assign([TopicPartition(*place) for place in places])
 
@@ -97,7 +98,9 @@ class Reader:
         return list(self._at)
 
     def read(self, most: int, seconds: float, max_bytes: int) -> Batch:
-        """Return what comes within a time, and at most so many records.
+        """Return what comes within a time since the last read ended, and at most so many records.
+
+        What came while the last batch was worked on has waited long enough: it is returned at once.
 
         Raises:
             BrokerError: the broker says no; one that does not answer is waited for.
@@ -106,9 +109,12 @@ class Reader:
 
         records: dict[Partition, list[Record]] = {}
         reached: dict[Partition, int] = {}
-        until, count, oldest = time.monotonic() + seconds, 0, None
-        while count < most and (left := until - time.monotonic()) > 0:
-            for message in self._consumer.consume(most - count, timeout=min(left, 0.1)):
+        until, count, oldest, came = self._read_at + seconds, 0, None, True
+        while count < most and (came or time.monotonic() < until):
+            left = min(until - time.monotonic(), 0.1)
+            messages = self._consumer.consume(most - count, timeout=max(left, 0))
+            came = bool(messages)
+            for message in messages:
                 partition = cast("Partition", (message.topic(), message.partition()))
                 error = message.error()
                 if error is None:
@@ -125,6 +131,7 @@ class Reader:
                     raise BrokerError(f"cannot read {partition}: {error.str()}")
         started = {partition: self._at[partition] for partition in reached}
         self._at |= reached
+        self._read_at = time.monotonic()
         return Batch(records, started, reached, oldest)
 
     @property

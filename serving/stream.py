@@ -6,6 +6,7 @@ What has been read is in the tables, with the rows: a worker that is killed at a
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -53,26 +54,24 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     Raises:
         BrokerError: the broker does not answer, or has none of the topics.
     """
-    worker, store, broker = prepared(settings), signal_store(settings), streams(settings)
+    worker, broker = prepared(settings), streams(settings)
     topics = [flow.topic for flow in FLOWS]
     partitions = broker.partitions(topics)
     if not partitions:
         raise BrokerError(f"the broker at {broker.bootstrap_servers} has none of the topics {', '.join(topics)}")
-    catch_up(worker, store, partitions)
-    reader = broker.reader(positions(worker.lakehouse, partitions))
-    told, tally = time.monotonic(), Tally()
-    try:
-        while True:
-            events = micro_batch(worker, store, reader, settings, tally)
-            over = until_drained and not events and reader.drained
-            if over or time.monotonic() - told >= TELL_SECONDS:
-                _tell(worker, tally, say)
-                told, tally = time.monotonic(), Tally()
-                worker = replace(worker, models=serving_models(settings, worker.encoder))
-            if over:
-                return
-    finally:
-        reader.close()
+    with closing(signal_store(settings)) as store:
+        catch_up(worker, store, partitions)
+        with closing(broker.reader(positions(worker.lakehouse, partitions))) as reader:
+            told, tally = time.monotonic(), Tally()
+            while True:
+                events = micro_batch(worker, store, reader, settings, tally)
+                over = until_drained and not events and reader.drained
+                if over or time.monotonic() - told >= TELL_SECONDS:
+                    _tell(worker, tally, say)
+                    told, tally = time.monotonic(), Tally()
+                    worker = replace(worker, models=serving_models(settings, worker.encoder))
+                if over:
+                    return
 
 
 def prepared(settings: Settings) -> Worker:

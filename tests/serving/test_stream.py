@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -102,6 +103,12 @@ def rows_of(lake: Lakehouse, table: str) -> list[str]:
     return sorted(map(str, rows.select(sorted(set(rows.columns) - of_the_way)).rows()))
 
 
+def published(home: Path, tenant_id: str, document_id: str) -> dict[str, object] | None:
+    """Return a page's signals as the store has them."""
+    with closing(LocalStore(home / "signals")) as store:
+        return store.get(tenant_id, document_id)
+
+
 @pytest.fixture
 def copied(home: Path, tmp_path: Path) -> Path:
     """Return a copy of the folder in which the graph has run on the samples."""
@@ -124,7 +131,7 @@ def test_a_topic_gives_the_rows_that_files_give(home: Path, copied: Path, broker
         assert len(streamed) > 200
         assert set(streamed) <= set(known), name
     page = lake.read("silver/page_signals").sort("fetched_at").row(-1, named=True)
-    stored = LocalStore(copied / "signals").get(page["tenant_id"], page["document_id"])
+    stored = published(copied, page["tenant_id"], page["document_id"])
     assert stored is not None
     assert {name: stored[name] for name in ("threat", "iab_category", "content_hash")} == {
         name: page[name] for name in ("threat", "iab_category", "content_hash")
@@ -204,9 +211,9 @@ def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copi
                 stream(configure(**known), until_drained=True, say=lambda _: None)
         lake = Lakehouse(uri=str(copied / "lake"))
         assert url in lake.read("silver/page_signals")["document_id"].to_list()
-        assert LocalStore(copied / "signals").get("default", url) is None
+        assert published(copied, "default", url) is None
         stream(configure(**known), until_drained=True, say=lambda _: None)
-        assert LocalStore(copied / "signals").get("default", url) is not None
+        assert published(copied, "default", url) is not None
         assert lake.read("silver/page_signals")["document_id"].to_list().count(url) == 1
     finally:
         configure(**before.model_dump())
@@ -214,6 +221,7 @@ def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copi
 
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
     made = kills.events(800)
+    kills.create_topics(broker)
     kills.produce(broker, made)
     both = [worker(copied, broker) for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in both]
@@ -229,18 +237,12 @@ def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
     assert events + broken.height == sum(topic == "ad-events" for topic, _, _ in made)
 
 
-def test_a_worker_killed_at_random_moments_loses_and_doubles_nothing(
-    broker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_workers_and_brokers_killed_at_random_moments_lose_and_double_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    program = [str(SEAMLESS.with_name("python")), "-m", "benchmarks.kills", "--broker", broker]
-    own = environment(tmp_path)
+    program = [SEAMLESS.with_name("python"), "-m", "benchmarks.kills", "--events", "1500", "--kills", "6"]
     ran = subprocess.run(
-        [*program, "--events", "1500", "--kills", "4"],
-        cwd=PROJECT,
-        env=own,
-        capture_output=True,
-        text=True,
-        check=False,
+        program, cwd=PROJECT, env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=300
     )
     with capsys.disabled():
         sys.stdout.write(f"\n{ran.stdout}")
