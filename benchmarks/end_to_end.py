@@ -9,16 +9,13 @@ sample messages put together), so that none is in the cache of vectors; its even
 import argparse
 import gzip
 import json
-import logging
-import os
 import random
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.place import folder
 from resources.settings import PROJECT, configure
 
 DAY = "2026-11-16"
@@ -36,7 +33,7 @@ def lines(folder: str) -> Iterator[dict[str, Any]]:
                 continue
 
 
-def land(folder: Path, messages: int, events: int) -> None:
+def land(landing: Path, messages: int, events: int) -> None:
     """Write a day's messages and events of all four kinds into a landing folder."""
     chance = random.Random(0)
     texts = [record["text"].split() for record in lines("messages")]
@@ -55,7 +52,7 @@ def land(folder: Path, messages: int, events: int) -> None:
                 "tenant_id": "meridian",
             }
         )
-    write(folder / "messages" / "day.jsonl", rows)
+    write(landing / "messages" / "day.jsonl", rows)
     kinds = {
         "ad_events": "event_time",
         "inventory": "observed_at",
@@ -74,7 +71,7 @@ def land(folder: Path, messages: int, events: int) -> None:
             record | {ids[kind]: f"b-{number:06d}", moment: DAY + record[moment][10:]}
             for number, record in enumerate(chance.choices(pool, k=wanted))
         ]
-        write(folder / kind / "day.jsonl", moved)
+        write(landing / kind / "day.jsonl", moved)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -89,16 +86,12 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=9_000)
     parser.add_argument("--events", type=int, default=15_000)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        shutil.copy(PROJECT / "dagster.yaml", folder)
-        os.environ["DAGSTER_HOME"] = folder
-        logging.disable(logging.WARNING)
+    with folder() as here:
         configure(landing=SAMPLES)
         from serving.run import run
 
         run(lambda *_: None)
-        landing = Path(folder, "landing")
+        landing = here / "landing"
         land(landing, asked.messages, asked.events)
         configure(landing=landing)
         started = time.perf_counter()

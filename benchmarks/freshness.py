@@ -1,30 +1,30 @@
 """Seconds from a page event at the broker to its signals in the store, under a steady load: p50 and p95.
 
-Usage: python -m benchmarks.freshness --broker host:port [--rate 50] [--seconds 60]
+Usage: python -m benchmarks.freshness [--rate 50] [--seconds 60]
 
 The models are trained on the samples first, outside the clock. Every page is new: another address, and a text that no
-vector is known of. The worker is `seamless stream`, in a process of its own.
+vector is known of. The worker is `seamless stream`, in a process of its own; producer, broker and the object store
+behind it share its processors.
 """
 
 import argparse
 import json
-import logging
 import os
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.end_to_end import SAMPLES, lines
-from resources.settings import PROJECT, configure
+from benchmarks.place import broker, create_topics, folder
+from resources.settings import configure
 from resources.signal_store import LocalStore
-from signals.pages import address
+from signals.pages import address as page_address
 
 WARM_SECONDS = 20
 PATIENCE = 120
@@ -44,11 +44,11 @@ def pages(name: str, count: int) -> list[dict[str, str]]:
     ]
 
 
-def waits(name: str, broker: str, store: LocalStore, rate: float, seconds: float) -> list[float]:
+def waits(name: str, address: str, store: LocalStore, rate: float, seconds: float) -> list[float]:
     """Send pages at a steady rate, and return for each how long it took until the store had it."""
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": broker, "linger.ms": 5})
+    producer = Producer({"bootstrap.servers": address, "linger.ms": 5})
     made, pending, found = pages(name, int(rate * seconds)), {}, []
     began, sent, last = time.monotonic(), 0, time.monotonic()
     while sent < len(made) or (pending and time.monotonic() - last < PATIENCE):
@@ -56,7 +56,7 @@ def waits(name: str, broker: str, store: LocalStore, rate: float, seconds: float
         for page in made[sent:due]:
             body = page | {"fetched_at": datetime.now(UTC).isoformat()}
             producer.produce("pages", json.dumps(body).encode(), partition=sent % 2)
-            pending[address(page["url"])] = last = time.monotonic()
+            pending[page_address(page["url"])] = last = time.monotonic()
             sent += 1
         producer.poll(0)
         for url in list(pending)[:50]:
@@ -71,34 +71,26 @@ def waits(name: str, broker: str, store: LocalStore, rate: float, seconds: float
 def main() -> None:
     """Train, start a worker, send, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--broker", required=True)
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=60)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        shutil.copy(PROJECT / "dagster.yaml", folder)
-        os.environ |= {"DAGSTER_HOME": folder, "KAFKA_BOOTSTRAP_SERVERS": asked.broker}
-        logging.disable(logging.WARNING)
+    with folder() as here, broker(here / "stack") as address:
         configure(landing=SAMPLES)
-        from confluent_kafka.admin import AdminClient, NewTopic
-
         from serving.run import run
 
         run(lambda *_: None)
-        client = AdminClient({"bootstrap.servers": asked.broker})
-        for done in client.create_topics([NewTopic("pages", 2, 1)]).values():
-            done.exception()
-        with Path(folder, "worker.log").open("w") as said:
-            worker = subprocess.Popen([Path(sys.executable).with_name("seamless"), "stream"], stderr=said, stdout=said)
+        create_topics(address, ["pages"], 2)
+        command = [Path(sys.executable).with_name("seamless"), "stream"]
+        own = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": address}
+        with Path("worker.log").open("w") as said, closing(LocalStore(Path(".signals"))) as store:
+            worker = subprocess.Popen(command, env=own, stderr=said, stdout=said)
             try:
-                store = LocalStore(Path(".signals"))
-                waits("warm", asked.broker, store, 2, WARM_SECONDS)
-                found = waits("news", asked.broker, store, asked.rate, asked.seconds)
+                waits("warm", address, store, 2, WARM_SECONDS)
+                found = waits("news", address, store, asked.rate, asked.seconds)
             finally:
                 worker.terminate()
                 worker.wait()
-        print(Path(folder, "worker.log").read_text()[-600:])
+        print(Path("worker.log").read_text()[-600:])
     p50, p95 = np.percentile(found, [50, 95])
     print(f"{asked.rate:g} pages a second for {asked.seconds:g} s, from event to published signal: ", end="")
     print(f"p50 {p50:.2f} s, p95 {p95:.2f} s")

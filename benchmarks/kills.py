@@ -11,9 +11,7 @@ import argparse
 import json
 import os
 import random
-import shutil
 import signal
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.end_to_end import DAY, lines
+from benchmarks.place import broker, create_topics, folder
 from resources import stack
-from resources.settings import PROJECT, configure, settings
+from resources.settings import configure, settings
 
 # Topic, body, and the key that its row is found by; None if it is malformed.
 Event = tuple[str, bytes, str | None]
@@ -51,11 +50,11 @@ def events(count: int) -> list[Event]:
     return made
 
 
-def produce(broker: str, made: list[Event], seconds: float = 0.0) -> None:
+def produce(address: str, made: list[Event], seconds: float = 0.0) -> None:
     """Send the events, in order, to both partitions of their topics, spread over some seconds."""
     from confluent_kafka import Producer
 
-    producer, began = Producer({"bootstrap.servers": broker, "acks": "all", "log_level": 0}), time.monotonic()
+    producer, began = Producer({"bootstrap.servers": address, "acks": "all", "log_level": 0}), time.monotonic()
     for number, (topic, body, _) in enumerate(made):
         producer.produce(topic, body, partition=number % PARTITIONS)
         if number % 500 == 0:
@@ -65,21 +64,12 @@ def produce(broker: str, made: list[Event], seconds: float = 0.0) -> None:
         raise TimeoutError("the broker has not acknowledged all events within ten minutes")
 
 
-def create_topics(broker: str) -> None:
-    """Create the topics, each of two partitions."""
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    client = AdminClient({"bootstrap.servers": broker})
-    for done in client.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in KEYS]).values():
-        done.result()
-
-
-def held(broker: str) -> dict[str, list[bytes]]:
+def held(address: str) -> dict[str, list[bytes]]:
     """Return what the broker holds, by topic: a producer that lost its answer to a kill has sent it again."""
     from confluent_kafka import Consumer, TopicPartition
 
     found: dict[str, list[bytes]] = {topic: [] for topic in KEYS}
-    reader = Consumer({"bootstrap.servers": broker, "group.id": "compare", "enable.partition.eof": True})
+    reader = Consumer({"bootstrap.servers": address, "group.id": "compare", "enable.partition.eof": True})
     reader.assign([TopicPartition(topic, partition, 0) for topic in KEYS for partition in range(PARTITIONS)])
     ended: set[tuple[str, int]] = set()
     while len(ended) < PARTITIONS * len(KEYS):
@@ -130,11 +120,11 @@ def finished(child: int) -> None:
         raise RuntimeError("the broker did not come back, or did not take the events")
 
 
-def revived(folder: Path, seconds: float) -> None:
+def revived(servers: Path, seconds: float) -> None:
     """Kill a stack's broker after some seconds, and start it again."""
     time.sleep(seconds)
-    os.kill(next(state.pid for state in stack.status(folder) if state.name == "broker"), signal.SIGKILL)
-    stack.up(folder)
+    os.kill(next(state.pid for state in stack.status(servers) if state.name == "broker"), signal.SIGKILL)
+    stack.up(servers)
 
 
 def compared(made: list[Event], kept: dict[str, list[bytes]]) -> dict[str, dict[str, Any]]:
@@ -177,26 +167,26 @@ def compared(made: list[Event], kept: dict[str, list[bytes]]) -> dict[str, dict[
     return found
 
 
-def killed(folder: Path, count: int, kills: int, longest: float) -> dict[str, dict[str, Any]]:
+def killed(servers: Path, count: int, kills: int, longest: float) -> dict[str, dict[str, Any]]:
     """Produce, kill worker and broker so many times together, let a worker finish, and return the comparison.
 
     Args:
-        folder: of the stack that the broker is of.
+        servers: folder of the stack that the broker is of.
         count: events.
         kills: SIGKILLs; a fourth of them the broker's.
         longest: seconds that a worker lives at most before it is killed.
     """
     import serving.stream  # noqa: F401 - before the forks
 
-    broker, made = str(settings().kafka_bootstrap_servers), events(count)
+    address, made = str(settings().kafka_bootstrap_servers), events(count)
     chance, ended, brokers = random.Random(1), Counter(), 0
-    create_topics(broker)
-    producer = forked(lambda: produce(broker, made, 0.3 * kills * longest))
+    create_topics(address, list(KEYS), PARTITIONS)
+    producer = forked(lambda: produce(address, made, 0.3 * kills * longest))
     while ended[-signal.SIGKILL] + brokers < kills:
         reviver = None
         if brokers < kills // 4:
             moment = chance.uniform(0.0, longest / 2)
-            reviver, brokers = forked(lambda wait=moment: revived(folder, wait)), brokers + 1
+            reviver, brokers = forked(lambda wait=moment: revived(servers, wait)), brokers + 1
         ended[life(chance.uniform(0.05, longest))] += 1
         if reviver is not None:
             finished(reviver)
@@ -205,7 +195,7 @@ def killed(folder: Path, count: int, kills: int, longest: float) -> dict[str, di
     print(
         f"the broker was killed {brokers} times; workers' lives ended with {dict(ended)} (-9 is a kill, 0 is drained)"
     )
-    return compared(made, held(broker))
+    return compared(made, held(address))
 
 
 def main() -> None:
@@ -215,20 +205,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--longest", type=float, default=4.0, help="seconds that a life lasts at most")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        os.chdir(name)
-        shutil.copy(PROJECT / "dagster.yaml", name)
-        os.environ["DAGSTER_HOME"], folder = name, Path(name, "stack")
-        for setting in ("LAKEHOUSE_URI", "MLFLOW_TRACKING_URI", "MLFLOW_ARTIFACTS", "MODEL_CACHE"):
-            os.environ.pop(setting, None)
-        stack.up(folder)
-        try:
-            broker = stack.environment(folder)["KAFKA_BOOTSTRAP_SERVERS"]
-            configure(kafka_bootstrap_servers=broker, signal_store=f"{name}/signals", stream_events=500)
-            for topic, figures in killed(folder, asked.events, asked.kills, asked.longest).items():
-                print(topic, figures)
-        finally:
-            stack.down(folder)
+    with folder() as here, broker(here / "stack") as address:
+        configure(kafka_bootstrap_servers=address, signal_store=f"{here}/signals", stream_events=500)
+        for topic, figures in killed(here / "stack", asked.events, asked.kills, asked.longest).items():
+            print(topic, figures)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import kills
 from benchmarks.end_to_end import lines
+from benchmarks.place import create_topics
 from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT, configure, settings
 from resources.signal_store import LocalStore
@@ -221,7 +222,7 @@ def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copi
 
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
     made = kills.events(800)
-    kills.create_topics(broker)
+    create_topics(broker, list(kills.KEYS), kills.PARTITIONS)
     kills.produce(broker, made)
     both = [worker(copied, broker) for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in both]
