@@ -3,7 +3,8 @@
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -40,6 +41,17 @@ ACCEPTED: dict[Any, Any] = {
     pl.Float64: (int, float),
     pl.Binary: (bytes, str),
 }
+# Types of values that a column of each type takes as they are.
+PLAIN: dict[Any, Any] = {
+    pl.String: (str,),
+    pl.Boolean: (bool,),
+    pl.Int64: (int,),
+    pl.Float64: (float,),
+    TIME: (str,),
+}
+# Records of the same fields from which on columns are faster than rows.
+ALIKE = 8
+MOMENT = r"^([12]\d{3}-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\d(?:\.\d{1,6})?)(?:Z|\+00:00)$"
 
 
 @dataclass(frozen=True)
@@ -87,9 +99,10 @@ def receive(
         Rows, with one column for each field ever seen, and broken records with ``rule`` and ``raw``.
     """
     types: dict[str, Any] = {**stored, **expected.columns}
+    plain, others = _plain(records, expected, types, source, now)
     rows: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
-    for record in records:
+    for record in others:
         place = {"source": source, "position": record.position, "received_at": now}
         try:
             if record.fields is None:
@@ -101,8 +114,9 @@ def receive(
             raw = record.raw if record.fields is None else _shown(record.fields)
             broken.append(place | {DAY: now.date(), "rule": rule, "raw": _text(raw or "")})
     types = {name: kind for name, kind in types.items() if name not in ROW}
+    one_by_one = pl.DataFrame(rows, schema={**types, **ROW}, orient="row", strict=True)
     return (
-        pl.DataFrame(rows, schema={**types, **ROW}, orient="row", strict=True),
+        pl.concat([one_by_one, *plain], how="diagonal").sort("position", maintain_order=True),
         pl.DataFrame(broken, schema={"raw": pl.String, "rule": pl.String, **ROW}),
     )
 
@@ -239,6 +253,65 @@ def _unread(lakehouse: Lakehouse, table: str, files: Iterable[LandedFile]) -> It
                 break
     if group:
         yield group
+
+
+def _plain(
+    records: Iterable[Record], expected: Received, types: Mapping[str, Any], source: str, now: datetime
+) -> tuple[list[pl.DataFrame], list[Record]]:
+    """Turn records into rows by the column where many have the same fields, of the types that the table declares.
+
+    Returns:
+        Rows, and in order the records that must be looked at one by one, for they may break a rule.
+    """
+    alike: dict[Any, list[Record]] = {}
+    for record in records:
+        fields = record.fields
+        shape = None if fields is None else (tuple(fields), tuple(map(type, fields.values())))
+        alike.setdefault(shape, []).append(record)
+    others, frames = alike.pop(None, []), []
+    for (names, kinds), group in alike.items():
+        frame = None
+        if len(group) >= ALIKE and all(
+            kind in PLAIN.get(types.get(name, pl.Null), ()) and name not in RESERVED
+            for name, kind in zip(names, kinds, strict=True)
+        ):
+            # What Arrow cannot hold, half a surrogate pair or a huge number, is a fault of the record.
+            with suppress(TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+                frame = _columns(names, group, expected, types, now)
+        if frame is None:
+            others += group
+        else:
+            fit = frame["fit"]
+            others += [group[at] for at in (~fit).arg_true()]
+            place = {"source": pl.lit(source), "position": pl.Series([r.position for r in group], dtype=pl.Int64)}
+            frames.append(frame.with_columns(**place, received_at=pl.lit(now, TIME)).filter(fit).drop("fit"))
+    return frames, sorted(others, key=lambda record: record.position)
+
+
+def _columns(
+    names: Sequence[str], group: Sequence[Record], expected: Received, types: Mapping[str, Any], now: datetime
+) -> pl.DataFrame | None:
+    """Return records with the same fields as columns, with their day, and ``fit`` where a row keeps every rule."""
+    values = zip(*((record.fields or {}).values() for record in group), strict=True)
+    given = {
+        name: pl.Series(name, column, pl.String if types[name] == TIME else types[name], strict=True)
+        for name, column in zip(names, values, strict=True)
+    }
+    if expected.key not in given:
+        return None
+    moments = [name for name in names if types[name] == TIME]
+    frame = pl.DataFrame(given).with_columns(pl.col(name).str.extract(MOMENT).alias(name) for name in moments)
+    at = pl.col(moments).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", time_zone="UTC", strict=False)
+    frame = frame.with_columns(at)
+    fit = [pl.col(expected.key) != "", *(pl.col(name).is_not_null() for name in moments)]
+    fit += [pl.col(name).abs() <= MAX_FLOAT for name in names if types[name] == pl.Float64]
+    fit += [pl.col(name).is_in(list(known)) for name, known in expected.allowed.items() if name in given]
+    day = pl.lit(now.date())
+    if expected.event_time in given:
+        moment = pl.col(expected.event_time)
+        day = moment.dt.date()
+        fit.append((moment <= now + SKEW) & (day >= settings().first_day))
+    return frame.with_columns(day.alias(DAY), fit=pl.all_horizontal(fit).fill_null(value=False))
 
 
 def _typed(fields: Mapping[str, Any], expected: Received, types: dict[str, Any]) -> dict[str, Any]:

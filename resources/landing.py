@@ -170,6 +170,9 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
     yield from fault.records()
 
 
+BOM = b"\xef\xbb\xbf"
+
+
 def _no_json(constant: str) -> Never:
     raise ValueError(f"{constant} is no JSON")
 
@@ -180,7 +183,7 @@ JSON = json.JSONDecoder(parse_constant=_no_json)
 def parse(line: bytes, position: int) -> Record:
     """Return the record of one line of JSON."""
     try:
-        fields = JSON.decode(line.decode("utf-8-sig"))
+        fields = JSON.decode(line.removeprefix(BOM).decode())
     except UnicodeDecodeError:
         return Record(position, broken="not_utf8", raw=line.decode("utf-8", "replace"))
     except (ValueError, RecursionError):

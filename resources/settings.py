@@ -61,7 +61,9 @@ class Settings(BaseSettings):
         SecretStr(".signals"),
         description="Where page signals are looked up: a folder, or redis://[:password@]host:port/0.",
     )
-    stream_events: int = Field(2_000, ge=1, le=100_000, description="Events that one micro-batch holds at most.")
+    stream_events: int = Field(
+        2_000, ge=1, le=50_000, description="Events of the first micro-batch at most; the next follow the time it took."
+    )
     stream_seconds: float = Field(1.0, gt=0, le=60, description="Seconds that a micro-batch waits for events.")
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
     aws_region: str = Field("us-east-1", description="Region of the bucket.")

@@ -12,6 +12,9 @@ from resources.settings import Settings, SettingsError
 
 Partition = tuple[str, int]
 REQUEST_SECONDS = 10.0
+# Bounds a batch's memory, however large its records.
+BATCH_BYTES = 32 << 20
+AT_ONCE = 1_000
 CLIENT = {
     # No group is joined: which partitions are read, and from where, is the reader's affair.
     "group.id": "seamless",
@@ -98,7 +101,7 @@ class Reader:
         return list(self._at)
 
     def read(self, most: int, seconds: float, max_bytes: int) -> Batch:
-        """Return what comes within a time since the last read ended, and at most so many records.
+        """Return what comes within a time since the last read ended, and at most about so many records, or 32 MiB.
 
         What came while the last batch was worked on has waited long enough: it is returned at once.
 
@@ -109,16 +112,17 @@ class Reader:
 
         records: dict[Partition, list[Record]] = {}
         reached: dict[Partition, int] = {}
-        until, count, oldest, came = self._read_at + seconds, 0, None, True
-        while count < most and (came or time.monotonic() < until):
+        until, count, size, oldest, came = self._read_at + seconds, 0, 0, None, True
+        while count < most and size < BATCH_BYTES and (came or time.monotonic() < until):
             left = min(until - time.monotonic(), 0.1)
-            messages = self._consumer.consume(most - count, timeout=max(left, 0))
+            messages = self._consumer.consume(min(most - count, AT_ONCE), timeout=max(left, 0))
             came = bool(messages)
             for message in messages:
                 partition = cast("Partition", (message.topic(), message.partition()))
                 error = message.error()
                 if error is None:
                     count += 1
+                    size += len(message)
                     sent = message.timestamp()[1] / 1_000
                     oldest = sent if oldest is None else min(oldest, sent)
                     record = _record(message, max_bytes)

@@ -25,11 +25,13 @@ from resources.lakehouse import DAY, Lakehouse, lakehouse
 from resources.registry import registry
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
-from resources.streams import BrokerError, Partition, Reader, streams
+from resources.streams import Batch, BrokerError, Partition, Reader, streams
 from signals.scoring import Model
 
 # How often Dagster is told, which each micro-batch would cost more than the micro-batch, and champions are looked up.
 TELL_SECONDS = 10.0
+QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
+LEAST_EVENTS, MOST_EVENTS = 50, 50_000
 # After as many commits, a table's small files are put together.
 COMMITS = 200
 
@@ -41,6 +43,24 @@ class Tally:
     events: int = 0
     published: int = 0
     lag_seconds: float = 0.0
+
+
+@dataclass
+class Pace:
+    """How many events a micro-batch holds at most: as many as are worked on in a few seconds.
+
+    A backlog of events that are quick to work on is drained in ever larger batches, whose commits cost the same; while
+    pages wait, each batch is small enough that the next signals are not far off.
+    """
+
+    most: int
+
+    def follow(self, events: int, seconds: float) -> None:
+        """Take the size of the next micro-batch from the last."""
+        if events >= self.most and seconds < QUICK_SECONDS:
+            self.most = min(self.most * 2, MOST_EVENTS)
+        elif seconds > SLOW_SECONDS:
+            self.most = max(self.most // 2, LEAST_EVENTS)
 
 
 def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None]) -> None:
@@ -62,9 +82,12 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     with closing(signal_store(settings)) as store:
         catch_up(worker, store, partitions)
         with closing(broker.reader(positions(worker.lakehouse, partitions))) as reader:
-            told, tally = time.monotonic(), Tally()
+            told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
             while True:
-                events = micro_batch(worker, store, reader, settings, tally)
+                began = time.monotonic()
+                batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes)
+                events = micro_batch(worker, store, reader, batch, tally)
+                pace.follow(events, time.monotonic() - began)
                 over = until_drained and not events and reader.drained
                 if over or time.monotonic() - told >= TELL_SECONDS:
                     _tell(worker, tally, say)
@@ -98,12 +121,11 @@ def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]
             _advance(worker, store, flow, rows, reached)
 
 
-def micro_batch(worker: Worker, store: SignalStore, reader: Reader, settings: Settings, tally: Tally) -> int:
-    """Read what has come, take it through the tables, publish its signals; return how many events it was.
+def micro_batch(worker: Worker, store: SignalStore, reader: Reader, batch: Batch, tally: Tally) -> int:
+    """Take what has been read through the tables, publish its signals; return how many events it was.
 
     Where another worker has been faster, nothing of it is kept, and the reader goes to where that one has come.
     """
-    batch = reader.read(settings.stream_events, settings.stream_seconds, settings.max_record_bytes)
     for flow in FLOWS:
         readings = [
             Reading(source_of(one), records, {source_of(one): batch.started[one]}, {source_of(one): batch.reached[one]})

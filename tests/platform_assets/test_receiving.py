@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from platform_assets import receiving
 from platform_assets.publishing import QUARANTINE, quarantined
-from platform_assets.receiving import MAX_COLUMNS, ROW, TIME, Received, ingest, receive
+from platform_assets.receiving import ALIKE, MAX_COLUMNS, ROW, TIME, Received, ingest, receive
 from resources.lakehouse import DAY, Lakehouse
 from resources.landing import Record, landed_files, parse
 
@@ -270,6 +270,46 @@ def test_receiving_twice_gives_the_same(objects):
     once, twice = received(*objects), received(*objects)
     assert_frame_equal(once[0], twice[0])
     assert_frame_equal(once[1], twice[1])
+
+
+MOMENTS = [
+    "2026-11-10T08:00:00Z",
+    "2026-11-10T08:00:00.5+00:00",
+    "2026-11-10T08:00:00.1234567Z",
+    "2026-11-10T08:00:00+02:00",
+    "2026-11-10T23:59:60Z",
+    "2026-11-10T24:00:00Z",
+    "2026-02-30T08:00:00Z",
+    "2026-11-13T08:00:00Z",
+    "1999-01-01T00:00:00Z",
+    "2026-11-10",
+    "",
+]
+NEARLY = st.fixed_dictionaries(
+    {"id": st.sampled_from(["1", "", "\ud800", "ü"]), "at": st.sampled_from(MOMENTS)},
+    optional={
+        "count": st.sampled_from([0, -1, 2**63 - 1, 2**63, -(2**70), 1.0, True]),
+        "price": st.sampled_from([0.5, 1, 1e300, 1e301, float("inf"), float("nan"), 2**70, 10**400]),
+        "open": st.booleans(),
+        "body": st.text(max_size=3),
+        "parts": st.sampled_from(["[]", [1], {"a": "\ud800"}]),
+        "kind": st.sampled_from(["small", "huge"]),
+        "extra": st.sampled_from(["text", 1, None]),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(NEARLY, st.integers(1, 2 * ALIKE)), max_size=4), st.randoms())
+def test_many_records_alike_give_what_each_alone_gives(kinds, chance):
+    objects = [fields for fields, times in kinds for _ in range(times)]
+    chance.shuffle(objects)
+    together = received(*objects)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(receiving, "ALIKE", len(objects) + 1)
+        alone = received(*objects)
+    for side, other in zip(together, alone, strict=True):
+        assert_frame_equal(side, other)
 
 
 def test_no_depth_of_nesting_crashes():
