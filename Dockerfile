@@ -4,12 +4,15 @@ FROM python:3.11.16-slim-bookworm AS base
 FROM base AS build
 # The build of torch: cpu, or auto for the one that fits the GPU of the machine that builds.
 ARG TORCH_BACKEND=cpu
+# Of pyproject.toml's extras, one that the image has as well: k8s for Kubernetes.
+ARG EXTRA=
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 VIRTUAL_ENV=/opt/venv
 RUN pip install --no-cache-dir uv==0.13.9 && uv venv /opt/venv
 WORKDIR /app
 COPY pyproject.toml requirements.lock ./
 # What the code needs, at the versions that are locked; without what its tests need.
-RUN uv pip install --torch-backend "$TORCH_BACKEND" --requirements pyproject.toml --constraints requirements.lock
+RUN uv pip install --torch-backend "$TORCH_BACKEND" --requirements pyproject.toml --constraints requirements.lock \
+    ${EXTRA:+--extra "$EXTRA"}
 
 FROM base
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 \

@@ -52,7 +52,7 @@ $(MANIFEST): $(DBT_FILES) $(VENV)/installed
 
 lock: ## Resolve pyproject.toml anew into requirements.lock.
 	@# What one build of torch needs for a GPU is left out: that build brings it, the other does without.
-	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra stack --no-header --no-annotate pyproject.toml \
+	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra stack --extra k8s --no-header --no-annotate pyproject.toml \
 	  | grep -vE '^(nvidia|cuda|triton)' > requirements.lock
 
 .env.example: setup
