@@ -132,6 +132,12 @@ def advance_pages(worker: Worker, received: pl.DataFrame) -> pl.DataFrame:
     return publish_increment(lakehouse, page_signals.TABLE, told, rows_in=kept.height)
 
 
+def advance_inventory(worker: Worker, received: pl.DataFrame) -> None:
+    """Take snapshots to silver/inventory, with what is declared of their sellers as they come."""
+    staged = inventory.offered(worker.lakehouse, received)
+    publish_increment(worker.lakehouse, inventory.TABLE, staged, rows_in=received.height)
+
+
 def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFrame], pl.DataFrame]) -> Flow:
     """Return the flow of a topic whose silver rows are its bronze rows, typed."""
 
@@ -225,9 +231,7 @@ FLOWS = (
     Flow("pages", page_fetches.EXPECTED, page_signals.TABLE, advance_pages),
     Flow("messages", social_messages.EXPECTED, message_signals.TABLE, advance_messages),
     _rows("ad-events", bronze_ad_events.EXPECTED, ad_events.TABLE, lambda rows: on_pages(rows, "event_time")),
-    _rows(
-        "inventory", bronze_inventory.EXPECTED, inventory.TABLE, lambda rows: ad_events.on_pages(rows, "observed_at")
-    ),
+    Flow("inventory", bronze_inventory.EXPECTED, inventory.TABLE, advance_inventory),
     _rows("rtb-auctions", bronze_rtb_auctions.EXPECTED, rtb_auctions.TABLE, rtb_auctions.opened),
     _rows("user-sync", bronze_user_sync.EXPECTED, user_sync.TABLE, user_sync.typed),
     Flow("labels", review_labels.EXPECTED, review_labels.EXPECTED.table, _nothing),

@@ -190,6 +190,11 @@ def _picture_labels(path: Path, root: Path) -> Iterator[Fields]:
         }
 
 
+# Files of the supply chain that do not lie in a folder named by their domain, with that domain.
+DECLARED_BY = {
+    "rtb_openrtb/supply_chain/ads.txt": "1xsmp.lol",
+    "rtb_openrtb/supply_chain/sellers_admaru.json": "admaru.com",
+}
 CORPORA = (
     Corpus("labels", "tweeteval/*/*_text.txt", _tweeteval),
     Corpus("labels", "topics_*/dev.jsonl.gz", _topics),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Never, Self, cast
 from urllib.parse import quote
 
@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from resources import corpora
 from resources.corpora import Fields
+from signals.supply_chain import ads_txt, domain, sellers_json
 
-# What may lie in which folder, by the ending of a name without .gz or .zst.
+# What may lie in which folder, by the ending of a path without .gz or .zst.
 EVENTS = (".jsonl", ".ndjson")
 FOLDERS: dict[str, tuple[str, ...]] = {
     "pages": (*EVENTS, ".html", ".htm", ".warc", ".png", ".jpg", ".jpeg", ".gif", ".webp"),
@@ -30,8 +31,12 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "inventory": EVENTS,
     "rtb_auctions": EVENTS,
     "user_sync": EVENTS,
+    "supply_chain": ("/ads.txt", "/sellers.json"),
 }
+# Folders whose files do not grow: each is replaced as a whole, and only its newest version counts.
+REPLACED = ("supply_chain",)
 PACKED = (".gz", ".zst")
+DOCUMENTS = {".txt": ("ads.txt", ads_txt), ".json": ("sellers.json", sellers_json)}
 SAVED = re.compile(
     rb"<!--[^>]*?\surl: (?P<url>\S+)(?:\s[^>]*?saved date: (?P<date>\w{3} \w{3} \d\d? \d{4} [\d:]{8} GMT[+-]\d{4}))?"
 )
@@ -43,7 +48,8 @@ class Record:
     """One record of a file.
 
     Attributes:
-        position: its place in the file: line, or number of the record, from 1.
+        position: its place in the file: line, or number of the record, from 1; in a file that is replaced as a whole
+            after ``version``, so that each version continues where the one before it ended.
         fields: what it says; None if it could not be read.
         broken: the rule that it breaks: ``not_json``, ``not_an_object``, ``not_utf8``, ``too_large``, and of what
             may still be being written ``unfinished_line``, ``corrupt_file``.
@@ -74,17 +80,24 @@ class LandedFile:
 
     @property
     def size(self) -> int:
-        """Bytes on disk: grows when records are added."""
-        return self.path.stat().st_size
+        """Bytes on disk, which grow with its records; of a file that is replaced as a whole, when it was written."""
+        found = self.path.stat()
+        return found.st_mtime_ns if self.folder in REPLACED else found.st_size
 
 
 def landed_files(root: Path, folder: str) -> list[LandedFile]:
     """Return the files of one kind below a landing folder, in order of their names; none if it has none."""
     found = [
-        LandedFile(folder, path.relative_to(root).as_posix(), path, _reader(path))
+        LandedFile(folder, path.relative_to(root).as_posix(), path, _reader(path, folder))
         for path in sorted((root / folder).rglob("*"))
-        if path.is_file() and _ending(path) in FOLDERS[folder] and not _hidden(path.relative_to(root))
+        if path.is_file() and _unpacked(path).endswith(FOLDERS[folder]) and not _hidden(path.relative_to(root))
     ]
+    if folder == "supply_chain":
+        found += [
+            LandedFile(folder, name, root / name, _declarations(whose))
+            for name, whose in corpora.DECLARED_BY.items()
+            if (root / name).is_file()
+        ]
     for corpus in corpora.CORPORA:
         if corpus.folder == folder:
             found += [
@@ -92,6 +105,14 @@ def landed_files(root: Path, folder: str) -> list[LandedFile]:
                 for path in sorted(root.glob(corpus.files))
             ]
     return found
+
+
+def version(path: Path) -> int:
+    """Return when a file came to lie where it is: nanoseconds since 1970, whose last six digits are zero.
+
+    Unlike the time at which it was written, this is later for each version, also where an older one is put back.
+    """
+    return path.stat().st_ctime_ns // 10**6 * 10**6
 
 
 def unpack(path: Path) -> IO[bytes]:
@@ -108,11 +129,17 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
+def _unpacked(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix in PACKED else path).as_posix().lower()
+
+
 def _ending(path: Path) -> str:
-    return (path.with_suffix("") if path.suffix in PACKED else path).suffix.lower()
+    return PurePosixPath(_unpacked(path)).suffix
 
 
-def _reader(path: Path) -> Callable[[Path, int], Iterator[Record]]:
+def _reader(path: Path, folder: str) -> Callable[[Path, int], Iterator[Record]]:
+    if folder == "supply_chain":
+        return _declarations(path.parent.name)
     ending = _ending(path)
     if ending in EVENTS:
         return read_lines
@@ -203,6 +230,25 @@ def read_whole(path: Path, max_bytes: int) -> Iterator[Record]:
             media = MEDIA.get(_ending(path), f"image/{_ending(path)[1:]}")
             yield Record(1, {"url": f"file:///{quote(path.name)}", "content_type": media, "body": body, **_saved(body)})
     yield from fault.records()
+
+
+def _declarations(declared_by: str) -> Callable[[Path, int], Iterator[Record]]:
+    """Return what reads the ads.txt of a site, or the sellers.json of an exchange, given its domain."""
+
+    def read(path: Path, max_bytes: int) -> Iterator[Record]:
+        (document, declarations), before, whose = DOCUMENTS[_ending(path)], version(path), domain(declared_by)
+        with _survived(before) as fault, unpack(path) as file:
+            body = file.read(max_bytes + 1)
+            if whose is None or len(body) > max_bytes:
+                yield Record(before + 1, broken="too_large" if whose else "not_a_domain:declared_by", raw=path.name)
+                return
+            common = {"declared_by": whose, "document": document, "fetched_at": before // 10**6}
+            for one in declarations(body):
+                fields = None if one.fields is None else {**common, "line": one.line, **one.fields}
+                yield Record(before + one.line, fields, one.broken, one.raw)
+        yield from fault.records()
+
+    return read
 
 
 def _saved(body: bytes) -> Fields:

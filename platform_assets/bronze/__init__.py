@@ -10,6 +10,7 @@ TABLES = (
     "page_fetches",
     "review_labels",
     "rtb_auctions",
+    "seller_declarations",
     "social_messages",
     "user_profiles",
     "user_sync",

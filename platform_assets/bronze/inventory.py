@@ -1,6 +1,7 @@
 """One row is one hourly snapshot of a placement: how often it could be sold and was.
 
 Key: source and position. Grain: one placement and hour. Sizes in pixels, floor in US dollars per thousand.
+``exchange`` (a domain) and ``seller_id`` (the account there) name who offers it, where that is told.
 Owner: ad-exchange.
 """
 
@@ -23,6 +24,8 @@ EXPECTED = Received(
         "floor_cpm_usd": pl.Float64,
         "avails": pl.Int64,
         "filled": pl.Int64,
+        "exchange": pl.String,
+        "seller_id": pl.String,
         "tenant_id": pl.String,
     },
     key="snapshot_id",

@@ -90,6 +90,8 @@ TERMS = {
     "the difference may be chance.",
     "Bid request": "One auction put to one bidder, who bids, declines, answers too late or fails.",
     "Fill": "Available slots that were filled.",
+    "Authorised": "The site’s ads.txt lists the seller, and the exchange’s sellers.json, where it is known, agrees. "
+    "Not known: no seller is named, or the site has no ads.txt.",
     "Match": "A user’s id that a partner could match with its own.",
     "Risky": "Pages of high or floor risk, which are not brand-safe.",
     "Mood": "What the models say of messages whose authors consent. Only sums over all authors are shown, and none "
@@ -173,7 +175,7 @@ def told(
             Section("When", [rhythm(hourly)]),
             Section(
                 "The exchange",
-                [funnel(rtb), losses(rtb), bidding(by_bidder), fill(inventory), matches(syncs)],
+                [funnel(rtb), losses(rtb), bidding(by_bidder), fill(inventory), allowed(inventory), matches(syncs)],
             ),
             Section("The mood of the audience", [sentiments(authors), emotions(authors)]),
         ],
@@ -443,6 +445,22 @@ def fill(inventory: pl.DataFrame) -> Chart:
     ]
     reading = f"{percent(share)} of {counted(avails, 'slot')} were filled: {listed(each)}."
     return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
+
+
+def allowed(inventory: pl.DataFrame) -> Chart:
+    """Return the shares of slots whose sellers may sell them, may not, or are not known, by day."""
+    title, avails = "Slots by authorisation of their seller, by day", pl.col("avails").sum()
+    if not total(inventory, "avails"):
+        return Chart(title)
+    named = {"authorised": "var(--good)", "unauthorised": "var(--floor)", "unknown": "var(--low)"}
+    shares = {name: ratio(pl.col(f"{name}_avails").sum(), avails) for name in named}
+    drawn = [bars(name, named[name], by_day(inventory, share), "percent") for name, share in shares.items()]
+    yes, no, unknown = inventory.select(**shares).row(0)
+    reading = (
+        f"{percent(yes)} of slots were offered by sellers that ads.txt and sellers.json allow, "
+        f"{percent(no)} by others; of {percent(unknown)} it is not known."
+    )
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%"}})
 
 
 def matches(syncs: pl.DataFrame) -> Chart:

@@ -1,22 +1,34 @@
-"""One row is one distinct hourly snapshot of a placement.
+"""One row is one distinct hourly snapshot of a placement, and whether its seller may sell it.
 
-Key: snapshot_id. Grain: one placement and hour. Floor in US dollars per thousand impressions. Owner: ad-exchange.
+Key: snapshot_id. Grain: one placement and hour. Floor in US dollars per thousand impressions. ``authorisation`` is
+what the site's ads.txt and the exchange's sellers.json say of the seller, ``authorisation_reason`` why; both are as
+declared when the day was made: a day is made again when snapshots of it come, not when a declaration changes.
+Owner: ad-exchange.
 """
 
 import dagster as dg
+import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.silver.ad_events import on_pages
 from resources.lakehouse import Lakehouse
+from signals.supply_chain import asked, with_authorisation
 
 TABLE = "silver/inventory"
 INPUTS = ("bronze/inventory",)
+DECLARATIONS = "bronze/seller_declarations"
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
+@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, deps=[DECLARATIONS], rules=True))
 def inventory(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
-    """Type the snapshots and name the page and site of each."""
+    """Type the snapshots, name the page and site of each, and say whether its seller is authorised."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     received = lakehouse.read("bronze/inventory", hop.days)
-    return hop.publish(on_pages(received, "observed_at"), rows_in=received.height)
+    return hop.publish(offered(lakehouse, received), rows_in=received.height)
+
+
+def offered(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of bronze/inventory typed, with what is declared now of those who sell them."""
+    rows = on_pages(received, "observed_at")
+    return with_authorisation(rows, asked(lakehouse.scan(DECLARATIONS), rows).collect())

@@ -16,6 +16,7 @@ from resources.lakehouse import Lakehouse
 BRONZE = (
     "page_fetches",
     "social_messages",
+    "seller_declarations",
     "user_profiles",
     "review_labels",
     "ad_events",

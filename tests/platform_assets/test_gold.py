@@ -100,8 +100,10 @@ ADS = [
 ]
 SNAPSHOT = {"placement_id": "p", "site": "a.example", "format": "banner", "tenant_id": "t"}
 INVENTORY = [
-    SNAPSHOT | {"avails": 100, "filled": 40, "floor_cpm_usd": 0.5},
-    SNAPSHOT | {"avails": 50, "filled": 20, "floor_cpm_usd": 1.5},
+    SNAPSHOT | {"avails": 100, "filled": 40, "floor_cpm_usd": 0.5, "authorisation": "authorised"},
+    SNAPSHOT | {"avails": 35, "filled": 15, "floor_cpm_usd": 1.5, "authorisation": "unauthorised"},
+    SNAPSHOT | {"avails": 10, "filled": 5, "floor_cpm_usd": 1.0, "authorisation": "unknown"},
+    SNAPSHOT | {"avails": 5, "filled": 0, "floor_cpm_usd": 1.0, "authorisation": None},
     SNAPSHOT | {"placement_id": None, "site": "", "avails": 0, "filled": 0, "floor_cpm_usd": 2.0},
 ]
 BID = ("bidder", "status", "latency_ms", "price_cpm_usd")
@@ -211,12 +213,14 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
     ],
     "inventory_daily": [
         SNAPSHOT | DAY_ONE | {
-            "snapshots": 2, "avails": 150, "filled": 60, "fill_rate": 0.4, "mean_floor_cpm_usd": 1.0,
-            "max_floor_cpm_usd": 1.5,
+            "snapshots": 4, "avails": 150, "filled": 60, "fill_rate": 0.4, "mean_floor_cpm_usd": 1.0,
+            "max_floor_cpm_usd": 1.5, "authorised_avails": 100, "unauthorised_avails": 35, "unknown_avails": 15,
+            "authorised_share": 0.666667,
         },
         SNAPSHOT | DAY_ONE | {
             "placement_id": "unknown", "site": "unknown", "snapshots": 1, "avails": 0, "filled": 0, "fill_rate": None,
-            "mean_floor_cpm_usd": 2.0, "max_floor_cpm_usd": 2.0,
+            "mean_floor_cpm_usd": 2.0, "max_floor_cpm_usd": 2.0, "authorised_avails": 0, "unauthorised_avails": 0,
+            "unknown_avails": 0, "authorised_share": None,
         },
     ],
     "rtb_hourly": [

@@ -47,7 +47,10 @@ SCHEMAS = {
         "hour": TIME, "auctions": WHOLE, "bid_requests": WHOLE, "bids": WHOLE, "timeouts": WHOLE, "errors": WHOLE,
         "wins": WHOLE, DAY: pl.Date,
     },
-    "gold/inventory_daily": {"format": TEXT, "avails": WHOLE, "filled": WHOLE, DAY: pl.Date},
+    "gold/inventory_daily": {
+        "format": TEXT, "avails": WHOLE, "filled": WHOLE, "authorised_avails": WHOLE, "unauthorised_avails": WHOLE,
+        "unknown_avails": WHOLE, DAY: pl.Date,
+    },
     "gold/user_sync_hourly": {
         "partner": TEXT, "attempts": WHOLE, "matched": WHOLE, "unmatched": WHOLE, "errors": WHOLE, DAY: pl.Date,
     },
@@ -137,7 +140,11 @@ def full_rows():
         ],
         "gold/ad_performance_hourly": [{"hour": NOON, "impressions": 3}],
         "gold/rtb_hourly": [{"hour": NOON, "auctions": 4, "bids": 5, "wins": 3, **asked, DAY: day} for day in both],
-        "gold/inventory_daily": [{"format": "banner", "avails": 100, "filled": 60, DAY: day} for day in both],
+        "gold/inventory_daily": [
+            {"format": "banner", "avails": 100, "filled": 60, "authorised_avails": 75, "unauthorised_avails": 20,
+             "unknown_avails": 5, DAY: day}
+            for day in both
+        ],
         "gold/user_sync_hourly": [{"partner": "tessera", "attempts": 4, "matched": 3, "unmatched": 1, "errors": 0}],
         "gold/psychosocial_daily": crowd,
     }  # fmt: skip
@@ -372,6 +379,11 @@ class TestPages:
         page = health.page(lakehouse)
         assert "No model answers for emotion, hate, iab_category" in page.finding
         assert "threat is nearest to its floor, 0.66 where 0.30 is needed." in blocks(page)["Champions"].reading
+
+    def test_what_sellers_may_sell_is_a_share_of_all_slots(self, lakehouse):
+        shown = blocks(business.page(lakehouse))["Slots by authorisation of their seller, by day"]
+        assert [trace["y"] for trace in shown.data] == [[0.75, 0.75], [0.2, 0.2], [0.05, 0.05]]
+        assert "75.0 % of slots were offered by sellers that" in shown.reading.replace("\u00a0", " ")
 
     def test_no_author_can_be_told(self, lakehouse):
         assert "author-" not in html_of(lakehouse, business.TABLE)

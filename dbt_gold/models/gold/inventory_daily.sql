@@ -8,6 +8,11 @@ select
     coalesce(sum(avails), 0)::bigint as avails,
     coalesce(sum(filled), 0)::bigint as filled,
     {{ ratio('sum(filled)', 'sum(avails)') }} as fill_rate,
+    {% for authorisation in ['authorised', 'unauthorised', 'unknown'] -%}
+    coalesce(sum(avails) filter (coalesce(authorisation, 'unknown') = '{{ authorisation }}'), 0)::bigint
+        as {{ authorisation }}_avails,
+    {% endfor -%}
+    {{ ratio("coalesce(sum(avails) filter (authorisation = 'authorised'), 0)", 'sum(avails)') }} as authorised_share,
     {{ mean('floor_cpm_usd') }} as mean_floor_cpm_usd,
     max(floor_cpm_usd) as max_floor_cpm_usd
 from {{ source('silver', 'inventory') }}

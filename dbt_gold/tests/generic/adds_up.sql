@@ -1,0 +1,6 @@
+{# Parts are together the whole. #}
+{% test adds_up(model, whole, parts) %}
+    select {{ whole }}, {{ parts | join(', ') }}
+    from {{ model }}
+    where {{ whole }} is distinct from {{ parts | join(' + ') }}
+{% endtest %}

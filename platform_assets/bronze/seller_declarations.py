@@ -1,0 +1,42 @@
+"""One row is one declaration of an ads.txt or a sellers.json: a seller, a variable, or the end of the file.
+
+Key: source and position. Grain: one declaration of one version of a file; ``fetched_at`` names the version, and a
+version counts once its end has been read. ``declared_by`` is the site of an ads.txt, the exchange of a sellers.json;
+``line`` is the line there, or the seller's number. Owner: ad-exchange.
+"""
+
+import polars as pl
+
+from platform_assets.receiving import TIME, Received, bronze_asset
+
+EXPECTED = Received(
+    table="bronze/seller_declarations",
+    folder="supply_chain",
+    owner="ad-exchange",
+    columns={
+        "declared_by": pl.String,
+        "document": pl.String,
+        "fetched_at": TIME,
+        "line": pl.Int64,
+        "record": pl.String,
+        "exchange": pl.String,
+        "seller_id": pl.String,
+        "relationship": pl.String,
+        "certification_authority_id": pl.String,
+        "variable": pl.String,
+        "value": pl.String,
+        "name": pl.String,
+        "domain": pl.String,
+        "seller_type": pl.String,
+        "is_confidential": pl.Boolean,
+        "is_passthrough": pl.Boolean,
+        "sellers": pl.Int64,
+        "other": pl.String,
+    },
+    key="declared_by",
+    # A file may have been fetched long before it is received: its rows are kept from when they came.
+    event_time="received_at",
+    nested=frozenset({"other"}),
+)
+
+seller_declarations = bronze_asset(__doc__, EXPECTED)
