@@ -195,10 +195,13 @@ def append(
 
 
 def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
-    """Say whether files have landed, or grown, beyond what a bronze table has read of them."""
+    """Say whether files have landed, or grown, beyond what a bronze table has read of them.
+
+    A table that does not exist must come to be, also without files: others read it.
+    """
+    if not lakehouse.exists(expected.table):
+        return True
     files = landed_files(settings().landing, expected.folder)
-    if not files or not lakehouse.exists(expected.table):
-        return bool(files)
     delta = lakehouse.open(expected.table)
     return any(delta.transaction_version(f"size:{file.name}") != file.size for file in files)
 

@@ -19,8 +19,8 @@ SELLER_TYPES = ("PUBLISHER", "INTERMEDIARY", "BOTH")
 BOM = b"\xef\xbb\xbf"
 VARIABLE = re.compile(r"([A-Za-z]+)\s*=(.*)", re.DOTALL)
 ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?([\w-]+(?:\.[\w-]+)+)\.?(?:[:/?].*)?", re.DOTALL)
-# Blanks that editors and web pages leave behind, some of which str.strip does not take for blanks.
-BLANKS = re.compile(r"^[\s\0\u200b\u2060\ufeff]+|[\s\0\u200b\u2060\ufeff]+$")
+# What editors and web pages leave behind, and nobody sees.
+INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u2060\ufeff"))
 FLAGS = {0: False, 1: True, "0": False, "1": True}
 SHOWN = 500
 
@@ -156,7 +156,7 @@ def _flag(value: Any) -> bool | None:
 
 
 def _trimmed(text: str) -> str:
-    return BLANKS.sub("", text)
+    return text.translate(INVISIBLE).strip()
 
 
 def _shown(value: object) -> str:
@@ -223,7 +223,7 @@ def authorised(site: str | None, exchange: str | None, seller_id: str | None, kn
     ads.txt 1.1: the file of the site's root domain decides, or that of a subdomain which the root's names as
     SUBDOMAIN; the exchange's domain and the seller id must be on a line of it, as DIRECT or as RESELLER. sellers.json
     1.0: where the exchange's is known, the seller id must be in it, and a DIRECT seller, which is the publisher's own
-    account, must be of the domain of the site or of the OWNERDOMAIN, unless its domain is confidential.
+    account, must be of the domain of the site or of the OWNERDOMAIN, if its domain is told.
 
     Without a list of public suffixes, the root is the shortest domain of the site's whose file is known.
 

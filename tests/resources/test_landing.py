@@ -14,7 +14,17 @@ from PIL import Image
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from resources.landing import FOLDERS, LandedFile, Record, landed_files, parse, read_lines, read_warc, read_whole
+from resources.landing import (
+    FOLDERS,
+    LandedFile,
+    Record,
+    landed_files,
+    parse,
+    read_lines,
+    read_warc,
+    read_whole,
+    version,
+)
 
 MANY = 10_000_000
 ROWS = [{"id": number, "noise": random.Random(number).randbytes(40).hex()} for number in range(2_000)]
@@ -378,6 +388,46 @@ def test_files_are_found_by_folder_and_ending_in_order_of_their_names(tmp_path):
     ]
     assert {file.folder for file in landed_files(tmp_path, "pages")} == {"pages"}
     assert [file.read for file in landed_files(tmp_path, "pages")] == [read_whole, read_whole, read_warc, read_lines]
+
+
+def test_declarations_are_known_by_their_full_names_and_declared_by_the_folder_that_they_lie_in(tmp_path):
+    landing(
+        tmp_path,
+        "supply_chain/A.example/ads.txt",
+        "supply_chain/x.example/SELLERS.json.gz",
+        "supply_chain/a.example/app-ads.txt",
+        "supply_chain/a.example/README.txt",
+        "supply_chain/x.example/all_sellers.json",
+        "supply_chain/.cache/ads.txt",
+    )
+    (tmp_path / "supply_chain/A.example/ads.txt").write_text("x.example, 1, DIRECT\n\noops\n")
+    packed = gzip.compress(b'{"sellers": [{"seller_id": "1", "seller_type": "BOTH"}]}')
+    (tmp_path / "supply_chain/x.example/SELLERS.json.gz").write_bytes(packed)
+    site, exchange = landed_files(tmp_path, "supply_chain")
+    assert (site.name, exchange.name) == ("supply_chain/A.example/ads.txt", "supply_chain/x.example/SELLERS.json.gz")
+    lines, sellers = ([*file.read(file.path, MANY)] for file in (site, exchange))
+    assert [record.position - version(site.path) for record in lines] == [1, 3, 4]
+    assert [record.broken for record in lines] == [None, "too_few_fields", None]
+    said = [[record.fields[name] for name in ("declared_by", "document", "line", "record")] for record in sellers]
+    assert said == [["x.example", "sellers.json", 1, "seller"], ["x.example", "sellers.json", 2, "end"]]
+    assert lines[0].fields["declared_by"] == "a.example"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("supply_chain/ads.txt", "x.example, 1, DIRECT", "not_a_domain:declared_by"),
+        ("supply_chain/nowhere/sellers.json", "{}", "not_a_domain:declared_by"),
+        ("supply_chain/a.example/ads.txt", "x" * 20_000, "too_large"),
+        ("supply_chain/x.example/sellers.json", "[]", "no_sellers"),
+        ("supply_chain/x.example/sellers.json.gz", "no gzip", "corrupt_file"),
+    ],
+)
+def test_a_file_that_declares_nothing_is_one_broken_record(tmp_path, name, content, rule):
+    landing(tmp_path, name)
+    (tmp_path / name).write_text(content)
+    (file,) = landed_files(tmp_path, "supply_chain")
+    assert [record.broken for record in file.read(file.path, 10_000)] == [rule]
 
 
 def test_hidden_and_half_written_files_are_left_alone(tmp_path):

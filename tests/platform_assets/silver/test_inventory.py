@@ -7,14 +7,17 @@ import shutil
 from datetime import UTC, datetime
 
 import dagster as dg
+import hypothesis
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from platform_assets.bronze.inventory import EXPECTED as SNAPSHOTS
 from platform_assets.bronze.inventory import inventory as bronze_inventory
 from platform_assets.bronze.seller_declarations import EXPECTED, seller_declarations
 from platform_assets.publishing import QUARANTINE
-from platform_assets.receiving import has_unread, ingest
+from platform_assets.receiving import has_unread, ingest, receive
 from platform_assets.silver.inventory import inventory, offered
 from resources.lakehouse import Lakehouse
 from resources.landing import landed_files
@@ -172,25 +175,22 @@ def test_a_kill_in_the_middle_of_a_file_goes_on_where_it_was(landing, monkeypatc
     assert landing.said() == ["direct"]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "rule"),
-    [
-        ("supply_chain/ads.txt", "x.example, 1, DIRECT", "not_a_domain:declared_by"),
-        ("supply_chain/nowhere/sellers.json", "{}", "not_a_domain:declared_by"),
-        ("supply_chain/a.example/ads.txt", "x" * 20_000, "too_large"),
-        ("supply_chain/x.example/sellers.json", "[]", "no_sellers"),
-    ],
-)
-def test_a_file_that_says_nothing_is_one_broken_record(landing, name, content, rule):
-    landing.put(name, content)
-    (file,) = landed_files(landing.root, EXPECTED.folder)
-    assert [record.broken for record in file.read(file.path, 10_000)] == [rule]
+FRAGMENTS = [b"x.example", b",", b"1", b"DIRECT", b"\n", b"\r", b"=", b"#", b"\xff", b"{", b'"sellers": [', b"]", b"\0"]
 
 
-def test_other_files_are_no_declarations(landing):
-    for name in ("a.example/app-ads.txt", "a.example/README.txt", "x.example/all_sellers.json", ".cache/ads.txt"):
-        landing.put(f"supply_chain/{name}", ADS_TXT)
-    assert landed_files(landing.root, EXPECTED.folder) == []
+@hypothesis.settings(deadline=None, max_examples=60)
+@given(st.sampled_from(["ads.txt", "sellers.json", "ads.txt.gz"]), st.lists(st.sampled_from(FRAGMENTS)).map(b"".join))
+def test_any_bytes_are_rows_or_quarantined(tmp_path_factory, name, content):
+    root = tmp_path_factory.mktemp("any")
+    path = root / "supply_chain" / "a.example" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    (file,) = landed_files(root, EXPECTED.folder)
+    records = list(file.read(path, 10_000))
+    rows, broken = receive(records, EXPECTED, pl.Schema(), file.name, datetime.now(UTC))
+    assert rows.height + broken.height == len(records) == len({record.position for record in records})
+    lost = (name.endswith(".gz") and content) or broken["rule"].is_in(["not_json", "no_sellers"]).any()
+    assert (rows["record"] == "end").sum() == (0 if lost else 1)
 
 
 def test_the_samples_show_each_case(landing):
@@ -230,6 +230,9 @@ def test_a_file_that_waits_is_seen(landing):
     kept = settings()
     configure(landing=landing.root)
     try:
+        assert has_unread(landing.lake, EXPECTED), "a table that does not exist yet"
+        landing.ingest()
+        assert not has_unread(landing.lake, EXPECTED)
         landing.put("supply_chain/a.example/ads.txt", ADS_TXT, written=1_790_000_000)
         assert has_unread(landing.lake, EXPECTED)
         landing.ingest()
