@@ -3,6 +3,7 @@
 import dagster as dg
 
 from platform_assets import bronze, gold, models, operations, reports, silver
+from platform_assets.operations.stream_keeps_up import stream_keeps_up
 from resources.encoder import Encoder
 from resources.lakehouse import lakehouse
 from resources.registry import registry
@@ -20,6 +21,7 @@ def defs() -> dg.Definitions:
             *(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)),
             *models.ASSETS,
         ],
+        asset_checks=[stream_keeps_up],
         resources={
             "lakehouse": lakehouse(known),
             "encoder": Encoder(threads=known.encoder_threads),

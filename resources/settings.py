@@ -65,6 +65,7 @@ class Settings(BaseSettings):
         2_000, ge=1, le=50_000, description="Events of the first micro-batch at most; the next follow the time it took."
     )
     stream_seconds: float = Field(1.0, gt=0, le=60, description="Seconds that a micro-batch waits for events.")
+    stream_lag_seconds: float = Field(60.0, gt=0, description="Seconds that an event may wait before a check warns.")
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
     aws_region: str = Field("us-east-1", description="Region of the bucket.")
     aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")

@@ -16,6 +16,8 @@ from deltalake.exceptions import CommitFailedError
 
 from governance.quality import prepare_rules
 from platform_assets.bronze import RECEIVED
+from platform_assets.conventions import table_key
+from platform_assets.operations.stream_keeps_up import CHECK, LAG, TABLES, verdict
 from platform_assets.receiving import Reading, append, prepare
 from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import champions
@@ -90,7 +92,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                 pace.follow(events, time.monotonic() - began)
                 over = until_drained and not events and reader.drained
                 if over or time.monotonic() - told >= TELL_SECONDS:
-                    _tell(worker, tally, say)
+                    _tell(worker, tally, settings, say)
                     told, tally = time.monotonic(), Tally()
                     worker = replace(worker, models=serving_models(settings, worker.encoder))
                 if over:
@@ -170,15 +172,22 @@ def _advance(worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame,
     return published
 
 
-def _tell(worker: Worker, tally: Tally, say: Callable[[str], None]) -> None:
-    """Show the tables as live in the graph, say a line, and put small files together."""
-    figures = {"events": tally.events, "pages_published": tally.published, "lag_seconds": round(tally.lag_seconds, 3)}
+def _tell(worker: Worker, tally: Tally, settings: Settings, say: Callable[[str], None]) -> None:
+    """Show the tables as live in the graph, and whether they keep up; say a line, and put small files together."""
+    lag, now = round(tally.lag_seconds, 3), datetime.now(UTC)
+    figures = {"events": tally.events, "pages_published": tally.published, LAG: dg.MetadataValue.float(lag)}
+    passed, why = verdict([(now, figures)], now, settings.stream_lag_seconds)
     with dg.DagsterInstance.get() as instance:
         for table in sorted({table for flow in FLOWS for table in (flow.bronze.table, flow.last)}):
             if not worker.lakehouse.exists(table):  # nothing has come of its topic yet
                 continue
-            rows, version = worker.lakehouse.count(table), worker.lakehouse.version(table)
-            now = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
-            instance.report_runless_asset_event(dg.AssetMaterialization(table.split("/"), metadata={**now, **figures}))
+            rows, version, key = worker.lakehouse.count(table), worker.lakehouse.version(table), table_key(table)
+            state = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
+            instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata={**state, **figures}))
+            if key in TABLES:
+                warned = dg.AssetCheckSeverity.WARN
+                instance.report_runless_asset_event(
+                    dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warned, description=why)
+                )
             worker.lakehouse.compact(table, COMMITS)
-    say(f"{tally.events} events, {tally.published} pages published, lag {tally.lag_seconds:.1f} s at most")
+    say(f"{tally.events} events, {tally.published} pages published, lag {lag:.1f} s at most")

@@ -12,6 +12,7 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 from confluent_kafka import Producer
@@ -20,6 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from benchmarks import kills
 from benchmarks.end_to_end import lines
 from benchmarks.place import create_topics
+from platform_assets.operations.stream_keeps_up import CHECK
 from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT, configure, settings
 from resources.signal_store import LocalStore
@@ -216,6 +218,11 @@ def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copi
         stream(configure(**known), until_drained=True, say=lambda _: None)
         assert published(copied, "default", url) is not None
         assert lake.read("silver/page_signals")["document_id"].to_list().count(url) == 1
+        with dg.DagsterInstance.get() as instance:
+            told = dg.AssetCheckKey(dg.AssetKey(["bronze", "page_fetches"]), CHECK)
+            assert instance.get_latest_asset_check_evaluation_record(
+                told
+            ).event.dagster_event.event_specific_data.passed
     finally:
         configure(**before.model_dump())
 
