@@ -1,12 +1,14 @@
 """Landed records to bronze rows: typed as declared, dated, and quarantined where they cannot be a row."""
 
 import json
+import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain, islice
 from typing import Any
 
 import dagster as dg
@@ -14,8 +16,10 @@ import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined
+from resources.database import Table
 from resources.lakehouse import DAY, Lakehouse
 from resources.landing import LandedFile, Record, landed_files
+from resources.polled import Polled, SourceError
 from resources.settings import settings
 
 # Records that one commit holds at most; bounds memory, whatever the size of a file.
@@ -52,6 +56,7 @@ class Received:
         owner: team that answers for it.
         columns: type of each known field.
         nested: fields of type String that hold an object or a list, kept as JSON.
+        sql_table: table of the database that its records come from too, where there is a database.
         key: field that must not be null.
         event_time: field whose UTC day is the row's day; where it is missing, the day it was received.
         allowed: for a field, the values that are known.
@@ -65,6 +70,7 @@ class Received:
     event_time: str
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     nested: frozenset[str] = frozenset()
+    sql_table: str | None = None
 
 
 class BrokenError(ValueError):
@@ -107,21 +113,32 @@ def receive(
     )
 
 
-def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile], now: datetime) -> dict[str, int]:
-    """Append to a bronze table what its files hold beyond what has been read of them.
+def ingest(
+    lakehouse: Lakehouse,
+    expected: Received,
+    files: Iterable[LandedFile],
+    now: datetime,
+    sources: Iterable[Polled] = (),
+) -> dict[str, int]:
+    """Append to a bronze table what its files, and then its other sources, hold beyond what has been read of them.
 
     A file that grew is read on from where the last reading ended; one that did not is not opened. How far a file
-    has been read is part of the commit that holds its rows.
+    or a source has been read is part of the commit that holds its rows.
 
     Returns:
         rows_in, rows_out, rows_quarantined, files.
+
+    Raises:
+        SourceError: a source does not answer, or says no; what was read before it stays.
+        CommitFailedError: another writer has read the same sources meanwhile; what was read before it stays.
     """
     count = {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
     prepare(lakehouse, expected, now)
-    for group in _unread(lakehouse, expected.table, files):
+    polled = (group for source in sources for group in _polled(lakehouse, expected, source))
+    for group in chain(_unread(lakehouse, expected.table, files), polled):
         rows, broken = append(lakehouse, expected, group, now)
         count["rows_in"] += sum(len(reading.records) for reading in group)
-        count["files"] += sum(len(reading.reached) > 1 for reading in group)
+        count["files"] += sum(f"size:{reading.source}" in reading.reached for reading in group)
         count["rows_out"] += rows.height
         count["rows_quarantined"] += broken
     account(expected.table, count["rows_in"], count["rows_out"], count["rows_quarantined"])
@@ -181,22 +198,51 @@ def append(
 
 
 def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
-    """Say whether files have landed, or grown, beyond what a bronze table has read of them."""
+    """Say whether there is more than a bronze table has read: files that landed or grew, or rows of other sources.
+
+    A source that does not answer is passed over with a warning, so that it does not hold up the others.
+    """
     files = landed_files(settings().landing, expected.folder)
-    if not files or not lakehouse.exists(expected.table):
-        return bool(files)
-    delta = lakehouse.open(expected.table)
-    return any(delta.transaction_version(f"size:{file.name}") != file.size for file in files)
+    delta = lakehouse.open(expected.table) if lakehouse.exists(expected.table) else None
+    if any(delta is None or delta.transaction_version(f"size:{file.name}") != file.size for file in files):
+        return True
+    for source in sources_of(expected):
+        try:
+            offered = source.peek(delta.transaction_version if delta else lambda _: None)
+        except SourceError as error:
+            logging.getLogger(__name__).warning("%s: %s", expected.table, error)
+            continue
+        if _unstored(lakehouse, expected, source.name, offered) if delta else offered:
+            return True
+    return False
+
+
+def sources_of(expected: Received) -> list[Polled]:
+    """Return what a bronze table reads besides files, as the settings say."""
+    known = settings()
+    if not (expected.sql_table and known.postgres_dsn):
+        return []
+    return [
+        Table(
+            known.postgres_dsn,
+            expected.sql_table,
+            key=expected.key,
+            dated_by=expected.event_time,
+            chunk=CHUNK,
+            max_bytes=known.max_record_bytes,
+        )
+    ]
 
 
 def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
-    """Return the asset that ingests a bronze table from the landing folder."""
+    """Return the asset that ingests a bronze table from the landing folder and its other sources."""
 
     @dg.asset(**described(expected.table, doc, owner=expected.owner, daily=False))
     def bronze(lakehouse: Lakehouse) -> dg.MaterializeResult:
         started = time.perf_counter()
         before = lakehouse.count(expected.table) if lakehouse.exists(expected.table) else 0
-        count = ingest(lakehouse, expected, landed_files(settings().landing, expected.folder), datetime.now(UTC))
+        files = landed_files(settings().landing, expected.folder)
+        count = ingest(lakehouse, expected, files, datetime.now(UTC), sources_of(expected))
         version, rows = lakehouse.version(expected.table), lakehouse.count(expected.table)
         seconds = round(time.perf_counter() - started, 3)
         return dg.MaterializeResult(
@@ -239,6 +285,46 @@ def _unread(lakehouse: Lakehouse, table: str, files: Iterable[LandedFile]) -> It
                 break
     if group:
         yield group
+
+
+def _polled(lakehouse: Lakehouse, expected: Received, source: Polled) -> Iterator[list[Reading]]:
+    """Yield what a source gives that is new; of a rival that reads it at the same time, only one can append."""
+    delta, commits = lakehouse.open(expected.table), f"{source.name}:commits"
+    # It moves with every commit, which what the source keeps does not: a row may come late.
+    count = delta.transaction_version(commits)
+    kept: dict[str, int] = {}
+    for records, reached in source.read(delta.transaction_version):
+        unstored = _unstored(lakehouse, expected, source.name, records)
+        moved = {
+            name: value for name, value in reached.items() if value != kept.get(name, delta.transaction_version(name))
+        }
+        if unstored or moved:
+            following = (count or 0) + 1
+            yield [Reading(source.name, unstored, {commits: count}, {**reached, commits: following})]
+            count, kept = following, reached
+
+
+def _unstored(lakehouse: Lakehouse, expected: Received, source: str, records: Iterable[Record]) -> list[Record]:
+    """Return records of a source that neither its table nor quarantine holds, each once."""
+    unstored = {record.position: record for record in records}
+    theirs = (pl.col("source") == source) & pl.col("position").is_in(list(unstored))
+    days, of_table = _days(unstored.values(), expected), pl.col("table") == expected.table
+    stored = lakehouse.scan(expected.table).filter(theirs if days is None else theirs & pl.col(DAY).is_in(days))
+    broken = lakehouse.scan(QUARANTINE).filter(theirs & of_table)
+    for position in pl.concat([stored.select("position"), broken.select("position")]).collect()["position"]:
+        unstored.pop(position, None)
+    return list(unstored.values())
+
+
+def _days(records: Iterable[Record], expected: Received) -> list[date] | None:
+    """Return the days that rows of these records may be of; None if it depends on when they were received."""
+    days = set()
+    for record in records:
+        if record.fields is not None and expected.event_time not in record.fields:
+            return None
+        with suppress(BrokenError):
+            days.add(_moment((record.fields or {}).get(expected.event_time), expected.event_time).date())
+    return sorted(days)
 
 
 def _typed(fields: Mapping[str, Any], expected: Received, types: dict[str, Any]) -> dict[str, Any]:

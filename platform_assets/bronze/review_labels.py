@@ -24,6 +24,7 @@ EXPECTED = Received(
     },
     key="label_id",
     event_time="labelled_at",
+    sql_table="labels",
 )
 
 review_labels = bronze_asset(__doc__, EXPECTED)

@@ -24,6 +24,7 @@ EXPECTED = Received(
     },
     key="user_id",
     event_time="updated_at",
+    sql_table="users",
 )
 
 user_profiles = bronze_asset(__doc__, EXPECTED)

@@ -1,8 +1,12 @@
 import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+from deltalake.exceptions import CommitFailedError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -12,6 +16,9 @@ from platform_assets.publishing import QUARANTINE, quarantined
 from platform_assets.receiving import MAX_COLUMNS, ROW, TIME, Received, ingest, receive
 from resources.lakehouse import DAY, Lakehouse
 from resources.landing import Record, landed_files, parse
+from resources.polled import SourceError
+from resources.settings import configure
+from resources.settings import settings as current
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 EXPECTED = Received(
@@ -454,3 +461,190 @@ def test_a_rival_that_read_the_same_file_first_wins_and_nothing_is_doubled(landi
         landing.ingest(lake=Overtaken(uri=landing.lake.uri))
     assert landing.stored() == ["a", "b"]
     assert landing.broken() == [("messages/a.jsonl", 2, "not_json")]
+
+
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+
+
+class Things:
+    """A database's table of things, the lakehouse that it is ingested into, and what that holds of it."""
+
+    def __init__(self, folder):
+        self.file, self.lake = folder / "app.db", Lakehouse(uri=str(folder / "lake"))
+        self.expected = replace(EXPECTED, sql_table="things")
+        (folder / "landing" / "messages").mkdir(parents=True)
+        configure(postgres_dsn=f"sqlite:///{self.file}", landing=folder / "landing")
+        self.run("CREATE TABLE things (id TEXT, at DATETIME, count INTEGER)")
+
+    def run(self, statement, *rows):
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            connection.executemany(statement, rows or [()])
+
+    def add(self, *rows):
+        """Add things: id, seconds since the day began, count."""
+        moments = [(name, f"{TODAY + timedelta(seconds=at):%Y-%m-%d %H:%M:%S.%f}", n) for name, at, n in rows]
+        self.run("INSERT INTO things VALUES (?, ?, ?)", *moments)
+
+    def ingest(self, lake=None):
+        now = datetime.now(UTC)
+        count = ingest(lake or self.lake, self.expected, [], now, receiving.sources_of(self.expected))
+        return count["rows_in"], count["rows_out"], count["rows_quarantined"]
+
+    def stored(self):
+        return sorted(self.lake.read(EXPECTED.table).select("id", "count").rows())
+
+    def broken(self):
+        return sorted(self.lake.read(QUARANTINE).select("source", "rule").rows())
+
+    def has_unread(self):
+        return receiving.has_unread(self.lake, self.expected)
+
+
+@pytest.fixture
+def things(tmp_path):
+    kept = current()
+    yield Things(tmp_path)
+    configure(**kept.model_dump())
+
+
+def test_rows_of_a_database_are_ingested_once_with_how_far(things):
+    assert not things.has_unread()
+    things.add(("a", 0, 1), ("b", 5, 2))
+    assert things.has_unread()
+    assert things.ingest() == (2, 2, 0)
+    version = things.lake.version(EXPECTED.table)
+    assert not things.has_unread()
+    assert things.ingest() == (0, 0, 0)
+    assert things.lake.version(EXPECTED.table) == version
+    row = things.lake.read(EXPECTED.table).sort("id").row(1, named=True)
+    assert (row["source"], row["at"], row[DAY]) == ("database:things", TODAY + timedelta(seconds=5), TODAY.date())
+    newest = TODAY + timedelta(seconds=5)
+    assert things.lake.position(EXPECTED.table, "database:things") == int(newest.timestamp()) * 1_000_000
+
+
+def test_ties_late_rows_and_updates_are_each_read_once(things):
+    things.add(("a", 100, 1))
+    things.ingest()
+    for late in (("tie", 100, 1), ("late", 40, 1), ("late too", 40, 1)):
+        things.add(late)
+        assert things.has_unread()
+        assert things.ingest() == (1, 1, 0)
+        assert not things.has_unread()
+    things.run("UPDATE things SET count = 2 WHERE id = 'late'")
+    assert things.ingest() == (1, 1, 0)
+    things.run("UPDATE things SET count = 3, at = datetime(at, '+1 hour') WHERE id = 'a'")
+    assert things.ingest() == (1, 1, 0)
+    assert things.stored() == [("a", 1), ("a", 3), ("late", 1), ("late", 2), ("late too", 1), ("tie", 1)]
+
+
+def test_equal_rows_of_a_table_without_a_key_are_one_version(things):
+    things.add(("a", 0, 1), ("a", 0, 1))
+    assert things.ingest() == (1, 1, 0)
+
+
+def test_broken_rows_of_a_database_are_quarantined_once(things):
+    things.add(("", 1, 1), (None, 2, 1), ("good", 3, 1), ("odd", 4, "many"))
+    things.run("INSERT INTO things VALUES ('never', NULL, 1), ('some day', 'some day', 1), ('far', '2999-01-01', 1)")
+    assert things.ingest() == (7, 1, 6)
+    assert things.ingest() == (0, 0, 0)
+    assert not things.has_unread()
+    assert things.broken() == [
+        ("database:things", rule)
+        for rule in (
+            "bad_timestamp:at",
+            "changed_type:count",
+            "null:at",
+            "null:id",
+            "null:id",
+            "out_of_range:at",
+        )
+    ]
+    things.add(("next", 5, 1))
+    assert things.has_unread()
+    assert things.ingest() == (1, 1, 0)
+
+
+def test_a_new_column_of_a_database_widens_the_table_and_makes_no_new_versions(things):
+    things.add(("a", 0, 1))
+    things.ingest()
+    things.run("ALTER TABLE things ADD COLUMN region TEXT")
+    assert things.ingest() == (0, 0, 0)
+    things.run("INSERT INTO things SELECT 'b', at, 1, 'north' FROM things")
+    assert things.ingest() == (1, 1, 0)
+    assert things.lake.read(EXPECTED.table).sort("id")["region"].to_list() == [None, "north"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_kill_at_any_commit_of_a_database_loses_and_doubles_nothing(things):
+    things.add(*((f"{i}", i % 3, 1) for i in range(10)), ("", 1, 1))
+
+    class DyingAt(Lakehouse):
+        """A lakehouse whose process dies before, or after, one of its commits."""
+
+        def append_once(self, table, rows, started, reached):
+            if not rows.height:
+                return super().append_once(table, rows, started, reached)
+            deaths.append("before" if len(deaths) % 2 == 0 else "after")
+            if deaths[-1] == "after":
+                super().append_once(table, rows, started, reached)
+            raise KilledError
+
+    deaths = []
+    for _ in range(4):
+        with pytest.raises(KilledError):
+            things.ingest(DyingAt(uri=things.lake.uri))
+    things.ingest()
+    assert things.ingest() == (0, 0, 0)
+    assert things.stored() == sorted((f"{i}", 1) for i in range(10))
+    assert things.broken() == [("database:things", "null:id")]
+
+
+def test_of_two_that_read_a_database_at_once_one_appends(things):
+    things.add(("a", 100, 1))
+    things.ingest()
+    things.add(("late", 50, 1))
+
+    class Overtaken(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            if rows.height:
+                things.ingest()
+            super().append_once(table, rows, started, reached)
+
+    with pytest.raises(CommitFailedError, match="another writer has read the same sources"):
+        things.ingest(Overtaken(uri=things.lake.uri))
+    assert things.stored() == [("a", 1), ("late", 1)]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_large_table_is_committed_a_chunk_at_a_time(things):
+    things.add(*((f"{i}", i, 1) for i in range(11)))
+    assert things.ingest() == (11, 11, 0)
+    assert things.lake.position(EXPECTED.table, "database:things:commits") == 3
+    assert len(things.stored()) == 11
+
+
+def test_what_is_kept_of_a_database_survives_checkpoint_compaction_and_clean_up_of_the_log(things):
+    things.add(("a", 0, 1))
+    things.ingest()
+    things.add(("b", 1, 1))
+    things.ingest()
+    delta = things.lake.open(EXPECTED.table)
+    delta.optimize.compact()
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+    assert things.ingest() == (0, 0, 0)
+    assert things.lake.position(EXPECTED.table, "database:things:commits") == 2
+
+
+def test_a_database_that_does_not_answer_leaves_files_to_be_read(things, caplog):
+    things.add(("a", 0, 1))
+    things.ingest()
+    configure(postgres_dsn="sqlite:////nowhere/app.db", landing=current().landing)
+    assert not things.has_unread()
+    assert "cannot read things from POSTGRES_DSN" in caplog.text
+    (current().landing / "messages" / "a.jsonl").write_text(json.dumps(GOOD) + "\n")
+    assert things.has_unread()
+    files = landed_files(current().landing, "messages")
+    with pytest.raises(SourceError):
+        ingest(things.lake, things.expected, files, NOW, receiving.sources_of(things.expected))
+    assert things.stored() == [("1", None), ("a", 1)]
