@@ -20,6 +20,7 @@ from resources.database import Table
 from resources.lakehouse import DAY, Lakehouse
 from resources.landing import LandedFile, Record, landed_files
 from resources.polled import Polled, SourceError
+from resources.pull import Pull
 from resources.settings import settings
 
 # Records that one commit holds at most; bounds memory, whatever the size of a file.
@@ -57,6 +58,7 @@ class Received:
         columns: type of each known field.
         nested: fields of type String that hold an object or a list, kept as JSON.
         sql_table: table of the database that its records come from too, where there is a database.
+        pulled: whether its records are pulled from the API too, where there is one.
         key: field that must not be null.
         event_time: field whose UTC day is the row's day; where it is missing, the day it was received.
         allowed: for a field, the values that are known.
@@ -71,6 +73,7 @@ class Received:
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     nested: frozenset[str] = frozenset()
     sql_table: str | None = None
+    pulled: bool = False
 
 
 class BrokenError(ValueError):
@@ -220,10 +223,9 @@ def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
 def sources_of(expected: Received) -> list[Polled]:
     """Return what a bronze table reads besides files, as the settings say."""
     known = settings()
-    if not (expected.sql_table and known.postgres_dsn):
-        return []
-    return [
-        Table(
+    found: list[Polled] = []
+    if expected.sql_table and known.postgres_dsn:
+        table = Table(
             known.postgres_dsn,
             expected.sql_table,
             key=expected.key,
@@ -231,7 +233,12 @@ def sources_of(expected: Received) -> list[Polled]:
             chunk=CHUNK,
             max_bytes=known.max_record_bytes,
         )
-    ]
+        found.append(table)
+    if expected.pulled and known.pull_url:
+        seconds = 1 / known.pull_requests_per_second
+        api = Pull(known.pull_url, known.pull_token, seconds_between=seconds, max_bytes=known.max_record_bytes)
+        found.append(api)
+    return found
 
 
 def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:

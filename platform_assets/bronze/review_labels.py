@@ -19,6 +19,7 @@ EXPECTED = Received(
         "text": pl.String,
         "reviewer": pl.String,
         "labelled_at": TIME,
+        "updated_at": TIME,
         "split": pl.String,
         "tenant_id": pl.String,
     },

@@ -22,6 +22,7 @@ EXPECTED = Received(
     },
     key="message_id",
     event_time="sent_at",
+    pulled=True,
 )
 
 social_messages = bronze_asset(__doc__, EXPECTED)

@@ -3,8 +3,11 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import dagster as dg
 import polars as pl
+import psycopg
 import pytest
 from deltalake.exceptions import CommitFailedError
 from hypothesis import example, given, settings
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from platform_assets import receiving
+from platform_assets.bronze import review_labels, user_profiles
 from platform_assets.publishing import QUARANTINE, quarantined
 from platform_assets.receiving import MAX_COLUMNS, ROW, TIME, Received, ingest, receive
 from resources.lakehouse import DAY, Lakehouse
@@ -19,6 +23,10 @@ from resources.landing import Record, landed_files, parse
 from resources.polled import SourceError
 from resources.settings import configure
 from resources.settings import settings as current
+from tests.resources.test_database import server
+from tests.resources.test_pull import serving
+
+__all__ = ["server"]
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 EXPECTED = Received(
@@ -463,6 +471,17 @@ def test_a_rival_that_read_the_same_file_first_wins_and_nothing_is_doubled(landi
     assert landing.broken() == [("messages/a.jsonl", 2, "not_json")]
 
 
+def cleaned_up(lake):
+    """Put a table's files together and forget its log up to a checkpoint, as if all of it were old."""
+    delta = lake.open(EXPECTED.table)
+    delta.optimize.compact()
+    delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+    log = Path(lake.location(EXPECTED.table)) / "_delta_log"
+    assert len(list(log.glob("*.json"))) <= 1
+
+
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
 
 
@@ -628,10 +647,7 @@ def test_what_is_kept_of_a_database_survives_checkpoint_compaction_and_clean_up_
     things.ingest()
     things.add(("b", 1, 1))
     things.ingest()
-    delta = things.lake.open(EXPECTED.table)
-    delta.optimize.compact()
-    delta.create_checkpoint()
-    delta.cleanup_metadata()
+    cleaned_up(things.lake)
     assert things.ingest() == (0, 0, 0)
     assert things.lake.position(EXPECTED.table, "database:things:commits") == 2
 
@@ -648,3 +664,171 @@ def test_a_database_that_does_not_answer_leaves_files_to_be_read(things, caplog)
     with pytest.raises(SourceError):
         ingest(things.lake, things.expected, files, NOW, receiving.sources_of(things.expected))
     assert things.stored() == [("1", None), ("a", 1)]
+
+
+@pytest.mark.slow
+def test_users_and_labels_of_postgres_become_bronze_tables(things, server):
+    configure(postgres_dsn=server, landing=current().landing)
+    assets = [user_profiles.user_profiles, review_labels.review_labels]
+    tables = [user_profiles.EXPECTED, review_labels.EXPECTED]
+
+    def materialise():
+        done = dg.materialize(assets, resources={"lakehouse": things.lake})
+        assert all(check.passed for check in done.get_asset_check_evaluations())
+        return [done.asset_materializations_for_node(asset.op.name)[0].metadata["rows_in"].value for asset in assets]
+
+    with psycopg.connect(server, autocommit=True) as session:
+        session.execute("DROP TABLE IF EXISTS users, labels")
+        assert materialise() == [0, 0]
+        session.execute("CREATE TABLE users (user_id text, consent boolean, region text, updated_at timestamptz)")
+        session.execute(
+            "CREATE TABLE labels (label_id text, label text, labelled_at timestamptz, updated_at timestamptz)"
+        )
+        session.execute(
+            "INSERT INTO users VALUES ('u', true, 'north', now()), ('v', false, NULL, now()), (NULL, true, NULL, now())"
+        )
+        session.execute("INSERT INTO labels VALUES ('l', 'hate', now() - interval '3 days')")
+        assert [receiving.has_unread(things.lake, one) for one in tables] == [True, True]
+        assert materialise() == [3, 1]
+        session.execute("UPDATE users SET consent = false, updated_at = now() WHERE user_id = 'u'")
+        session.execute("UPDATE labels SET label = 'not-hate', updated_at = now()")
+        assert materialise() == [1, 1]
+        assert [receiving.has_unread(things.lake, one) for one in tables] == [False, False]
+    users = things.lake.read("bronze/user_profiles").sort("user_id", "updated_at")
+    assert users.select("user_id", "consent", "region").rows() == [
+        ("u", True, "north"),
+        ("u", False, "north"),
+        ("v", False, None),
+    ]
+    labels = things.lake.read("bronze/review_labels").sort("updated_at", nulls_last=False)
+    assert labels["label"].to_list() == ["hate", "not-hate"]
+    assert things.broken() == [("database:users", "null:user_id")]
+
+
+class Feed:
+    """An API's messages, the lakehouse that they are pulled into, and what that holds of them."""
+
+    def __init__(self, folder, api):
+        self.api, self.lake, self.expected = api, Lakehouse(uri=str(folder / "lake")), replace(EXPECTED, pulled=True)
+        configure(pull_url=api.url, landing=folder, pull_requests_per_second=1_000)
+
+    def add(self, *ids):
+        self.api.items += [GOOD | {"id": one} for one in ids]
+
+    def ingest(self, lake=None):
+        count = ingest(lake or self.lake, self.expected, [], NOW, receiving.sources_of(self.expected))
+        return count["rows_in"], count["rows_out"], count["rows_quarantined"]
+
+    def stored(self):
+        return sorted(self.lake.read(EXPECTED.table)["id"].to_list())
+
+    def broken(self):
+        return sorted(self.lake.read(QUARANTINE)["rule"].to_list())
+
+    def has_unread(self):
+        return receiving.has_unread(self.lake, self.expected)
+
+
+@pytest.fixture
+def feed(tmp_path):
+    kept = current()
+    with serving() as api:
+        yield Feed(tmp_path, api)
+    configure(**kept.model_dump())
+
+
+def test_an_api_is_ingested_once_with_how_far(feed):
+    assert not feed.has_unread()
+    feed.add("a", "b", "c", "d")
+    assert feed.has_unread()
+    assert feed.ingest() == (4, 4, 0)
+    version = feed.lake.version(EXPECTED.table)
+    assert not feed.has_unread()
+    assert feed.ingest() == (0, 0, 0)
+    assert feed.lake.version(EXPECTED.table) == version
+    feed.add("e", "f", "g")
+    assert feed.has_unread()
+    assert feed.ingest() == (3, 3, 0)
+    assert feed.stored() == list("abcdefg")
+    (source,) = receiving.sources_of(feed.expected)
+    assert feed.lake.read(EXPECTED.table)["source"].unique().to_list() == [source.name]
+
+
+def test_an_api_that_grew_by_just_a_page_is_looked_at_beyond_it(feed):
+    feed.add("a", "b", "c")
+    feed.ingest()
+    feed.add("d")
+    assert feed.has_unread()
+    feed.ingest()
+    assert feed.stored() == list("abcd")
+
+
+def test_broken_items_are_quarantined_once(feed):
+    feed.add("a", "")
+    feed.api.items += ["text", {"id": "no time"}, {"id": "x", "at": float("nan")}]
+    assert feed.ingest() == (5, 2, 3)
+    assert feed.ingest() == (0, 0, 0)
+    assert feed.stored() == ["a", "no time"]
+    assert feed.broken() == ["bad_timestamp:at", "not_an_object", "null:id"]
+
+
+def test_a_kill_at_any_commit_of_an_api_loses_and_doubles_nothing(feed):
+    feed.add(*"abcdefgh", "", "")
+
+    class Dying(Lakehouse):
+        """A lakehouse whose process dies before, or after, one of its commits, or between quarantine and append."""
+
+        def append_once(self, table, rows, started, reached):
+            if not rows.height:
+                return super().append_once(table, rows, started, reached)
+            deaths.append("before" if len(deaths) % 2 == 0 else "after")
+            if deaths[-1] == "after":
+                super().append_once(table, rows, started, reached)
+            raise KilledError
+
+    deaths = []
+    for _ in range(4):
+        with pytest.raises(KilledError):
+            feed.ingest(Dying(uri=feed.lake.uri))
+    # A page that holds nothing but broken items moves the cursor too.
+    feed.ingest()
+    assert feed.ingest() == (0, 0, 0)
+    assert feed.stored() == list("abcdefgh")
+    assert feed.broken() == ["null:id"]
+
+
+def test_of_two_that_read_an_api_at_once_one_appends(feed):
+    feed.add(*"abcde")
+
+    class Overtaken(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            if rows.height:
+                feed.ingest()
+            super().append_once(table, rows, started, reached)
+
+    with pytest.raises(CommitFailedError, match="another writer has read the same sources"):
+        feed.ingest(Overtaken(uri=feed.lake.uri))
+    assert feed.stored() == list("abcde")
+
+
+def test_a_page_that_is_none_stops_at_what_was_read_and_the_next_goes_on(feed):
+    feed.add(*"abcdefg")
+    page = feed.api.page
+    feed.api.page = lambda query: b"garbage" if query.get("cursor") == ["at-3"] else page(query)
+    with pytest.raises(SourceError, match="gave no page"):
+        feed.ingest()
+    assert feed.stored() == list("abc")
+    assert not feed.has_unread()
+    feed.api.page = page
+    assert feed.has_unread()
+    feed.ingest()
+    assert feed.stored() == list("abcdefg")
+
+
+def test_the_cursor_survives_checkpoint_compaction_and_clean_up_of_the_log(feed):
+    feed.add(*"abcdefg")
+    feed.ingest()
+    cleaned_up(feed.lake)
+    feed.api.asked.clear()
+    assert feed.ingest() == (0, 0, 0)
+    assert [query["cursor"] for query, *_ in feed.api.asked] == [["at-6"]]
