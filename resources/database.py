@@ -2,13 +2,15 @@
 
 Every address that SQLAlchemy takes will do: Postgres and SQLite as the platform comes, others with their driver beside
 it. A table that the database does not have has nothing to give; a view does as well as a table. The time of a change
-is ``updated_at`` where the table has that column, else the column that dates its rows; it needs an index.
+is ``updated_at`` where the table has that column, else the column that dates its rows; it needs an index, and without
+a zone it is in UTC.
 
 What is kept is the newest time read. A reading begins OVERLAP before it, since transactions commit in another order
 than that of their times, and what it meets again is known by its content. So not captured are: deletions; a change
 that does not move the time, or moves it back by more than OVERLAP; one that commits later than OVERLAP after a newer
 one has been read; a version that another replaces before it is read. Another database under the same setting is read
-from the same time on. A value that the driver cannot turn into a Python one (``infinity``) fails the reading.
+from the same time on. What is erased from the tables must be erased from the database too: rows of the last OVERLAP
+come again. A value that the driver cannot turn into a Python one (``infinity``) fails the reading.
 """
 
 import re

@@ -7,6 +7,8 @@ already is known by its content.
 The cursor is any string, while a Delta transaction keeps whole numbers only; so it is kept as several, of seven bytes
 each. They are part of the commit that holds the rows, so no kill parts the two, and they stay where a commit's own
 metadata and a row's column would not: after the log has been cleaned up, after compaction, when a page had no rows.
+
+An API that no longer knows the cursor says so with a 4xx, and nothing is read until it does again or PULL_URL changes.
 """
 
 import json

@@ -1,6 +1,7 @@
 """One row is one social message, as a platform delivered it.
 
-Key: source and position. Grain: one delivery; a message that was delivered twice has two rows. Owner: content.
+Key: source and position. Grain: one delivery; a message that was delivered twice has two rows.
+Messages come by file, by topic, and from the API that is pulled, which gives equal messages once. Owner: content.
 """
 
 import polars as pl

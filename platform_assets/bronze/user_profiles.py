@@ -1,6 +1,7 @@
 """One row is one version of a user's profile, with the consent that the user has given.
 
-Key: source and position. Grain: one update of one user. Personal data: handle, display_name. Owner: privacy.
+Key: source and position. Grain: one update of one user; updates come by file, and from the table ``users`` of the
+database. Personal data: handle, display_name. Owner: privacy.
 """
 
 import polars as pl
