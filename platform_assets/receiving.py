@@ -1,141 +1,58 @@
-"""Landed records to bronze rows: typed as declared, dated, and quarantined where they cannot be a row."""
+"""What has come to bronze rows: files, topics, databases and interfaces, each record read once."""
 
-import json
-import re
+import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from itertools import chain, islice
 
 import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined
+from platform_assets.records import BrokenError, Received, moment_of, receive
+from resources.database import Table
 from resources.lakehouse import DAY, Lakehouse
 from resources.landing import LandedFile, Record, landed_files
+from resources.polled import Polled, SourceError
+from resources.pull import Pull
 from resources.settings import settings
 
 # Records that one commit holds at most; bounds memory, whatever the size of a file.
 CHUNK = 50_000
-MAX_COLUMNS = 300
 # What is at the end of a file that is still being written: its position is read again when the file has grown.
 UNFINISHED = ("corrupt_file", "unfinished_line")
-# A clock may run ahead of ours by this much.
-SKEW = timedelta(days=1)
-COLUMN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
-RESERVED = ("source", "position", "received_at", DAY)
-TIME = pl.Datetime("us", "UTC")
-ROW: dict[str, Any] = {"source": pl.String, "position": pl.Int64, "received_at": TIME, DAY: pl.Date}
-
-INT64 = range(-(2**63), 2**63)
-MAX_FLOAT = 1e300
-# What JSON may hold for a column of each type.
-ACCEPTED: dict[Any, Any] = {
-    pl.String: str,
-    pl.Boolean: bool,
-    pl.Int64: int,
-    pl.Float64: (int, float),
-    pl.Binary: (bytes, str),
-}
-# Types of values that a column of each type takes as they are.
-PLAIN: dict[Any, Any] = {
-    pl.String: (str,),
-    pl.Boolean: (bool,),
-    pl.Int64: (int,),
-    pl.Float64: (float,),
-    TIME: (str,),
-}
-# Records of the same fields from which on columns are faster than rows.
-ALIKE = 8
-MOMENT = r"^([12]\d{3}-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\d(?:\.\d{1,6})?)(?:Z|\+00:00)$"
 
 
-@dataclass(frozen=True)
-class Received:
-    """What a bronze table expects of its records.
-
-    Attributes:
-        table: ``bronze/<table>``.
-        folder: landing folder that its records come from.
-        owner: team that answers for it.
-        columns: type of each known field.
-        nested: fields of type String that hold an object or a list, kept as JSON.
-        key: field that must not be null.
-        event_time: field whose UTC day is the row's day; where it is missing, the day it was received.
-        allowed: for a field, the values that are known.
-    """
-
-    table: str
-    folder: str
-    owner: str
-    columns: Mapping[str, Any]
-    key: str
-    event_time: str
-    allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    nested: frozenset[str] = frozenset()
-
-
-class BrokenError(ValueError):
-    """A record breaks the rule that the message names."""
-
-
-def receive(
-    records: Iterable[Record], expected: Received, stored: pl.Schema, source: str, now: datetime
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Turn records into bronze rows.
-
-    Args:
-        records: what a file held.
-        expected: the table's declaration.
-        stored: columns that the table has already; empty if it does not exist.
-        source: where the records come from.
-        now: when they were received (UTC).
-
-    Returns:
-        Rows, with one column for each field ever seen, and broken records with ``rule`` and ``raw``.
-    """
-    types: dict[str, Any] = {**stored, **expected.columns}
-    plain, others = _plain(records, expected, types, source, now)
-    rows: list[dict[str, Any]] = []
-    broken: list[dict[str, Any]] = []
-    for record in others:
-        place = {"source": source, "position": record.position, "received_at": now}
-        try:
-            if record.fields is None:
-                raise BrokenError(record.broken)
-            row = _typed(record.fields, expected, types)
-            rows.append(row | place | {DAY: _day(row, record.fields, expected, now)})
-        except (BrokenError, RecursionError) as error:
-            rule = str(error) if isinstance(error, BrokenError) else "nested_too_deep"
-            raw = record.raw if record.fields is None else _shown(record.fields)
-            broken.append(place | {DAY: now.date(), "rule": rule, "raw": _text(raw or "")})
-    types = {name: kind for name, kind in types.items() if name not in ROW}
-    one_by_one = pl.DataFrame(rows, schema={**types, **ROW}, orient="row", strict=True)
-    return (
-        pl.concat([one_by_one, *plain], how="diagonal").sort("position", maintain_order=True),
-        pl.DataFrame(broken, schema={"raw": pl.String, "rule": pl.String, **ROW}),
-    )
-
-
-def ingest(lakehouse: Lakehouse, expected: Received, files: Iterable[LandedFile], now: datetime) -> dict[str, int]:
-    """Append to a bronze table what its files hold beyond what has been read of them.
+def ingest(
+    lakehouse: Lakehouse,
+    expected: Received,
+    files: Iterable[LandedFile],
+    now: datetime,
+    sources: Iterable[Polled] = (),
+) -> dict[str, int]:
+    """Append to a bronze table what its files, and then its other sources, hold beyond what has been read of them.
 
     A file that grew is read on from where the last reading ended; one that did not is not opened. How far a file
-    has been read is part of the commit that holds its rows.
+    or a source has been read is part of the commit that holds its rows.
 
     Returns:
         rows_in, rows_out, rows_quarantined, files.
+
+    Raises:
+        SourceError: a source does not answer, or says no; what was read before it stays.
+        CommitFailedError: another writer has read the same sources meanwhile; what was read before it stays.
     """
     count = {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
     prepare(lakehouse, expected, now)
-    for group in _unread(lakehouse, expected.table, files):
+    polled = (group for source in sources for group in _polled(lakehouse, expected, source))
+    for group in chain(_unread(lakehouse, expected.table, files), polled):
         rows, broken = append(lakehouse, expected, group, now)
         count["rows_in"] += sum(len(reading.records) for reading in group)
-        count["files"] += sum(len(reading.reached) > 1 for reading in group)
+        count["files"] += sum(f"size:{reading.source}" in reading.reached for reading in group)
         count["rows_out"] += rows.height
         count["rows_quarantined"] += broken
     account(expected.table, count["rows_in"], count["rows_out"], count["rows_quarantined"])
@@ -195,25 +112,57 @@ def append(
 
 
 def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
-    """Say whether files have landed, or grown, beyond what a bronze table has read of them.
+    """Say whether there is more than a bronze table has read: files that landed or grew, or rows of other sources.
 
-    A table that does not exist must come to be, also without files: others read it.
+    A table that does not exist must come to be, also without files: others read it. A source that does not answer is
+    passed over with a warning, so that it does not hold up the others.
     """
     if not lakehouse.exists(expected.table):
         return True
-    files = landed_files(settings().landing, expected.folder)
-    delta = lakehouse.open(expected.table)
-    return any(delta.transaction_version(f"size:{file.name}") != file.size for file in files)
+    files, delta = landed_files(settings().landing, expected.folder), lakehouse.open(expected.table)
+    if any(delta.transaction_version(f"size:{file.name}") != file.size for file in files):
+        return True
+    for source in sources_of(expected):
+        try:
+            offered = source.peek(delta.transaction_version)
+        except SourceError as error:
+            logging.getLogger(__name__).warning("%s: %s", expected.table, error)
+            continue
+        if _unstored(lakehouse, expected, source.name, offered):
+            return True
+    return False
+
+
+def sources_of(expected: Received) -> list[Polled]:
+    """Return what a bronze table reads besides files, as the settings say."""
+    known = settings()
+    found: list[Polled] = []
+    if expected.sql_table and known.postgres_dsn:
+        table = Table(
+            known.postgres_dsn,
+            expected.sql_table,
+            key=expected.key,
+            dated_by=expected.event_time,
+            chunk=CHUNK,
+            max_bytes=known.max_record_bytes,
+        )
+        found.append(table)
+    if expected.pulled and known.pull_url:
+        seconds = 1 / known.pull_requests_per_second
+        api = Pull(known.pull_url, known.pull_token, seconds_between=seconds, max_bytes=known.max_record_bytes)
+        found.append(api)
+    return found
 
 
 def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
-    """Return the asset that ingests a bronze table from the landing folder."""
+    """Return the asset that ingests a bronze table from the landing folder and its other sources."""
 
     @dg.asset(**described(expected.table, doc, owner=expected.owner, daily=False))
     def bronze(lakehouse: Lakehouse) -> dg.MaterializeResult:
         started = time.perf_counter()
         before = lakehouse.count(expected.table) if lakehouse.exists(expected.table) else 0
-        count = ingest(lakehouse, expected, landed_files(settings().landing, expected.folder), datetime.now(UTC))
+        files = landed_files(settings().landing, expected.folder)
+        count = ingest(lakehouse, expected, files, datetime.now(UTC), sources_of(expected))
         version, rows = lakehouse.version(expected.table), lakehouse.count(expected.table)
         seconds = round(time.perf_counter() - started, 3)
         return dg.MaterializeResult(
@@ -258,153 +207,41 @@ def _unread(lakehouse: Lakehouse, table: str, files: Iterable[LandedFile]) -> It
         yield group
 
 
-def _plain(
-    records: Iterable[Record], expected: Received, types: Mapping[str, Any], source: str, now: datetime
-) -> tuple[list[pl.DataFrame], list[Record]]:
-    """Turn records into rows by the column where many have the same fields, of the types that the table declares.
+def _polled(lakehouse: Lakehouse, expected: Received, source: Polled) -> Iterator[list[Reading]]:
+    """Yield what a source gives that is new; of a rival that reads it at the same time, only one can append."""
+    delta, commits = lakehouse.open(expected.table), f"{source.name}:commits"
+    # It moves with every commit, which what the source keeps does not: a row may come late.
+    count = delta.transaction_version(commits)
+    kept: dict[str, int] = {}
+    for records, reached in source.read(delta.transaction_version):
+        unstored = _unstored(lakehouse, expected, source.name, records)
+        moved = {
+            name: value for name, value in reached.items() if value != kept.get(name, delta.transaction_version(name))
+        }
+        if unstored or moved:
+            following = (count or 0) + 1
+            yield [Reading(source.name, unstored, {commits: count}, {**reached, commits: following})]
+            count, kept = following, reached
 
-    Returns:
-        Rows, and in order the records that must be looked at one by one, for they may break a rule.
-    """
-    alike: dict[Any, list[Record]] = {}
+
+def _unstored(lakehouse: Lakehouse, expected: Received, source: str, records: Iterable[Record]) -> list[Record]:
+    """Return records of a source that neither its table nor quarantine holds, each once."""
+    unstored = {record.position: record for record in records}
+    theirs = (pl.col("source") == source) & pl.col("position").is_in(list(unstored))
+    days, of_table = _days(unstored.values(), expected), pl.col("table") == expected.table
+    stored = lakehouse.scan(expected.table).filter(theirs if days is None else theirs & pl.col(DAY).is_in(days))
+    broken = lakehouse.scan(QUARANTINE).filter(theirs & of_table)
+    for position in pl.concat([stored.select("position"), broken.select("position")]).collect()["position"]:
+        unstored.pop(position, None)
+    return list(unstored.values())
+
+
+def _days(records: Iterable[Record], expected: Received) -> list[date] | None:
+    """Return the days that rows of these records may be of; None if it depends on when they were received."""
+    days = set()
     for record in records:
-        fields = record.fields
-        shape = None if fields is None else (tuple(fields), tuple(map(type, fields.values())))
-        alike.setdefault(shape, []).append(record)
-    others, frames = alike.pop(None, []), []
-    for (names, kinds), group in alike.items():
-        frame = None
-        if len(group) >= ALIKE and all(
-            kind in PLAIN.get(types.get(name, pl.Null), ()) and name not in RESERVED
-            for name, kind in zip(names, kinds, strict=True)
-        ):
-            # What Arrow cannot hold, half a surrogate pair or a huge number, is a fault of the record.
-            with suppress(TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-                frame = _columns(names, group, expected, types, now)
-        if frame is None:
-            others += group
-        else:
-            fit = frame["fit"]
-            others += [group[at] for at in (~fit).arg_true()]
-            place = {"source": pl.lit(source), "position": pl.Series([r.position for r in group], dtype=pl.Int64)}
-            frames.append(frame.with_columns(**place, received_at=pl.lit(now, TIME)).filter(fit).drop("fit"))
-    return frames, sorted(others, key=lambda record: record.position)
-
-
-def _columns(
-    names: Sequence[str], group: Sequence[Record], expected: Received, types: Mapping[str, Any], now: datetime
-) -> pl.DataFrame | None:
-    """Return records with the same fields as columns, with their day, and ``fit`` where a row keeps every rule."""
-    values = zip(*((record.fields or {}).values() for record in group), strict=True)
-    given = {
-        name: pl.Series(name, column, pl.String if types[name] == TIME else types[name], strict=True)
-        for name, column in zip(names, values, strict=True)
-    }
-    if expected.key not in given:
-        return None
-    moments = [name for name in names if types[name] == TIME]
-    frame = pl.DataFrame(given).with_columns(pl.col(name).str.extract(MOMENT).alias(name) for name in moments)
-    at = pl.col(moments).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", time_zone="UTC", strict=False)
-    frame = frame.with_columns(at)
-    fit = [pl.col(expected.key) != "", *(pl.col(name).is_not_null() for name in moments)]
-    fit += [pl.col(name).abs() <= MAX_FLOAT for name in names if types[name] == pl.Float64]
-    fit += [pl.col(name).is_in(list(known)) for name, known in expected.allowed.items() if name in given]
-    day = pl.lit(now.date())
-    if expected.event_time in given:
-        moment = pl.col(expected.event_time)
-        day = moment.dt.date()
-        fit.append((moment <= now + SKEW) & (day >= settings().first_day))
-    return frame.with_columns(day.alias(DAY), fit=pl.all_horizontal(fit).fill_null(value=False))
-
-
-def _typed(fields: Mapping[str, Any], expected: Received, types: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    seen: dict[str, Any] = {}
-    for given, value in fields.items():
-        name = f"payload_{given}" if given in RESERVED else given
-        if value is None:
-            continue
-        if name in row:
-            raise BrokenError("column_name")
-        if name not in types:
-            if not COLUMN.match(name) or name.lower() in {known.lower() for known in (*types, *seen)}:
-                raise BrokenError("column_name")
-            if len(types) + len(seen) >= MAX_COLUMNS:
-                raise BrokenError("too_many_columns")
-            seen[name] = _inferred(value)
-        nested = name in expected.nested or name not in expected.columns
-        row[name] = _converted(value, types.get(name, seen.get(name)), name, nested=nested)
-    if row.get(expected.key) in (None, ""):
-        raise BrokenError(f"null:{expected.key}")
-    for name, values in expected.allowed.items():
-        if row.get(name) is not None and row[name] not in values:
-            raise BrokenError(f"unknown:{name}")
-    types |= seen
-    return row
-
-
-def _inferred(value: object) -> pl.DataType:
-    if isinstance(value, bool):
-        return pl.Boolean()
-    if isinstance(value, (int, float)):
-        return pl.Float64() if isinstance(value, float) else pl.Int64()
-    return pl.String()
-
-
-def _converted(value: Any, kind: Any, name: str, *, nested: bool) -> Any:
-    """Return a value as its column has it; a nested one as JSON, where the column may hold it."""
-    if kind == TIME:
-        return _moment(value, name)
-    if kind == pl.String and nested and isinstance(value, (dict, list)):
-        return _text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-    accepted = next(of for known, of in ACCEPTED.items() if kind == known)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind != pl.Boolean):
-        raise BrokenError(f"changed_type:{name}")
-    if kind == pl.Int64 and value not in INT64:
-        raise BrokenError(f"out_of_range:{name}")
-    if kind == pl.Float64 and not abs(value) <= MAX_FLOAT:  # also if it is not a number
-        raise BrokenError(f"out_of_range:{name}")
-    if isinstance(value, str):
-        return _text(value) if kind == pl.String else value.encode("utf-8", "replace")
-    return float(value) if kind == pl.Float64 else value
-
-
-def _moment(value: Any, name: str) -> datetime:
-    """Read ISO 8601, or seconds or milliseconds since 1970; a time without a zone is UTC."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        if isinstance(value, (int, float)):
-            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
-        moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        raise BrokenError(f"bad_timestamp:{name}") from None
-
-
-def _day(row: Mapping[str, Any], fields: Mapping[str, Any], expected: Received, now: datetime) -> Any:
-    if fields.get(expected.event_time) is None:
-        if expected.event_time in fields:
-            raise BrokenError(f"null:{expected.event_time}")
-        return now.date()
-    moment = row[expected.event_time]
-    if moment > now + SKEW or moment.date() < settings().first_day:
-        raise BrokenError(f"out_of_range:{expected.event_time}")
-    return moment.date()
-
-
-def _text(value: str) -> str:
-    """Return a string that UTF-8 can hold: half a surrogate pair becomes a replacement character."""
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _shown(fields: Mapping[str, Any]) -> str:
-    """Return a record as JSON; one that is nested too deep to be written again, as far as can be said."""
-    try:
-        return json.dumps(fields, default=_readable, ensure_ascii=False)
-    except RecursionError:
-        return f"an object of {len(fields)} fields, nested too deep to show"
-
-
-def _readable(value: object) -> str:
-    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+        if record.fields is not None and expected.event_time not in record.fields:
+            return None
+        with suppress(BrokenError):
+            days.add(moment_of((record.fields or {}).get(expected.event_time), expected.event_time).date())
+    return sorted(days)

@@ -18,7 +18,7 @@ from platform_assets.bronze import page_fetches, review_labels, social_messages
 from platform_assets.bronze import rtb_auctions as bronze_rtb_auctions
 from platform_assets.bronze import user_sync as bronze_user_sync
 from platform_assets.publishing import publish_increment
-from platform_assets.receiving import Received
+from platform_assets.records import Received
 from platform_assets.silver import (
     ad_events,
     decisions,

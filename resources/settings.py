@@ -12,6 +12,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 # A bucket with or without a prefix, an absolute folder, or whatever does not begin with a scheme.
 LAKEHOUSE_URI = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-z0-9+.-]+:).*\S.*")
 
+# Without the user:password@ that an address may have before its host.
+PULL_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[^\s#@]*)?")
+
 
 class SettingsError(ValueError):
     """A setting has a value that cannot work."""
@@ -21,6 +24,12 @@ def _lakehouse_uri(value: str) -> str:
     if not LAKEHOUSE_URI.fullmatch(value):
         raise ValueError("a folder, file:///folder or s3://bucket/prefix is expected")
     return value.removeprefix("file://").rstrip("/")
+
+
+def _pull_url(value: str) -> str:
+    if not PULL_URL.fullmatch(value):
+        raise ValueError("http(s)://host/path is expected; what grants access belongs in PULL_TOKEN")
+    return value
 
 
 class Settings(BaseSettings):
@@ -66,6 +75,15 @@ class Settings(BaseSettings):
     )
     stream_seconds: float = Field(1.0, gt=0, le=60, description="Seconds that a micro-batch waits for events.")
     stream_lag_seconds: float = Field(60.0, gt=0, description="Seconds that an event may wait before a check warns.")
+    postgres_dsn: SecretStr | None = Field(
+        None,
+        description="Database whose tables users and labels are read: postgresql://…, or another SQLAlchemy address.",
+    )
+    pull_url: Annotated[str, AfterValidator(_pull_url)] | None = Field(
+        None, description="Paged REST API that social messages are pulled from: https://host/path."
+    )
+    pull_token: SecretStr | None = Field(None, description="Bearer token of that API; the environment only.")
+    pull_requests_per_second: float = Field(2.0, gt=0, le=1_000, description="Requests to that API at most.")
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
     aws_region: str = Field("us-east-1", description="Region of the bucket.")
     aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")

@@ -241,7 +241,7 @@ def test_the_environment_is_that_of_the_local_stack(name, tmp_path):
 
 @pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_what_is_set_for_the_platform_is_a_setting(name):
-    known = {setting.upper() for setting in Settings.model_fields} | {"POSTGRES_DSN"}
+    known = {setting.upper() for setting in Settings.model_fields}
     assert {variable for service in ours(name).values() for variable in service["environment"]} <= known
 
 

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from platform_assets.receiving import Received
+from platform_assets.records import Received
 
 TABLES = (
     "ad_events",

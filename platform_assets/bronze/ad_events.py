@@ -5,7 +5,8 @@ Key: source and position. Grain: one delivery of one event. Money in US dollars.
 
 import polars as pl
 
-from platform_assets.receiving import TIME, Received, bronze_asset
+from platform_assets.receiving import bronze_asset
+from platform_assets.records import TIME, Received
 
 EXPECTED = Received(
     table="bronze/ad_events",

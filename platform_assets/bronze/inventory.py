@@ -7,7 +7,8 @@ Owner: ad-exchange.
 
 import polars as pl
 
-from platform_assets.receiving import TIME, Received, bronze_asset
+from platform_assets.receiving import bronze_asset
+from platform_assets.records import TIME, Received
 
 EXPECTED = Received(
     table="bronze/inventory",

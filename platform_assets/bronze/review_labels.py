@@ -1,11 +1,13 @@
 """One row is one answer that a reviewer, or a labelled corpus, gave to one task.
 
-Key: source and position. Grain: one answer; it names a document, or carries the text itself. Owner: ml.
+Key: source and position. Grain: one answer; it names a document, or carries the text itself. Answers come by file, by
+topic, and from the table ``labels`` of the database, one row for each version that was seen. Owner: ml.
 """
 
 import polars as pl
 
-from platform_assets.receiving import TIME, Received, bronze_asset
+from platform_assets.receiving import bronze_asset
+from platform_assets.records import TIME, Received
 
 EXPECTED = Received(
     table="bronze/review_labels",
@@ -19,11 +21,13 @@ EXPECTED = Received(
         "text": pl.String,
         "reviewer": pl.String,
         "labelled_at": TIME,
+        "updated_at": TIME,
         "split": pl.String,
         "tenant_id": pl.String,
     },
     key="label_id",
     event_time="labelled_at",
+    sql_table="labels",
 )
 
 review_labels = bronze_asset(__doc__, EXPECTED)

@@ -6,7 +6,8 @@ US dollars per thousand, ``market_price`` in the unit of a source that states no
 
 import polars as pl
 
-from platform_assets.receiving import TIME, Received, bronze_asset
+from platform_assets.receiving import bronze_asset
+from platform_assets.records import TIME, Received
 
 EXPECTED = Received(
     table="bronze/rtb_auctions",

@@ -1,11 +1,13 @@
 """One row is one social message, as a platform delivered it.
 
-Key: source and position. Grain: one delivery; a message that was delivered twice has two rows. Owner: content.
+Key: source and position. Grain: one delivery; a message that was delivered twice has two rows.
+Messages come by file, by topic, and from the API that is pulled, which gives equal messages once. Owner: content.
 """
 
 import polars as pl
 
-from platform_assets.receiving import TIME, Received, bronze_asset
+from platform_assets.receiving import bronze_asset
+from platform_assets.records import TIME, Received
 
 EXPECTED = Received(
     table="bronze/social_messages",
@@ -22,6 +24,7 @@ EXPECTED = Received(
     },
     key="message_id",
     event_time="sent_at",
+    pulled=True,
 )
 
 social_messages = bronze_asset(__doc__, EXPECTED)

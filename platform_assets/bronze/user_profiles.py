@@ -1,11 +1,13 @@
 """One row is one version of a user's profile, with the consent that the user has given.
 
-Key: source and position. Grain: one update of one user. Personal data: handle, display_name. Owner: privacy.
+Key: source and position. Grain: one update of one user; updates come by file, and from the table ``users`` of the
+database. Personal data: handle, display_name. Owner: privacy.
 """
 
 import polars as pl
 
-from platform_assets.receiving import TIME, Received, bronze_asset
+from platform_assets.receiving import bronze_asset
+from platform_assets.records import TIME, Received
 
 EXPECTED = Received(
     table="bronze/user_profiles",
@@ -24,6 +26,7 @@ EXPECTED = Received(
     },
     key="user_id",
     event_time="updated_at",
+    sql_table="users",
 )
 
 user_profiles = bronze_asset(__doc__, EXPECTED)

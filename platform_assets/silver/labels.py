@@ -7,6 +7,7 @@ text's hash. Owner: ml.
 
 import dagster as dg
 import polars as pl
+import polars.selectors as cs
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
@@ -91,6 +92,8 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         )
         .drop("own_text", "own_hash", "carries")
         .sort("received_at", "source", "position")
+        # Of the versions of a label that a database has given, the newest counts; others have no such time.
+        .sort(cs.by_name("updated_at", require_all=False), descending=True, nulls_last=True, maintain_order=True)
     )
 
 

@@ -97,6 +97,10 @@ def test_a_lakehouse_is_a_folder_or_a_bucket(monkeypatch, value, found):
         ("FIRST_DAY", "yesterday"),
         ("FIRST_DAY", "2020-02-30"),
         ("MLFLOW_TRACKING_URI", ""),
+        ("PULL_URL", "api.example"),
+        ("PULL_URL", "ftp://api.example/"),
+        ("PULL_URL", f"https://me:{SECRET}@api.example/"),
+        ("PULL_REQUESTS_PER_SECOND", "0"),
     ],
 )
 def test_any_bad_value_is_refused_in_one_line_that_names_the_setting(monkeypatch, name, value):
@@ -117,6 +121,8 @@ def test_all_bad_settings_are_named_at_once_and_their_values_are_not_repeated(mo
 def test_a_secret_is_never_shown_but_where_it_is_asked_for(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", SECRET)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("POSTGRES_DSN", f"postgresql://me:{SECRET}@host/app")
+    monkeypatch.setenv("PULL_TOKEN", SECRET)
     found = load_settings()
     shown = (repr(found), str(found), f"{found}", found.model_dump_json(), repr(found.model_dump()), repr(vars(found)))
     assert all(SECRET not in text for text in shown)

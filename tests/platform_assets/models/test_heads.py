@@ -18,7 +18,7 @@ from platform_assets.models.heads import (
     trained,
     vectors_of,
 )
-from platform_assets.receiving import receive
+from platform_assets.records import receive
 from platform_assets.silver.embeddings import encoded
 from platform_assets.silver.labels import resolved
 from resources.encoder import Encoder

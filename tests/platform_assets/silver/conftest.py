@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from platform_assets.receiving import receive
+from platform_assets.records import receive
 from resources.landing import Record
 
 

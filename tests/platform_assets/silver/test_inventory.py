@@ -17,7 +17,8 @@ from platform_assets.bronze.inventory import EXPECTED as SNAPSHOTS
 from platform_assets.bronze.inventory import inventory as bronze_inventory
 from platform_assets.bronze.seller_declarations import EXPECTED, seller_declarations
 from platform_assets.publishing import QUARANTINE
-from platform_assets.receiving import has_unread, ingest, receive
+from platform_assets.receiving import has_unread, ingest
+from platform_assets.records import receive
 from platform_assets.silver.inventory import inventory, offered
 from resources.lakehouse import Lakehouse
 from resources.landing import landed_files

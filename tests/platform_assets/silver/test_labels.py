@@ -95,6 +95,14 @@ def test_every_label_comes_out_once_and_the_earliest_delivery_first(bronze):
     assert found["position"].to_list() == [1, 2, 3, 1]
 
 
+def test_of_the_versions_of_a_label_the_newest_comes_first(bronze):
+    moments = (None, "2026-11-09T09:00:00Z", "2026-11-09T08:00:00Z")
+    found = resolved(bronze(EXPECTED, *(SAID | {"updated_at": moment} for moment in moments)), KNOWN)
+    assert found["position"].to_list() == [2, 3, 1]
+    before = bronze(EXPECTED, SAID, SAID).drop("updated_at")
+    assert resolved(before, KNOWN)["position"].to_list() == [1, 2]
+
+
 def test_nothing_in_nothing_out(bronze):
     found = resolved(bronze(EXPECTED), KNOWN)
     assert found.is_empty()

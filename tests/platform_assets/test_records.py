@@ -1,0 +1,319 @@
+import json
+from datetime import UTC, date, datetime
+
+import polars as pl
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from platform_assets import records
+from platform_assets.publishing import quarantined
+from platform_assets.records import ALIKE, MAX_COLUMNS, ROW, TIME, Received, receive
+from resources.lakehouse import DAY
+from resources.landing import Record, parse
+
+NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
+EXPECTED = Received(
+    table="bronze/things",
+    folder="messages",
+    owner="nobody",
+    columns={
+        "id": pl.String,
+        "at": TIME,
+        "count": pl.Int64,
+        "price": pl.Float64,
+        "open": pl.Boolean,
+        "body": pl.Binary,
+        "parts": pl.String,
+        "kind": pl.String,
+    },
+    key="id",
+    event_time="at",
+    allowed={"kind": frozenset({"small", "large"})},
+    nested=frozenset({"parts"}),
+)
+GOOD = {"id": "1", "at": "2026-11-10T08:00:00Z"}
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=8)
+    | st.sampled_from(["2026-11-10T08:00:00Z", "small", 2**63, 1e308, 1_794_268_800]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+NAMES = st.sampled_from([*EXPECTED.columns, *ROW, "payload_source", "extra", "Extra", "ID", "a b", ""]) | st.text(
+    max_size=4
+)
+OBJECTS = st.dictionaries(NAMES, VALUES, max_size=5).flatmap(
+    lambda fields: st.sampled_from([fields, GOOD | fields, fields | GOOD])
+)
+
+
+def received(*fields, stored=None):
+    records = [Record(position, one) for position, one in enumerate(fields, 1)]
+    return receive(records, EXPECTED, stored or pl.Schema(), "messages/a.jsonl", NOW)
+
+
+def rule(fields):
+    rows, broken = received(fields)
+    assert rows.height + broken.height == 1
+    return broken["rule"].item() if broken.height else None
+
+
+def value(name, given_value):
+    rows, broken = received(GOOD | {name: given_value})
+    assert broken.is_empty()
+    return rows[name].item()
+
+
+def test_a_record_becomes_a_typed_row_with_its_place_and_day():
+    fields = {"id": "7", "at": "2026-11-09T23:30:00-02:00", "count": 3, "price": 2, "open": True}
+    rows, broken = received(fields | {"parts": [{"a": 1}], "kind": "small", "body": "ü"})
+    assert broken.is_empty()
+    assert rows.schema == pl.Schema({**EXPECTED.columns, **ROW})
+    assert rows.row(0, named=True) == {
+        "id": "7",
+        "at": datetime(2026, 11, 10, 1, 30, tzinfo=UTC),
+        "count": 3,
+        "price": 2.0,
+        "open": True,
+        "body": "ü".encode(),
+        "parts": '[{"a":1}]',
+        "kind": "small",
+        "source": "messages/a.jsonl",
+        "position": 1,
+        "received_at": NOW,
+        DAY: date(2026, 11, 10),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"id": None}, "null:id"),
+        ({"id": ""}, "null:id"),
+        ({"id": 5}, "changed_type:id"),
+        ({"at": None}, "null:at"),
+        ({"at": "yesterday"}, "bad_timestamp:at"),
+        ({"at": "2026-13-01T00:00:00Z"}, "bad_timestamp:at"),
+        ({"at": ""}, "bad_timestamp:at"),
+        ({"at": True}, "bad_timestamp:at"),
+        ({"at": []}, "bad_timestamp:at"),
+        ({"at": 1e300}, "bad_timestamp:at"),
+        ({"at": float("nan")}, "bad_timestamp:at"),
+        ({"at": "0001-01-01T00:00:00+23:00"}, "bad_timestamp:at"),
+        ({"at": "2024-12-31T23:59:59Z"}, "out_of_range:at"),
+        ({"at": "2025-01-01T00:00:00Z"}, None),
+        ({"at": "2026-11-11T12:00:00Z"}, None),
+        ({"at": "2026-11-11T12:00:01Z"}, "out_of_range:at"),
+        ({"count": 2**63 - 1}, None),
+        ({"count": 2**63}, "out_of_range:count"),
+        ({"count": -(2**63) - 1}, "out_of_range:count"),
+        ({"count": 1.5}, "changed_type:count"),
+        ({"count": True}, "changed_type:count"),
+        ({"count": "3"}, "changed_type:count"),
+        ({"price": 10**400}, "out_of_range:price"),
+        ({"price": float("nan")}, "out_of_range:price"),
+        ({"price": float("inf")}, "out_of_range:price"),
+        ({"price": False}, "changed_type:price"),
+        ({"open": 1}, "changed_type:open"),
+        ({"body": 1}, "changed_type:body"),
+        ({"kind": "huge"}, "unknown:kind"),
+        ({"kind": None}, None),
+        ({"kind": {"a": 1}}, "changed_type:kind"),
+        ({"id": ["1"]}, "changed_type:id"),
+        ({"parts": 5}, "changed_type:parts"),
+        ({"parts": "[]"}, None),
+        ({"more": {"a": 1}}, None),
+        ({"more": b"bytes"}, "changed_type:more"),
+        ({"a b": 1}, "column_name"),
+        ({"": 1}, "column_name"),
+        ({"größe": 1}, "column_name"),
+        ({"\ud800": 1}, "column_name"),
+        ({"x" * 65: 1}, "column_name"),
+        ({"1st": 1}, "column_name"),
+        ({"ID": "1"}, "column_name"),
+        ({"more": 1, "More": 2}, "column_name"),
+        ({f"c{i}": i for i in range(MAX_COLUMNS)}, "too_many_columns"),
+    ],
+)
+def test_each_rule(changes, expected):
+    assert rule(GOOD | changes) == expected
+
+
+def test_unreadable_records_keep_their_rule_and_beginning():
+    rows, broken = receive(
+        [parse(b"{oops", 1), parse(b"[1]", 2), parse(b"\xff{}", 3), parse(b'{"id": NaN}', 4), Record(5, GOOD)],
+        EXPECTED,
+        pl.Schema(),
+        "f",
+        NOW,
+    )
+    assert rows["position"].to_list() == [5]
+    assert broken.select("position", "rule", "raw").rows() == [
+        (1, "not_json", "{oops"),
+        (2, "not_an_object", "[1]"),
+        (3, "not_utf8", "�{}"),
+        (4, "not_json", '{"id": NaN}'),
+    ]
+    assert broken[DAY].to_list() == [NOW.date()] * 4
+
+
+def test_a_broken_record_is_kept_as_it_was():
+    _, broken = received({"id": "", "text": "ü\ud800", "deep": {"a": [1, None]}})
+    assert json.loads(broken["raw"].item()) == {"id": "", "text": "ü?", "deep": {"a": [1, None]}}
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        ("2026-11-10", datetime(2026, 11, 10, tzinfo=UTC)),
+        ("2026-11-10T08:00:00", datetime(2026, 11, 10, 8, tzinfo=UTC)),
+        ("2026-11-10T08:00:00.123456+02:00", datetime(2026, 11, 10, 6, 0, 0, 123456, tzinfo=UTC)),
+        (1_794_268_800, datetime(2026, 11, 10, tzinfo=UTC)),
+        (1_794_268_800_250, datetime(2026, 11, 10, 0, 0, 0, 250_000, tzinfo=UTC)),
+    ],
+)
+def test_times_are_iso_or_seconds_or_milliseconds_and_utc(moment, expected):
+    assert value("at", moment) == expected
+
+
+def test_without_a_time_the_day_is_that_of_receiving():
+    rows, _ = received({"id": "1"})
+    assert (rows["at"].item(), rows[DAY].item()) == (None, NOW.date())
+
+
+def test_text_can_be_written_whatever_it_holds():
+    assert value("kind", None) is None
+    assert value("text", "a\ud800b") == "a?b"
+    assert value("text", "\udc00") == "?"
+    assert value("body", "\ud800") == b"?"
+    assert value("parts", {"k\ud800": "v"}) == '{"k?":"v"}'
+
+
+def test_reserved_names_are_kept_beside_ours():
+    rows, broken = received(GOOD | {"source": "theirs", DAY: "x", "position": 9, "received_at": "y"})
+    assert broken.is_empty()
+    kept = rows.row(0, named=True)
+    assert (kept["source"], kept["position"], kept[DAY]) == ("messages/a.jsonl", 1, date(2026, 11, 10))
+    assert [kept[f"payload_{name}"] for name in ("source", DAY, "position", "received_at")] == ["theirs", "x", 9, "y"]
+
+
+def test_a_reserved_name_and_its_stand_in_are_never_mixed_up():
+    _, broken = received(GOOD | {"source": 1}, GOOD | {"source": 1, "payload_source": 2})
+    assert broken["rule"].to_list() == ["column_name"]
+
+
+def test_new_fields_become_columns_of_the_type_that_they_came_with():
+    rows, broken = received(
+        GOOD | {"n": 1, "f": 0.5, "b": True, "s": "x", "o": {"a": [1]}, "nothing": None}, GOOD | {"n": 2, "o": "text"}
+    )
+    assert broken.is_empty()
+    assert "nothing" not in rows.columns
+    types = {"n": pl.Int64, "f": pl.Float64, "b": pl.Boolean, "s": pl.String, "o": pl.String}
+    assert {name: rows.schema[name] for name in types} == types
+    assert rows["o"].to_list() == ['{"a":[1]}', "text"]
+    assert rows["f"].to_list() == [0.5, None]
+
+
+def test_a_column_keeps_the_type_that_it_came_with():
+    rows, broken = received(GOOD | {"n": 1}, GOOD | {"n": "one"}, GOOD | {"N": 1})
+    assert rows["n"].to_list() == [1]
+    assert broken["rule"].to_list() == ["changed_type:n", "column_name"]
+    _, broken = received(GOOD | {"n": "one"}, stored=rows.schema)
+    assert broken["rule"].to_list() == ["changed_type:n"]
+
+
+def test_a_broken_record_makes_no_column():
+    rows, broken = received({"id": None, "ghost": 1}, GOOD | {"ghost": "text"})
+    assert broken["rule"].to_list() == ["null:id"]
+    assert rows.schema["ghost"] == pl.String
+    rows, _ = received(GOOD | {"ghost": 1, "kind": "huge"}, GOOD)
+    assert "ghost" not in rows.columns
+
+
+def test_columns_of_the_table_stay_and_count_towards_the_limit():
+    stored = pl.Schema({f"c{i}": pl.Int64 for i in range(MAX_COLUMNS - len(EXPECTED.columns))})
+    rows, broken = received(GOOD | {"c0": 5}, GOOD | {"one_more": 1}, stored=stored)
+    assert broken["rule"].to_list() == ["too_many_columns"]
+    assert set(stored.names()) <= set(rows.columns)
+
+
+def test_no_records_make_an_empty_table_of_the_declared_columns():
+    rows, broken = received()
+    assert (rows.height, broken.height) == (0, 0)
+    assert rows.schema == pl.Schema({**EXPECTED.columns, **ROW})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(OBJECTS, max_size=6))
+@example([GOOD | {"extra": float("inf")}, GOOD | {"extra": 2**64}, GOOD | {"extra": [float("nan")]}])
+@example([GOOD | {"extra": 1}, GOOD | {"Extra": 1}, GOOD | {"extra": 1.5}])
+def test_every_object_is_a_row_or_quarantined(objects):
+    rows, broken = received(*objects)
+    assert rows.height + broken.height == len(objects)
+    assert sorted([*rows["position"], *broken["position"]]) == list(range(1, len(objects) + 1))
+    assert broken["rule"].str.len_chars().min() != 0
+    assert len({name.lower() for name in rows.columns}) == len(rows.columns)
+    names = quarantined(EXPECTED.table, broken)
+    assert names.height == broken.height
+    assert names["quarantine_id"].is_unique().all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(OBJECTS, max_size=5))
+def test_receiving_twice_gives_the_same(objects):
+    once, twice = received(*objects), received(*objects)
+    assert_frame_equal(once[0], twice[0])
+    assert_frame_equal(once[1], twice[1])
+
+
+MOMENTS = [
+    "2026-11-10T08:00:00Z",
+    "2026-11-10T08:00:00.5+00:00",
+    "2026-11-10T08:00:00.1234567Z",
+    "2026-11-10T08:00:00+02:00",
+    "2026-11-10T23:59:60Z",
+    "2026-11-10T24:00:00Z",
+    "2026-02-30T08:00:00Z",
+    "2026-11-13T08:00:00Z",
+    "1999-01-01T00:00:00Z",
+    "2026-11-10",
+    "",
+]
+NEARLY = st.fixed_dictionaries(
+    {"id": st.sampled_from(["1", "", "\ud800", "ü"]), "at": st.sampled_from(MOMENTS)},
+    optional={
+        "count": st.sampled_from([0, -1, 2**63 - 1, 2**63, -(2**70), 1.0, True]),
+        "price": st.sampled_from([0.5, 1, 1e300, 1e301, float("inf"), float("nan"), 2**70, 10**400]),
+        "open": st.booleans(),
+        "body": st.text(max_size=3),
+        "parts": st.sampled_from(["[]", [1], {"a": "\ud800"}]),
+        "kind": st.sampled_from(["small", "huge"]),
+        "extra": st.sampled_from(["text", 1, None]),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(NEARLY, st.integers(1, 2 * ALIKE)), max_size=4), st.randoms())
+def test_many_records_alike_give_what_each_alone_gives(kinds, chance):
+    objects = [fields for fields, times in kinds for _ in range(times)]
+    chance.shuffle(objects)
+    together = received(*objects)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(records, "ALIKE", len(objects) + 1)
+        alone = received(*objects)
+    for side, other in zip(together, alone, strict=True):
+        assert_frame_equal(side, other)
+
+
+def test_no_depth_of_nesting_crashes():
+    for depth in range(900, 1_010):
+        record = parse(b'{"id": "1", "x": ' + b"[" * depth + b"]" * depth + b"}", 1)
+        rows, broken = receive([record], EXPECTED, pl.Schema(), "f", NOW)
+        assert rows.height + broken.height == 1
