@@ -33,3 +33,11 @@ def test_the_check_repeats_it_for_each_table():
         result = job.execute_in_process(instance=instance)
         found = {one.asset_key: one.passed for one in result.get_asset_check_evaluations() if one.check_name == CHECK}
     assert found == {key: key != TABLES[0] for key in TABLES}
+
+
+def test_the_check_of_one_table_alone():
+    selection = dg.AssetSelection.checks_for_assets(TABLES[1])
+    job = dg.define_asset_job("one", selection)
+    defs = dg.Definitions(asset_checks=[stream_keeps_up], jobs=[job])
+    result = defs.resolve_job_def("one").execute_in_process()
+    assert [one.asset_key for one in result.get_asset_check_evaluations()] == [TABLES[1]]
