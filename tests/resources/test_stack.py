@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import pytest
 import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from deltalake.exceptions import CommitFailedError
 
 from resources import stack
 from resources.lakehouse import lakehouse
@@ -162,6 +163,29 @@ def test_the_lakehouse_works_on_the_stack(folder, monkeypatch):
     assert house.scan("silver/tried").collect().sort("id").equals(rows)
     assert house.tables("silver") == ["silver/tried"]
     assert {one["Key"].split("/")[0] for one in s3(folder).list_objects_v2(Bucket="seamless")["Contents"]} >= {"lake"}
+
+
+def test_two_writers_at_once_lose_no_commit_on_the_object_store(folder, monkeypatch):
+    for name, value in environment(folder).items():
+        monkeypatch.setenv(name, value)
+    house, commits = lakehouse(load_settings()), 12
+
+    def write(writer):
+        for number in range(commits):
+            house.insert_missing("silver/both", pl.DataFrame({"id": [f"{writer}-{number}"]}), ["id"])
+
+    def read(_):
+        """Read a source on, as whoever else reads it lets one."""
+        while (at := house.position("bronze/both", "topic") or 0) < commits:
+            with suppress(CommitFailedError):
+                following = pl.DataFrame({"position": [at + 1]})
+                house.append_once("bronze/both", following, {"topic": at or None}, {"topic": at + 1})
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, "ab"))
+        list(pool.map(read, "ab"))
+    assert sorted(house.read("silver/both")["id"]) == sorted(f"{one}-{n}" for one in "ab" for n in range(commits))
+    assert sorted(house.read("bronze/both")["position"]) == list(range(1, commits + 1))
 
 
 def test_a_second_up_leaves_everything_alone(folder):
