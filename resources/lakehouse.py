@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DAY = "event_date"
 ATTEMPTS = 8
+# Commits between two checkpoints: opening a table reads all commits since the last, and a stream makes one a second.
+CHECKPOINT = "10"
 
 
 class TableMissingError(LookupError):

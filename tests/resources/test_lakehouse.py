@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow.dataset import field
 
-from resources.lakehouse import Lakehouse, TableMissingError, contiguous, fingerprint, lakehouse
+from resources.lakehouse import CHECKPOINT, Lakehouse, TableMissingError, contiguous, fingerprint, lakehouse
 from resources.settings import PROJECT, load_settings
 
 MON, TUE, WED, THU = DAYS = ["2026-11-09", "2026-11-10", "2026-11-11", "2026-11-12"]
@@ -42,6 +42,14 @@ def test_days_that_are_replaced_leave_the_other_days_alone(lake):
     lake.replace_days(PAGES, [MON, TUE, WED], frame(("a", 1, MON), ("b", 1, TUE), ("c", 1, WED)))
     lake.replace_days(PAGES, [TUE], frame(("d", 2, TUE), ("e", 2, TUE)))
     assert stored(lake) == [("a", 1, MON), ("c", 1, WED), ("d", 2, TUE), ("e", 2, TUE)]
+
+
+def test_a_table_of_many_commits_opens_from_a_checkpoint_and_has_all_rows(lake):
+    for number in range(2 * int(CHECKPOINT) + 3):
+        lake.insert_missing(PAGES, frame((f"{number}", number, MON)), ["id"])
+    checkpoints = Path(lake.location(PAGES), "_delta_log").glob("*.checkpoint.parquet")
+    assert lake.version(PAGES) - max(int(path.name.split(".")[0]) for path in checkpoints) < int(CHECKPOINT)
+    assert len(stored(lake)) == 2 * int(CHECKPOINT) + 3
 
 
 def test_days_need_not_follow_one_another(lake):

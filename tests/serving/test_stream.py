@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from benchmarks.end_to_end import lines
 from benchmarks.place import create_topics
 from platform_assets.operations.stream_keeps_up import CHECK
 from resources.lakehouse import Lakehouse
-from resources.settings import PROJECT, configure, settings
+from resources.settings import PROJECT, Settings, configure, settings
 from resources.signal_store import LocalStore
 from serving.stream import stream
 from tests.conftest import SEAMLESS, environment
@@ -83,10 +84,29 @@ def worker(home: Path, broker: str) -> subprocess.Popen[str]:
     )
 
 
+@contextmanager
+def configured(home: Path, broker: str) -> Iterator[Settings]:
+    """Have this process work on a folder, and with a broker."""
+    before = settings()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DAGSTER_HOME", str(home))
+        try:
+            yield configure(
+                lakehouse_uri=str(home / "lake"),
+                mlflow_tracking_uri=f"sqlite:///{home}/mlflow.db",
+                mlflow_artifacts=str(home / "artifacts"),
+                model_cache=home / "models",
+                kafka_bootstrap_servers=broker,
+                signal_store=str(home / "signals"),
+            )
+        finally:
+            configure(**before.model_dump())
+
+
 def drain(home: Path, broker: str) -> None:
-    process = worker(home, broker)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    """Run a worker in this process until it has read all that there is."""
+    with configured(home, broker) as known:
+        stream(known, until_drained=True, say=lambda _: None)
 
 
 def sample_lines() -> list[tuple[str, bytes]]:
@@ -189,7 +209,7 @@ class Killed(BaseException):
     """What a kill is to the code that it meets."""
 
 
-def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copied: Path, broker: str, monkeypatch):
+def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copied: Path, broker: str):
     url = "https://late.example/story"
     body = f"<html><body><article><p>{'The bridge was closed at noon. ' * 20}</p></article></body></html>"
     send(broker, [("pages", json.dumps({"url": url, "html": body}).encode())])
@@ -197,34 +217,20 @@ def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copi
     def die(*_: object) -> None:
         raise Killed
 
-    before = settings()
-    known = {
-        "lakehouse_uri": str(copied / "lake"),
-        "mlflow_tracking_uri": f"sqlite:///{copied}/mlflow.db",
-        "mlflow_artifacts": str(copied / "artifacts"),
-        "model_cache": copied / "models",
-        "kafka_bootstrap_servers": broker,
-        "signal_store": str(copied / "signals"),
-    }
-    monkeypatch.setenv("DAGSTER_HOME", str(copied))
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(LocalStore, "put", die)
-            with pytest.raises(Killed):
-                stream(configure(**known), until_drained=True, say=lambda _: None)
-        lake = Lakehouse(uri=str(copied / "lake"))
-        assert url in lake.read("silver/page_signals")["document_id"].to_list()
-        assert published(copied, "default", url) is None
-        stream(configure(**known), until_drained=True, say=lambda _: None)
-        assert published(copied, "default", url) is not None
-        assert lake.read("silver/page_signals")["document_id"].to_list().count(url) == 1
-        with dg.DagsterInstance.get() as instance:
-            told = dg.AssetCheckKey(dg.AssetKey(["bronze", "page_fetches"]), CHECK)
-            assert instance.get_latest_asset_check_evaluation_record(
-                told
-            ).event.dagster_event.event_specific_data.passed
-    finally:
-        configure(**before.model_dump())
+    lake = Lakehouse(uri=str(copied / "lake"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LocalStore, "put", die)
+        with pytest.raises(Killed):
+            drain(copied, broker)
+    assert url in lake.read("silver/page_signals")["document_id"].to_list()
+    assert published(copied, "default", url) is None
+    drain(copied, broker)
+    assert published(copied, "default", url) is not None
+    assert lake.read("silver/page_signals")["document_id"].to_list().count(url) == 1
+    with configured(copied, broker), dg.DagsterInstance.get() as instance:
+        check = dg.AssetCheckKey(dg.AssetKey(["bronze", "page_fetches"]), CHECK)
+        told = instance.get_latest_asset_check_evaluation_record(check)
+        assert told.event.dagster_event.event_specific_data.passed
 
 
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
