@@ -163,7 +163,7 @@ def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
         before = lakehouse.count(expected.table) if lakehouse.exists(expected.table) else 0
         files = landed_files(settings().landing, expected.folder)
         count = ingest(lakehouse, expected, files, datetime.now(UTC), sources_of(expected))
-        version, rows = lakehouse.version(expected.table), lakehouse.count(expected.table)
+        version, rows = lakehouse.state(expected.table)
         seconds = round(time.perf_counter() - started, 3)
         return dg.MaterializeResult(
             metadata={

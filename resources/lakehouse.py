@@ -253,6 +253,11 @@ class Lakehouse(dg.ConfigurableResource):
         """Return up to where a source has been read into a table, or None."""
         return self.open(table).transaction_version(source) if self.exists(table) else None
 
+    def state(self, table: str) -> tuple[int, int]:
+        """Return a table's version and how many rows it has, from its log alone."""
+        delta = self.open(table)
+        return delta.version(), delta.count()
+
     def count(self, table: str) -> int:
         """Return how many rows a table has, from its log alone."""
         return self.open(table).count()
@@ -321,6 +326,7 @@ class Lakehouse(dg.ConfigurableResource):
             schema,
             mode="ignore",
             partition_by=[DAY] if DAY in rows.columns else None,
+            configuration={"delta.checkpointInterval": CHECKPOINT},
             storage_options=self.storage or None,
         )
 

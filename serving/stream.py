@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -40,11 +40,19 @@ COMMITS = 200
 
 @dataclass
 class Tally:
-    """What has happened since Dagster was told last: events, published pages, longest wait of an event (seconds)."""
+    """What has happened since Dagster was told last.
+
+    Attributes:
+        events: how many have been worked on.
+        published: pages whose signals are in the store.
+        lag_seconds: the longest that an event has waited.
+        flows: topics that events came from.
+    """
 
     events: int = 0
     published: int = 0
     lag_seconds: float = 0.0
+    flows: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -81,7 +89,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     partitions = broker.partitions(topics)
     if not partitions:
         raise BrokerError(f"the broker at {broker.bootstrap_servers} has none of the topics {', '.join(topics)}")
-    with closing(signal_store(settings)) as store:
+    with closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
         catch_up(worker, store, partitions)
         with closing(broker.reader(positions(worker.lakehouse, partitions))) as reader:
             told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
@@ -92,7 +100,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                 pace.follow(events, time.monotonic() - began)
                 over = until_drained and not events and reader.drained
                 if over or time.monotonic() - told >= TELL_SECONDS:
-                    _tell(worker, tally, settings, say)
+                    _tell(instance, worker, tally, settings, say)
                     told, tally = time.monotonic(), Tally()
                     worker = replace(worker, models=serving_models(settings, worker.encoder))
                 if over:
@@ -142,6 +150,7 @@ def micro_batch(worker: Worker, store: SignalStore, reader: Reader, batch: Batch
             catch_up(worker, store, reader.partitions)
             reader.seek(positions(worker.lakehouse, reader.partitions))
             return 0
+        tally.flows.add(flow.topic)
         reached = {source: position for reading in readings for source, position in reading.reached.items()}
         tally.published += _advance(worker, store, flow, rows, reached)
     if batch.oldest is not None:
@@ -172,22 +181,21 @@ def _advance(worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame,
     return published
 
 
-def _tell(worker: Worker, tally: Tally, settings: Settings, say: Callable[[str], None]) -> None:
+def _tell(
+    instance: dg.DagsterInstance, worker: Worker, tally: Tally, settings: Settings, say: Callable[[str], None]
+) -> None:
     """Show the tables as live in the graph, and whether they keep up; say a line, and put small files together."""
     lag, now = round(tally.lag_seconds, 3), datetime.now(UTC)
     figures = {"events": tally.events, "pages_published": tally.published, LAG: dg.MetadataValue.float(lag)}
     passed, why = verdict([(now, figures)], now, settings.stream_lag_seconds)
-    with dg.DagsterInstance.get() as instance:
-        for table in sorted({table for flow in FLOWS for table in (flow.bronze.table, flow.last)}):
-            if not worker.lakehouse.exists(table):  # nothing has come of its topic yet
-                continue
-            rows, version, key = worker.lakehouse.count(table), worker.lakehouse.version(table), table_key(table)
-            state = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
-            instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata={**state, **figures}))
-            if key in TABLES:
-                warned = dg.AssetCheckSeverity.WARN
-                instance.report_runless_asset_event(
-                    dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warned, description=why)
-                )
-            worker.lakehouse.compact(table, COMMITS)
+    flows = [flow for flow in FLOWS if flow.topic in tally.flows]
+    for table in sorted({table for flow in flows for table in (flow.bronze.table, flow.last)}):
+        (version, rows), key = worker.lakehouse.state(table), table_key(table)
+        state = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata={**state, **figures}))
+        if key in TABLES:
+            warned = dg.AssetCheckSeverity.WARN
+            check = dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warned, description=why)
+            instance.report_runless_asset_event(check)
+        worker.lakehouse.compact(table, COMMITS)
     say(f"{tally.events} events, {tally.published} pages published, lag {lag:.1f} s at most")
