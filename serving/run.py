@@ -132,7 +132,7 @@ def _watched(instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, 
             # From the last look on: reading a run's whole log twice a second would slow the run.
             found = instance.get_records_for_run(run_id, cursor, dg.DagsterEventType.STEP_SUCCESS)
             done, cursor = done + len(found.records), found.cursor
-            progress(stage, done, steps)
+            progress(stage, min(done, steps), steps)  # checks are steps too
 
     progress(stage, 0, steps)
     watcher = threading.Thread(target=watch, daemon=True)
