@@ -79,7 +79,7 @@ def main() -> None:
         from serving.run import run
 
         run(lambda *_: None)
-        create_topics(address, ["pages"], 2)
+        create_topics(address, ["pages"])
         command = [Path(sys.executable).with_name("seamless"), "stream"]
         own = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": address}
         with Path("worker.log").open("w") as said, closing(LocalStore(Path(".signals"))) as store:

@@ -8,6 +8,7 @@ one write_deltalake of the same rows. The worker's memory is looked at while it 
 
 import argparse
 import json
+import os
 import random
 import threading
 import time
@@ -15,10 +16,9 @@ from pathlib import Path
 
 from benchmarks.end_to_end import DAY, SAMPLES, lines
 from benchmarks.freshness import pages
-from benchmarks.place import broker, create_topics, folder
+from benchmarks.place import PARTITIONS, broker, create_topics, folder, produce
 from resources.settings import configure, settings
 
-PARTITIONS = 2
 MIB = 1 << 20
 
 
@@ -30,18 +30,6 @@ def ad_events(count: int) -> list[bytes]:
         json.dumps(chance.choice(pool) | {"event_id": f"i-{number}", "event_time": moment.format(number % 24)}).encode()
         for number in range(count)
     ]
-
-
-def produce(address: str, topic: str, bodies: list[bytes]) -> None:
-    """Send records to both partitions of a topic."""
-    from confluent_kafka import Producer
-
-    producer = Producer({"bootstrap.servers": address, "acks": "all"})
-    for number, body in enumerate(bodies):
-        producer.produce(topic, body, partition=number % PARTITIONS)
-        if number % 10_000 == 0:
-            producer.flush()
-    producer.flush()
 
 
 def read_raw(address: str, topic: str, count: int) -> float:
@@ -77,8 +65,8 @@ def drain() -> tuple[float, list[int]]:
 
     def watch() -> None:
         while not over.wait(0.5):
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            seen.append(pages * 4_096 // MIB)
+            resident = int(Path("/proc/self/statm").read_text().split()[1])
+            seen.append(resident * os.sysconf("SC_PAGE_SIZE") // MIB)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -106,9 +94,9 @@ def main() -> None:
             "ad-events": ("silver/ad_events", ad_events(asked.events)),
             "pages": ("silver/pages", [json.dumps(page).encode() for page in pages("drain", asked.pages)]),
         }
-        create_topics(address, list(backlogs), PARTITIONS)
+        create_topics(address, backlogs)
         for topic, (table, bodies) in backlogs.items():
-            produce(address, topic, bodies)
+            produce(address, [(topic, body) for body in bodies])
             raw = len(bodies) / read_raw(address, topic, len(bodies))
             seconds, memory = drain()
             written = len(bodies) / write_raw(table)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.end_to_end import DAY, lines
-from benchmarks.place import broker, create_topics, folder
+from benchmarks.place import PARTITIONS, broker, create_topics, folder, produce
 from resources import stack
 from resources.settings import configure, settings
 
@@ -29,7 +29,6 @@ Event = tuple[str, bytes, str | None]
 KEYS = {"messages": "message_id", "ad-events": "event_id", "inventory": "snapshot_id", "user-sync": "sync_id"}
 MOMENTS = {"messages": "sent_at", "ad-events": "event_time", "inventory": "observed_at", "user-sync": "synced_at"}
 SHARES = {"messages": 0.02, "ad-events": 0.9, "inventory": 0.04, "user-sync": 0.04}
-PARTITIONS = 2
 
 
 def events(count: int) -> list[Event]:
@@ -48,20 +47,6 @@ def events(count: int) -> list[Event]:
         if number % 50 == 3:
             made.append(made[-1] if made[-1][2] else made[-2])
     return made
-
-
-def produce(address: str, made: list[Event], seconds: float = 0.0) -> None:
-    """Send the events, in order, to both partitions of their topics, spread over some seconds."""
-    from confluent_kafka import Producer
-
-    producer, began = Producer({"bootstrap.servers": address, "acks": "all", "log_level": 0}), time.monotonic()
-    for number, (topic, body, _) in enumerate(made):
-        producer.produce(topic, body, partition=number % PARTITIONS)
-        if number % 500 == 0:
-            producer.flush()
-            time.sleep(max(0.0, began + seconds * number / len(made) - time.monotonic()))
-    if producer.flush(600):
-        raise TimeoutError("the broker has not acknowledged all events within ten minutes")
 
 
 def held(address: str) -> dict[str, list[bytes]]:
@@ -180,8 +165,8 @@ def killed(servers: Path, count: int, kills: int, longest: float) -> dict[str, d
 
     address, made = str(settings().kafka_bootstrap_servers), events(count)
     chance, ended, brokers = random.Random(1), Counter(), 0
-    create_topics(address, list(KEYS), PARTITIONS)
-    producer = forked(lambda: produce(address, made, 0.3 * kills * longest))
+    create_topics(address, KEYS)
+    producer = forked(lambda: produce(address, [event[:2] for event in made], 0.3 * kills * longest))
     while ended[-signal.SIGKILL] + brokers < kills:
         reviver = None
         if brokers < kills // 4:

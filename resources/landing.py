@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from resources import corpora
 from resources.corpora import Fields
-from signals.supply_chain import ads_txt, domain, sellers_json
+from signals.supply_chain import BOM, ads_txt, domain, sellers_json
 
 # What may lie in which folder, by the ending of a path without .gz or .zst.
 EVENTS = (".jsonl", ".ndjson")
@@ -195,9 +195,6 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
                 unfinished = record.broken in ("not_json", "not_utf8") and not line.endswith(b"\n")
                 yield replace(record, broken="unfinished_line") if unfinished else record
     yield from fault.records()
-
-
-BOM = b"\xef\xbb\xbf"
 
 
 def _no_json(constant: str) -> Never:

@@ -20,10 +20,7 @@ from resources.polled import SourceError
 from resources.settings import configure
 from resources.settings import settings as current
 from tests.platform_assets.test_records import EXPECTED, GOOD, NOW
-from tests.resources.test_database import server
 from tests.resources.test_pull import serving
-
-__all__ = ["server"]
 
 
 class KilledError(RuntimeError):
@@ -37,6 +34,22 @@ class DyingBeforeAppend(Lakehouse):
         if rows.height:
             raise KilledError
         super().append_once(table, rows, started, reached)
+
+
+def dying_at_commits(uri):
+    """Return a lakehouse whose process dies at each commit of rows: before it, then after it, and so on."""
+    deaths = []
+
+    class Dying(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            if not rows.height:
+                return super().append_once(table, rows, started, reached)
+            deaths.append("before" if len(deaths) % 2 == 0 else "after")
+            if deaths[-1] == "after":
+                super().append_once(table, rows, started, reached)
+            raise KilledError
+
+    return Dying(uri=uri)
 
 
 class Landing:
@@ -331,21 +344,10 @@ def test_a_new_column_of_a_database_widens_the_table_and_makes_no_new_versions(t
 def test_a_kill_at_any_commit_of_a_database_loses_and_doubles_nothing(things):
     things.add(*((f"{i}", i % 3, 1) for i in range(10)), ("", 1, 1))
 
-    class DyingAt(Lakehouse):
-        """A lakehouse whose process dies before, or after, one of its commits."""
-
-        def append_once(self, table, rows, started, reached):
-            if not rows.height:
-                return super().append_once(table, rows, started, reached)
-            deaths.append("before" if len(deaths) % 2 == 0 else "after")
-            if deaths[-1] == "after":
-                super().append_once(table, rows, started, reached)
-            raise KilledError
-
-    deaths = []
+    mortal = dying_at_commits(things.lake.uri)
     for _ in range(4):
         with pytest.raises(KilledError):
-            things.ingest(DyingAt(uri=things.lake.uri))
+            things.ingest(mortal)
     things.ingest()
     assert things.ingest() == (0, 0, 0)
     assert things.stored() == sorted((f"{i}", 1) for i in range(10))
@@ -511,21 +513,10 @@ def test_broken_items_are_quarantined_once(feed):
 def test_a_kill_at_any_commit_of_an_api_loses_and_doubles_nothing(feed):
     feed.add(*"abcdefgh", "", "")
 
-    class Dying(Lakehouse):
-        """A lakehouse whose process dies before, or after, one of its commits, or between quarantine and append."""
-
-        def append_once(self, table, rows, started, reached):
-            if not rows.height:
-                return super().append_once(table, rows, started, reached)
-            deaths.append("before" if len(deaths) % 2 == 0 else "after")
-            if deaths[-1] == "after":
-                super().append_once(table, rows, started, reached)
-            raise KilledError
-
-    deaths = []
+    mortal = dying_at_commits(feed.lake.uri)
     for _ in range(4):
         with pytest.raises(KilledError):
-            feed.ingest(Dying(uri=feed.lake.uri))
+            feed.ingest(mortal)
     # A page that holds nothing but broken items moves the cursor too.
     feed.ingest()
     assert feed.ingest() == (0, 0, 0)

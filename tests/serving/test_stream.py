@@ -16,12 +16,11 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from benchmarks import kills
 from benchmarks.end_to_end import lines
-from benchmarks.place import create_topics
+from benchmarks.place import create_topics, produce
 from platform_assets.operations.stream_keeps_up import CHECK
 from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT, Settings, configure, settings
@@ -65,16 +64,8 @@ def broker(tmp_path: Path):
 
 
 def send(broker: str, events: list[tuple[str, bytes]]) -> None:
-    client = AdminClient({"bootstrap.servers": broker})
-    topics = sorted({topic for topic, _ in events})
-    for done in client.create_topics([NewTopic(topic, 2, 1) for topic in topics]).values():
-        done.result()
-    producer = Producer({"bootstrap.servers": broker, "acks": "all"})
-    for number, (topic, body) in enumerate(events):
-        producer.produce(topic, body, partition=number % 2)
-        if number % 1_000 == 0:
-            producer.flush()
-    producer.flush()
+    create_topics(broker, sorted({topic for topic, _ in events}))
+    produce(broker, events)
 
 
 def worker(home: Path, broker: str) -> subprocess.Popen[str]:
@@ -235,8 +226,7 @@ def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copi
 
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
     made = kills.events(800)
-    create_topics(broker, list(kills.KEYS), kills.PARTITIONS)
-    kills.produce(broker, made)
+    send(broker, [event[:2] for event in made])
     both = [worker(copied, broker) for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -254,7 +244,7 @@ def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
 def test_workers_and_brokers_killed_at_random_moments_lose_and_double_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    program = [SEAMLESS.with_name("python"), "-m", "benchmarks.kills", "--events", "1500", "--kills", "6"]
+    program = [SEAMLESS.with_name("python"), "-m", "benchmarks.kills", "--events", "1500", "--kills", "8"]
     ran = subprocess.run(
         program, cwd=PROJECT, env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=300
     )
