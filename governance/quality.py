@@ -74,12 +74,20 @@ def prepare_rules() -> None:
 def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataFrame, str | None]:
     """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    context.enable_analytics(enable=False)
+    # Given at once: each setting that is changed afterwards writes the whole configuration as YAML.
+    quiet = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    context = gx.get_context(project_config=quiet, mode="ephemeral")
     staged = context.data_sources.add_pandas("staged").add_dataframe_asset(rules.table)
     expectations = gx.ExpectationSuite(rules.table)
     for name, rule in rules.rules.items():

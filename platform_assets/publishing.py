@@ -10,7 +10,7 @@ import polars as pl
 
 from governance.quality import Suite, sift, suite
 from platform_assets.conventions import ACCOUNTED, RULES
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse import DAY, Lakehouse, days_of
 from signals.text import content_hash
 
 QUARANTINE = "silver/quarantine"
@@ -135,20 +135,24 @@ def publish_increment(
     """
     rules = suite(table)
     sifted = sift(staged, rules, page=False)
-    days = sorted({str(day) for day in sifted.kept[DAY]})
+    days = days_of(sifted.kept)
     kept, repeated = sifted.kept, sifted.broken
+    fresh, looked_at = kept, None
     if days and lakehouse.exists(table):
         ours = [*rules.key, "source", "position"]
-        stored = lakehouse.scan(table, days).select(ours).collect()
-        elsewhere = stored.join(kept.select(ours), on=ours, how="anti").select(rules.key).unique()
-        doubled = kept.join(elsewhere, on=list(rules.key), how="semi").with_columns(rule=pl.lit("duplicate_key"))
-        kept = kept.join(elsewhere, on=list(rules.key), how="anti", maintain_order="left")
-        repeated = pl.concat([repeated, doubled], how="diagonal")
+        looked_at = lakehouse.version(table)
+        stored = lakehouse.scan(table, days, looked_at).select(ours).collect()
+        taken = kept.join(stored.select(rules.key), on=list(rules.key), how="semi")
+        elsewhere = taken.join(stored, on=ours, how="anti", nulls_equal=True)
+        kept, fresh = (
+            kept.join(some, on=list(rules.key), how="anti", maintain_order="left") for some in (elsewhere, taken)
+        )
+        repeated = pl.concat([repeated, elsewhere.with_columns(rule=pl.lit("duplicate_key"))], how="diagonal")
     rejected = [quarantined(table, part) for part in (broken, repeated) if part is not None and part.height]
     account(table, rows_in, kept.height, sum(part.height for part in rejected))
     if rejected:
         lakehouse.insert_missing(QUARANTINE, pl.concat(rejected, how="vertical_relaxed"), ["quarantine_id"])
-    lakehouse.insert_missing(table, kept, rules.key, days=days or None)
+    lakehouse.insert_missing(table, fresh, rules.key, days=days or None, looked_at=looked_at)
     return kept
 
 

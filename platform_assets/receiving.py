@@ -64,7 +64,8 @@ def prepare(lakehouse: Lakehouse, expected: Received, now: datetime) -> None:
     rows, broken = receive([], expected, pl.Schema(), "", now)
     if not lakehouse.exists(expected.table):
         lakehouse.append_once(expected.table, rows, {}, {})
-    lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, broken), ["quarantine_id"], days=[str(now.date())])
+    if not lakehouse.exists(QUARANTINE):
+        lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, broken), ["quarantine_id"])
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def append(
         reached |= reading.reached
     rows, broken = (pl.concat(side, how="diagonal") for side in zip(*parts, strict=True))
     # Quarantine first: after a kill between the two, the records are read again and named the same.
-    lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"])
+    if broken.height:
+        lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"])
     lakehouse.append_once(expected.table, rows, started, reached)
     return rows, broken.height
 

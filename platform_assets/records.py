@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from resources.lakehouse import DAY
-from resources.landing import Record
+from resources.landing import Record, parse
 from resources.settings import settings
 
 MAX_COLUMNS = 300
@@ -32,18 +34,12 @@ ACCEPTED: dict[Any, Any] = {
     pl.Float64: (int, float),
     pl.Binary: (bytes, str),
 }
-# Types of values that a column of each type takes as they are.
-PLAIN: dict[Any, Any] = {
-    pl.String: (str,),
-    pl.Boolean: (bool,),
-    pl.Int64: (int,),
-    pl.Float64: (float,),
-    TIME: (str,),
-}
+# What a value is that a column of each type takes as it is.
+PLAIN: dict[Any, Any] = {pl.String: str, pl.Boolean: bool, pl.Int64: int, pl.Float64: float, TIME: str}
 # Column of a row's place among the records, while they are put in order.
 AT = "@"
-# Records of the same fields from which on columns are faster than rows.
-ALIKE = 8
+# Records from which on columns are faster than rows.
+AT_ONCE = 8
 MOMENT = r"^([12]\d{3}-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\d(?:\.\d{1,6})?)(?:Z|\+00:00)$"
 
 
@@ -99,7 +95,8 @@ def receive(
     plain, others = _plain(records, expected, types, source, now)
     rows: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
-    for at, record in others:
+    for at, found in others:
+        record = found if found.line is None else parse(found.line, found.position)
         place = {"source": source, "position": record.position, "received_at": now}
         try:
             if record.fields is None:
@@ -121,66 +118,78 @@ def receive(
 def _plain(
     records: Iterable[Record], expected: Received, types: Mapping[str, Any], source: str, now: datetime
 ) -> tuple[list[pl.DataFrame], list[tuple[int, Record]]]:
-    """Turn records into rows by the column where many have the same fields, of the types that the table declares.
+    """Turn those records into rows, by the column, that hold nothing but values as the table declares them.
 
     Returns:
         Rows, with their place among the records, and the records that must be looked at one by one, for they may
         break a rule, each with its place.
     """
-    alike: dict[Any, list[tuple[int, Record]]] = {}
+    shape = _shape(tuple(types.items()), expected.event_time)
+    decode, convert = msgspec.json.Decoder(shape).decode, partial(msgspec.convert, type=shape)
+    others: list[tuple[int, Record]] = []
+    plain: list[tuple[int, Record, Any]] = []
     for at, record in enumerate(records):
-        fields = record.fields
-        shape = None if fields is None else (tuple(fields), tuple(map(type, fields.values())))
-        alike.setdefault(shape, []).append((at, record))
-    others, frames = alike.pop(None, []), []
-    for (names, kinds), group in alike.items():
-        frame = None
-        if len(group) >= ALIKE and all(
-            kind in PLAIN.get(types.get(name, pl.Null), ()) and name not in RESERVED
-            for name, kind in zip(names, kinds, strict=True)
-        ):
-            # What Arrow cannot hold, half a surrogate pair or a huge number, is a fault of the record.
-            with suppress(TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-                frame = _columns(names, [record for _, record in group], expected, types, now)
-        if frame is None:
-            others += group
+        try:
+            if record.line is not None:
+                plain.append((at, record, decode(record.line)))
+            elif record.fields is not None:
+                plain.append((at, record, convert(record.fields)))
+            else:
+                others.append((at, record))
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            others.append((at, record))
+    frames, waiting = [], [plain]
+    while waiting:
+        some = waiting.pop()
+        try:
+            if len(some) < AT_ONCE:
+                raise ValueError("too few")
+            frame = _columns(some, expected, types, now)
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+            # What Arrow cannot hold, half a surrogate pair or a huge number, is a fault of some record among them.
+            half = len(some) // 2 if len(some) >= AT_ONCE else 0
+            waiting += [some[:half], some[half:]] if half else []
+            others += [] if half else [(at, record) for at, record, _ in some]
         else:
-            places, positions = zip(*((at, record.position) for at, record in group), strict=True)
-            frame = frame.with_columns(
-                pl.Series(AT, places, pl.Int64),
-                pl.Series("position", positions, pl.Int64),
-                source=pl.lit(source),
-                received_at=pl.lit(now, TIME),
-            )
-            others += [group[index] for index in (~frame["fit"]).arg_true()]
-            frames.append(frame.filter("fit").drop("fit"))
+            others += [some[index][:2] for index in (~frame["fit"]).arg_true()]
+            frames.append(frame.filter("fit").drop("fit").with_columns(source=pl.lit(source)))
     return frames, sorted(others, key=lambda other: other[0])
 
 
+@lru_cache(maxsize=64)
+def _shape(types: tuple[tuple[str, Any], ...], event_time: str) -> type[msgspec.Struct]:
+    """Return what a plain record decodes to: a field a column, None where it has none; anything else is an error."""
+    names = [name for name, kind in types if kind in PLAIN and name not in RESERVED]
+    kinds = {name: PLAIN[kind] for name, kind in types if name in names}
+    # The day of a record without a time is known, of one whose time is null it is not.
+    fields = [(f"f{i}", kinds[n] if n == event_time else kinds[n] | None, None) for i, n in enumerate(names)]
+    renamed = {f"f{i}": name for i, name in enumerate(names)}
+    return msgspec.defstruct("Plain", fields, rename=renamed, forbid_unknown_fields=True, gc=False)
+
+
 def _columns(
-    names: Sequence[str], group: Sequence[Record], expected: Received, types: Mapping[str, Any], now: datetime
-) -> pl.DataFrame | None:
-    """Return records with the same fields as columns, with their day, and ``fit`` where a row keeps every rule."""
-    values = zip(*((record.fields or {}).values() for record in group), strict=True)
-    given = {
-        name: pl.Series(name, column, pl.String if types[name] == TIME else types[name], strict=True)
-        for name, column in zip(names, values, strict=True)
-    }
-    if expected.key not in given:
-        return None
-    moments = [name for name in names if types[name] == TIME]
+    plain: Sequence[tuple[int, Record, Any]], expected: Received, types: Mapping[str, Any], now: datetime
+) -> pl.DataFrame:
+    """Return plain records as columns, with their day, and ``fit`` where a row keeps every rule."""
+    places, records, values = zip(*plain, strict=True)
+    given: dict[str, Any] = {AT: places, "position": [record.position for record in records]}
+    for one in msgspec.structs.fields(type(values[0])):
+        kind, name = types[one.encode_name], one.encode_name
+        column = list(map(attrgetter(one.name), values))
+        given[name] = pl.Series(name, column, pl.String if kind == TIME else kind, strict=True)
+    moments = [name for name in given if types.get(name) == TIME]
     frame = pl.DataFrame(given).with_columns(pl.col(name).str.extract(MOMENT).alias(name) for name in moments)
     at = pl.col(moments).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", time_zone="UTC", strict=False)
-    frame = frame.with_columns(at)
-    fit = [pl.col(expected.key) != "", *(pl.col(name).is_not_null() for name in moments)]
-    fit += [pl.col(name).abs() <= MAX_FLOAT for name in names if types[name] == pl.Float64]
+    read = [pl.col(name).is_not_null() | pl.lit(given[name].is_null()) for name in moments]
+    frame = frame.with_columns(at, received_at=pl.lit(now, TIME))
+    fit = [pl.col(expected.key) != "", pl.col(expected.key).is_not_null(), *read]
+    fit += [(pl.col(name).abs() <= MAX_FLOAT) for name in given if types.get(name) == pl.Float64]
     fit += [pl.col(name).is_in(list(known)) for name, known in expected.allowed.items() if name in given]
-    day = pl.lit(now.date())
-    if expected.event_time in given:
-        moment = pl.col(expected.event_time)
-        day = moment.dt.date()
-        fit.append((moment <= now + SKEW) & (day >= settings().first_day))
-    return frame.with_columns(day.alias(DAY), fit=pl.all_horizontal(fit).fill_null(value=False))
+    moment = pl.col(expected.event_time)
+    fit.append((moment <= now + SKEW) & (moment.dt.date() >= settings().first_day))
+    day = pl.coalesce(moment.dt.date(), pl.lit(now.date()))
+    # What is missing breaks no rule but that of the key.
+    return frame.with_columns(day.alias(DAY), fit=pl.all_horizontal(one.fill_null(value=True) for one in fit))
 
 
 def _typed(fields: Mapping[str, Any], expected: Received, types: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 Each flow reads one topic into one bronze table. Its last table keeps up to where the topic has been taken through and
 its signals published: what lies between that and bronze's own position is what a kill has left undone.
+
+What takes long, reading pages and encoding, is done ahead, while the micro-batch before is still on its way. It is
+known by what it was made from, so a micro-batch gives the same rows with it and without.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +38,10 @@ from platform_assets.silver import (
 )
 from platform_assets.silver.ad_events import on_pages
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse import DAY, Lakehouse, days_of
+from signals.pages import Article, Page, article
 from signals.scoring import Model
+from signals.text import document_text, normal_forms
 
 SERVED_BY = "stream"
 # Pages that are read before they are encoded.
@@ -43,7 +49,18 @@ READ_AT_ONCE = 16
 # Hashes of texts that a worker remembers.
 SEEN = 50_000
 
-Vectors = dict[str, npt.NDArray[np.float32]]
+
+@dataclass(frozen=True)
+class Ahead:
+    """What has been worked out of bronze rows before they are taken through.
+
+    Attributes:
+        articles: of pages, by address and body.
+        vectors: of texts, by their hash.
+    """
+
+    articles: dict[Page, Article] = field(default_factory=dict)
+    vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,7 @@ class Worker:
     """What a flow works with, and the name of the run that it is part of.
 
     Attributes:
-        seen: hashes of texts that have come lately, the latest last.
+        seen: hashes of texts that it has encoded or looked up lately, the latest last.
     """
 
     lakehouse: Lakehouse
@@ -59,6 +76,21 @@ class Worker:
     models: dict[str, Model]
     run_id: str
     seen: dict[str, None] = field(default_factory=dict)
+
+    def encode(self, texts: Iterable[tuple[str, str]], ahead: Ahead) -> None:
+        """Add the vectors of texts, given with their hashes, unless they have been seen lately."""
+        fresh = {name: text for name, text in texts if name not in self.seen}
+        vectors = self.encoder.encode(list(fresh.values()))
+        ahead.vectors.update(zip(fresh, vectors, strict=True))
+        self.see(fresh)
+
+    def see(self, names: Iterable[str]) -> None:
+        """Remember hashes as seen, and forget those that have not come for long."""
+        for name in names:
+            self.seen.pop(name, None)
+            self.seen[name] = None
+        for name in list(islice(self.seen, max(len(self.seen) - SEEN, 0))):
+            self.seen.pop(name, None)
 
 
 @dataclass(frozen=True)
@@ -70,12 +102,14 @@ class Flow:
         bronze: what its bronze table expects.
         last: the table that keeps how far the topic has been taken through; bronze itself if batch does the rest.
         advance: takes bronze rows through; returns page signals to publish, if it has any.
+        look_ahead: adds what can be worked out of bronze rows ahead.
     """
 
     topic: str
     bronze: Received
     last: str
-    advance: Callable[[Worker, pl.DataFrame], pl.DataFrame | None]
+    advance: Callable[[Worker, pl.DataFrame, Ahead], pl.DataFrame | None]
+    look_ahead: Callable[[Worker, pl.DataFrame, Ahead], None] | None = None
 
     def done(self, lakehouse: Lakehouse, positions: Mapping[str, int]) -> None:
         """Note up to where the topic has been taken through and published."""
@@ -87,29 +121,53 @@ class Flow:
         reached = {source: lakehouse.position(self.bronze.table, source) or 0 for source in sources}
         done = {source: lakehouse.position(self.last, source) or 0 for source in reached}
         behind = {source: position for source, position in reached.items() if done[source] < position}
-        unread = pl.any_horizontal(
-            pl.lit(value=False),
-            *((pl.col("source") == source) & (pl.col("position") > done[source]) for source in behind),
-        )
-        return lakehouse.scan(self.bronze.table).filter(unread).collect(), behind
+        rows = lakehouse.scan(self.bronze.table)
+        if not behind:
+            return rows.head(0).collect(), behind
+        unread = ((pl.col("source") == source) & (pl.col("position") > done[source]) for source in behind)
+        return rows.filter(pl.any_horizontal(unread)).collect(), behind
 
 
-def advance_messages(worker: Worker, received: pl.DataFrame) -> None:
+def encode_messages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
+    """Add the vectors of messages."""
+    texts, hashes = normal_forms(received["text"])
+    worker.encode(zip(hashes, texts, strict=True), ahead)
+
+
+def advance_messages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
     """Take messages through silver/messages, decisions and message_signals."""
     lakehouse = worker.lakehouse
     profiles = lakehouse.scan("bronze/user_profiles").filter(pl.col("user_id").is_in(received["author_id"].implode()))
     staged = messages.cleaned(received, profiles.collect())
     kept = publish_increment(lakehouse, messages.TABLE, staged, rows_in=received.height)
-    answers = _answers(worker, "message", kept)
+    answers = _answers(worker, "message", kept, ahead)
     told = message_signals.signals_of_messages(kept, answers)
     publish_increment(lakehouse, message_signals.TABLE, told, rows_in=kept.height)
 
 
-def advance_pages(worker: Worker, received: pl.DataFrame) -> pl.DataFrame:
+def read_pages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
+    """Add the articles of pages and their vectors; one core reads while the other encodes what has been read."""
+    pairs = received.filter(~pages.IS_IMAGE).select("url", pages.BODY).unique(maintain_order=True).rows()
+
+    def encode(found: Iterable[Article]) -> None:
+        texts = [(one["content_hash"], document_text(one["title"], one["text"])) for one in found if not one["failure"]]
+        worker.encode(texts, ahead)
+
+    with ThreadPoolExecutor(1) as other:
+        waiting = []
+        for start in range(0, len(pairs), READ_AT_ONCE):
+            found = {pair: article(*pair) for pair in pairs[start : start + READ_AT_ONCE]}
+            ahead.articles.update(found)
+            waiting.append(other.submit(encode, found.values()))
+        for one in waiting:
+            one.result()
+
+
+def advance_pages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
     """Take fetches through silver/pages, images, decisions and page_signals; return the signals."""
     lakehouse = worker.lakehouse
     fetches = received.filter(~pages.IS_IMAGE)
-    found, ahead = _read(worker, fetches)
+    found = pages.extracted(fetches, ahead.articles)
     failed = pl.col("failure").is_not_null()
     kept = publish_increment(
         lakehouse,
@@ -127,12 +185,12 @@ def advance_pages(worker: Worker, received: pl.DataFrame) -> pl.DataFrame:
         broken=pictures.filter(failed),
         rows_in=pictures.height,
     )
-    answers = pl.concat([_answers(worker, "page", kept, ahead), _answers(worker, "image", shown)])
+    answers = pl.concat([_answers(worker, "page", kept, ahead), _answers(worker, "image", shown, ahead)])
     told = page_signals.signals_of_pages(kept, shown, answers)
     return publish_increment(lakehouse, page_signals.TABLE, told, rows_in=kept.height)
 
 
-def advance_inventory(worker: Worker, received: pl.DataFrame) -> None:
+def advance_inventory(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
     """Take snapshots to silver/inventory, with what is declared of their sellers as they come."""
     staged = inventory.offered(worker.lakehouse, received)
     publish_increment(worker.lakehouse, inventory.TABLE, staged, rows_in=received.height)
@@ -141,7 +199,7 @@ def advance_inventory(worker: Worker, received: pl.DataFrame) -> None:
 def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFrame], pl.DataFrame]) -> Flow:
     """Return the flow of a topic whose silver rows are its bronze rows, typed."""
 
-    def advance(worker: Worker, received: pl.DataFrame) -> None:
+    def advance(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
         staged = stage(received)
         if "rule" not in staged.columns:
             staged = staged.with_columns(rule=pl.lit(None, pl.String))
@@ -157,39 +215,15 @@ def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFram
     return Flow(topic, bronze, table, advance)
 
 
-def _nothing(worker: Worker, received: pl.DataFrame) -> None:
+def _nothing(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
     """Leave the rest to batch."""
 
 
-def _read(worker: Worker, fetches: pl.DataFrame) -> tuple[pl.DataFrame, Vectors]:
-    """Return the articles of pages, and vectors of those that have not come lately, by their hash.
-
-    One core reads pages while the other encodes what has been read.
-    """
-    parts: list[pl.DataFrame] = []
-    ahead: Vectors = {}
-
-    def encode(articles: pl.DataFrame) -> None:
-        texts = articles.filter(pl.col("failure").is_null()).select("content_hash", text=decisions.text_of("page"))
-        fresh = [row for row in texts.unique("content_hash").rows() if row[0] not in worker.seen]
-        if fresh:
-            ahead.update(zip([row[0] for row in fresh], worker.encoder.encode([row[1] for row in fresh]), strict=True))
-
-    with ThreadPoolExecutor(1) as other:
-        waiting = []
-        for some in fetches.sort("received_at", "source", "position").iter_slices(READ_AT_ONCE):
-            parts.append(pages.extracted(some))
-            waiting.append(other.submit(encode, parts[-1]))
-        for one in waiting:
-            one.result()
-    return (pl.concat(parts) if parts else pages.extracted(fetches)), ahead
-
-
-def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Vectors | None = None) -> pl.DataFrame:
+def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
     """Ask the champions about the documents of some rows, keep what they say, and return it."""
     vectors = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
     if kind != "image":
-        vectors = _vectors(worker, rows.select("content_hash", DAY, text=decisions.text_of(kind)), ahead or {})
+        vectors = _vectors(worker, rows.select("content_hash", DAY, text=decisions.text_of(kind)), ahead)
     table, lakehouse = decisions.DOCUMENTS[kind], worker.lakehouse
     answers = decisions.decided(
         decisions.documents_of(kind, rows.lazy(), vectors.lazy()),
@@ -200,12 +234,12 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Vectors | Non
         served_by=SERVED_BY,
     )
     if answers.height:
-        days = sorted({str(day) for day in answers[DAY]})
+        days = days_of(answers)
         lakehouse.insert_missing(decisions.TABLE, answers, ["decision_id"], days=days)
     return answers
 
 
-def _vectors(worker: Worker, texts: pl.DataFrame, ahead: Vectors) -> pl.DataFrame:
+def _vectors(worker: Worker, texts: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
     """Return content_hash and vector of each distinct text, encoding those that have never been."""
     lakehouse, encoder = worker.lakehouse, worker.encoder
     texts = texts.unique("content_hash", keep="first", maintain_order=True)
@@ -213,23 +247,21 @@ def _vectors(worker: Worker, texts: pl.DataFrame, ahead: Vectors) -> pl.DataFram
     wanted = encoded.filter(pl.col("content_hash").is_in(texts["content_hash"].implode()))
     known = wanted.select("content_hash", "vector").collect().unique("content_hash")
     missing = texts.join(known, on="content_hash", how="anti", maintain_order="left")
-    for text in texts["content_hash"]:
-        worker.seen[text] = worker.seen.pop(text, None)
-    for text in list(worker.seen)[:-SEEN]:
-        del worker.seen[text]
+    worker.see(known["content_hash"])
     if missing.is_empty():
         return known
-    waiting = missing.filter(~pl.col("content_hash").is_in(list(ahead)))
-    ahead = ahead | dict(zip(waiting["content_hash"], encoder.encode(waiting["text"].to_list()), strict=True))
-    fresh = embeddings.rows_of(missing, np.stack([ahead[text] for text in missing["content_hash"]]), encoder.encoder_id)
-    days = sorted({str(day) for day in fresh[DAY]})
+    found = ahead.vectors
+    waiting = missing.filter(~pl.col("content_hash").is_in(list(found)))
+    found |= dict(zip(waiting["content_hash"], encoder.encode(waiting["text"].to_list()), strict=True))
+    fresh = embeddings.rows_of(missing, np.stack([found[text] for text in missing["content_hash"]]), encoder.encoder_id)
+    days = days_of(fresh)
     lakehouse.insert_missing(embeddings.TABLE, fresh, embeddings.KEY, days=days)
     return pl.concat([known, fresh.select("content_hash", "vector")])
 
 
 FLOWS = (
-    Flow("pages", page_fetches.EXPECTED, page_signals.TABLE, advance_pages),
-    Flow("messages", social_messages.EXPECTED, message_signals.TABLE, advance_messages),
+    Flow("pages", page_fetches.EXPECTED, page_signals.TABLE, advance_pages, read_pages),
+    Flow("messages", social_messages.EXPECTED, message_signals.TABLE, advance_messages, encode_messages),
     _rows("ad-events", bronze_ad_events.EXPECTED, ad_events.TABLE, lambda rows: on_pages(rows, "event_time")),
     Flow("inventory", bronze_inventory.EXPECTED, inventory.TABLE, advance_inventory),
     _rows("rtb-auctions", bronze_rtb_auctions.EXPECTED, rtb_auctions.TABLE, rtb_auctions.opened),

@@ -215,6 +215,7 @@ class Lakehouse(dg.ConfigurableResource):
         *,
         days: Sequence[str] | None = None,
         marks: Mapping[str, int] | None = None,
+        looked_at: int | None = None,
     ) -> int:
         """Append the rows whose key the table does not hold yet, and return how many they were.
 
@@ -224,15 +225,18 @@ class Lakehouse(dg.ConfigurableResource):
             key: columns that name a row.
             days: look for stored keys in these days only; in all of the table if None.
             marks: what ``marks`` returned for the inputs, kept with the rows.
+            looked_at: version of the table that has none of them: there is no look if it is still the newest.
         """
         rows = rows.unique(key, keep="first", maintain_order=True)
 
         def write() -> int:
             # The handle is opened before the look, so a rival's append in between fails this commit.
             delta = self._created(table, rows)
-            stored = pl.scan_delta(delta)
-            stored = stored if days is None else stored.filter(_of_days(days))
-            missing = rows.join(stored.select(key).collect(), on=list(key), how="anti", nulls_equal=True)
+            missing = rows
+            if delta.version() != looked_at:
+                stored = pl.scan_delta(delta)
+                stored = stored if days is None else stored.filter(_of_days(days))
+                missing = rows.join(stored.select(key).collect(), on=list(key), how="anti", nulls_equal=True)
             if missing.height or any(delta.transaction_version(s) != v for s, v in (marks or {}).items()):
                 carried = {"inserts": delta.version() + 1, **(marks or {})}
                 properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in carried.items()])
@@ -347,6 +351,11 @@ def fingerprint(parts: Iterable[str]) -> int:
     """Return a positive 62-bit number that names a sequence of strings."""
     digest = hashlib.sha256("\n".join(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 2
+
+
+def days_of(rows: pl.DataFrame) -> list[str]:
+    """Return the days that rows are of, as ISO dates, oldest first."""
+    return rows[DAY].unique().sort().cast(pl.String).to_list()
 
 
 def contiguous(days: Sequence[str]) -> bool:

@@ -8,12 +8,13 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Never, Self, cast
+from typing import IO, Any, NamedTuple, Never, Self, cast
 from urllib.parse import quote
 
+import msgspec
 import pyarrow as pa
 
 from resources import corpora
@@ -43,23 +44,24 @@ SAVED = re.compile(
 MEDIA = {".html": "text/html", ".htm": "text/html", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
-@dataclass(frozen=True)
-class Record:
-    """One record of a file.
+class Record(NamedTuple):
+    """One record of a file or topic.
 
     Attributes:
         position: its place in the file: line, or number of the record, from 1; in a file that is replaced as a whole
             after ``version``, so that each version continues where the one before it ended.
-        fields: what it says; None if it could not be read.
+        fields: what it says; None if it could not be read, or has not been yet.
         broken: the rule that it breaks: ``not_json``, ``not_an_object``, ``not_utf8``, ``too_large``, and of what
             may still be being written ``unfinished_line``, ``corrupt_file``.
         raw: the beginning of what could not be read.
+        line: JSON that has not been read yet (see ``parse``).
     """
 
     position: int
     fields: dict[str, Any] | None = None
     broken: str | None = None
     raw: str | None = None
+    line: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
             elif line.strip():
                 record = parse(line, fault.position)
                 unfinished = record.broken in ("not_json", "not_utf8") and not line.endswith(b"\n")
-                yield replace(record, broken="unfinished_line") if unfinished else record
+                yield record._replace(broken="unfinished_line") if unfinished else record
     yield from fault.records()
 
 
@@ -207,11 +209,15 @@ JSON = json.JSONDecoder(parse_constant=_no_json)
 def parse(line: bytes, position: int) -> Record:
     """Return the record of one line of JSON."""
     try:
-        fields = JSON.decode(line.removeprefix(BOM).decode())
-    except UnicodeDecodeError:
-        return Record(position, broken="not_utf8", raw=line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return Record(position, broken="not_json", raw=line.decode("utf-8", "replace"))
+        fields = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # It says no to some that are JSON all the same, half a surrogate pair for one.
+        try:
+            fields = JSON.decode(line.removeprefix(BOM).decode())
+        except UnicodeDecodeError:
+            return Record(position, broken="not_utf8", raw=line.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return Record(position, broken="not_json", raw=line.decode("utf-8", "replace"))
     if not isinstance(fields, dict):
         return Record(position, broken="not_an_object", raw=line.decode("utf-8", "replace"))
     return Record(position, fields)

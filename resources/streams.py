@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from resources.landing import Record, parse
+from resources.landing import Record
 from resources.settings import Settings, SettingsError
 
 Partition = tuple[str, int]
@@ -24,7 +24,7 @@ CLIENT = {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 100,
     # Bounds what is fetched ahead, and with it memory, however large the backlog.
-    "queued.max.messages.kbytes": 16_384,
+    "queued.max.messages.kbytes": 65_536,
 }
 
 
@@ -100,10 +100,16 @@ class Reader:
         """What is read."""
         return list(self._at)
 
-    def read(self, most: int, seconds: float, max_bytes: int) -> Batch:
+    def read(self, most: int, seconds: float, max_bytes: int, *, to_the_end: bool = False) -> Batch:
         """Return what comes within a time since the last read ended, and at most about so many records, or 32 MiB.
 
         What came while the last batch was worked on has waited long enough: it is returned at once.
+
+        Args:
+            most: records.
+            seconds: time that is waited for them.
+            max_bytes: a record of more is broken.
+            to_the_end: do not wait where every partition has been read to its end.
 
         Raises:
             BrokerError: the broker says no; one that does not answer is waited for.
@@ -114,6 +120,8 @@ class Reader:
         reached: dict[Partition, int] = {}
         until, count, size, oldest, came = self._read_at + seconds, 0, 0, None, True
         while count < most and size < BATCH_BYTES and (came or time.monotonic() < until):
+            if to_the_end and self.drained:
+                break
             left = min(until - time.monotonic(), 0.1)
             messages = self._consumer.consume(min(most - count, AT_ONCE), timeout=max(left, 0))
             came = bool(messages)
@@ -154,7 +162,7 @@ def _record(message: Any, max_bytes: int) -> Record:
         return Record(position, broken="empty_message")
     if len(body) > max_bytes:
         return Record(position, broken="too_large", raw=body[:500].decode("utf-8", "replace"))
-    return parse(body, position)
+    return Record(position, line=body)
 
 
 def _said(error: Any) -> str:

@@ -3,9 +3,11 @@
 What has been read is in the tables, with the rows: a worker that is killed at any point starts where the tables end.
 """
 
+import gc
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,7 +23,7 @@ from platform_assets.operations.stream_keeps_up import CHECK, LAG, TABLES, verdi
 from platform_assets.receiving import Reading, append, prepare
 from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import champions
-from platform_assets.streaming import FLOWS, Flow, Worker
+from platform_assets.streaming import FLOWS, Ahead, Flow, Worker
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse, lakehouse
 from resources.registry import registry
@@ -34,8 +36,29 @@ from signals.scoring import Model
 TELL_SECONDS = 10.0
 QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
 LEAST_EVENTS, MOST_EVENTS = 50, 50_000
+# A micro-batch is at most so many times as large as the one before it.
+GROWTH = 8
 # After as many commits, a table's small files are put together.
 COMMITS = 200
+
+
+@dataclass
+class Landed:
+    """A micro-batch that has been read into bronze.
+
+    Attributes:
+        events: how many they are.
+        oldest: when the broker got the first of them, seconds since 1970; None if there is none.
+        last: there is none, and every topic has been read to its end.
+        rows: of each flow that got some, with the positions after them.
+        ahead: what has been worked out of them.
+    """
+
+    events: int
+    oldest: float | None
+    last: bool
+    rows: list[tuple[Flow, pl.DataFrame, dict[str, int]]] = field(default_factory=list)
+    ahead: Ahead = field(default_factory=Ahead)
 
 
 @dataclass
@@ -66,9 +89,9 @@ class Pace:
     most: int
 
     def follow(self, events: int, seconds: float) -> None:
-        """Take the size of the next micro-batch from the last."""
+        """Take the size of the next micro-batch from the time that half of the way took one."""
         if events >= self.most and seconds < QUICK_SECONDS:
-            self.most = min(self.most * 2, MOST_EVENTS)
+            self.most = min(int(self.most * min(QUICK_SECONDS / seconds, GROWTH)), MOST_EVENTS)
         elif seconds > SLOW_SECONDS:
             self.most = max(self.most // 2, LEAST_EVENTS)
 
@@ -84,21 +107,43 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     Raises:
         BrokerError: the broker does not answer, or has none of the topics.
     """
-    worker, broker = prepared(settings), streams(settings)
+    tables, broker = prepared(settings), streams(settings)
     topics = [flow.topic for flow in FLOWS]
     partitions = broker.partitions(topics)
     if not partitions:
         raise BrokerError(f"the broker at {broker.bootstrap_servers} has none of the topics {', '.join(topics)}")
-    with closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
+    collect_less_garbage()
+    # The broker sends what comes first while the champions are still being loaded.
+    reader = broker.reader(positions(tables, partitions))
+    with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
+        encoder = Encoder(threads=settings.encoder_threads)
+        worker = Worker(tables, encoder, serving_models(settings, encoder), f"stream-{uuid.uuid4()}")
         catch_up(worker, store, partitions)
-        with closing(broker.reader(positions(worker.lakehouse, partitions))) as reader:
-            told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
+        told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
+
+        def read_on() -> Landed:
+            batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained)
+            began = time.monotonic()
+            found = landed(worker, reader, batch)
+            pace.follow(found.events, time.monotonic() - began)
+            return found
+
+        # While one micro-batch is taken through the tables, the next is read into bronze.
+        with ThreadPoolExecutor(1) as other:
+            coming = other.submit(read_on)
             while True:
-                began = time.monotonic()
-                batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes)
-                events = micro_batch(worker, store, reader, batch, tally)
-                pace.follow(events, time.monotonic() - began)
-                over = until_drained and not events and reader.drained
+                try:
+                    batch = coming.result()
+                except CommitFailedError:
+                    # Another worker has been faster: nothing of this is kept, and what comes after it is read.
+                    catch_up(worker, store, partitions)
+                    reader.seek(positions(worker.lakehouse, partitions))
+                    coming = other.submit(read_on)
+                    continue
+                began, coming = time.monotonic(), other.submit(read_on)
+                take_through(worker, store, batch, tally)
+                pace.follow(batch.events, time.monotonic() - began)
+                over = until_drained and batch.last
                 if over or time.monotonic() - told >= TELL_SECONDS:
                     _tell(instance, worker, tally, settings, say)
                     told, tally = time.monotonic(), Tally()
@@ -107,14 +152,21 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                     return
 
 
-def prepared(settings: Settings) -> Worker:
-    """Return a worker whose tables exist and whose champions are loaded."""
-    tables, encoder = lakehouse(settings), Encoder(threads=settings.encoder_threads)
+def collect_less_garbage() -> None:
+    """Look for cycles after more objects: records come by the ten thousand, and looking takes half of their time."""
+    gc.freeze()
+    gc.set_threshold(200_000)
+
+
+def prepared(settings: Settings) -> Lakehouse:
+    """Return the lakehouse, in which the tables that the stream reads and writes exist."""
+    tables = lakehouse(settings)
     for expected in RECEIVED:
         prepare(tables, expected, datetime.now(UTC))
+    if not tables.exists(embeddings.TABLE):
+        tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
     prepare_rules()
-    tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
-    return Worker(tables, encoder, serving_models(settings, encoder), f"stream-{uuid.uuid4()}")
+    return tables
 
 
 def serving_models(settings: Settings, encoder: Encoder) -> dict[str, Model]:
@@ -128,36 +180,39 @@ def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]
         sources = [source_of(partition) for partition in partitions if partition[0] == flow.topic]
         rows, reached = flow.undone(worker.lakehouse, sources)
         if reached:
-            _advance(worker, store, flow, rows, reached)
+            _advance(worker, store, flow, rows, reached, Ahead())
 
 
-def micro_batch(worker: Worker, store: SignalStore, reader: Reader, batch: Batch, tally: Tally) -> int:
-    """Take what has been read through the tables, publish its signals; return how many events it was.
+def landed(worker: Worker, reader: Reader, batch: Batch) -> Landed:
+    """Append what has been read to bronze, with how far, and work out of it what takes long.
 
-    Where another worker has been faster, nothing of it is kept, and the reader goes to where that one has come.
+    Raises:
+        CommitFailedError: another worker has read the same; what of it is in bronze is that worker's.
     """
+    found = Landed(sum(map(len, batch.records.values())), batch.oldest, not batch.records and reader.drained)
     for flow in FLOWS:
         readings = [
             Reading(source_of(one), records, {source_of(one): batch.started[one]}, {source_of(one): batch.reached[one]})
             for one, records in batch.records.items()
             if one[0] == flow.topic
         ]
-        if not readings:
-            continue
-        try:
+        if readings:
             rows, _ = append(worker.lakehouse, flow.bronze, readings, datetime.now(UTC))
-        except CommitFailedError:
-            catch_up(worker, store, reader.partitions)
-            reader.seek(positions(worker.lakehouse, reader.partitions))
-            return 0
+            reached = {source: position for reading in readings for source, position in reading.reached.items()}
+            found.rows.append((flow, rows, reached))
+            if flow.look_ahead is not None:
+                flow.look_ahead(worker, rows, found.ahead)
+    return found
+
+
+def take_through(worker: Worker, store: SignalStore, batch: Landed, tally: Tally) -> None:
+    """Take what is in bronze through the tables, and publish its signals."""
+    for flow, rows, reached in batch.rows:
         tally.flows.add(flow.topic)
-        reached = {source: position for reading in readings for source, position in reading.reached.items()}
-        tally.published += _advance(worker, store, flow, rows, reached)
+        tally.published += _advance(worker, store, flow, rows, reached, batch.ahead)
     if batch.oldest is not None:
         tally.lag_seconds = max(tally.lag_seconds, time.time() - batch.oldest)
-    events = sum(map(len, batch.records.values()))
-    tally.events += events
-    return events
+    tally.events += batch.events
 
 
 def positions(tables: Lakehouse, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
@@ -171,9 +226,11 @@ def source_of(partition: Partition) -> str:
     return f"kafka:{partition[0]}:{partition[1]}"
 
 
-def _advance(worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame, reached: dict[str, int]) -> int:
+def _advance(
+    worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame, reached: dict[str, int], ahead: Ahead
+) -> int:
     """Take rows through, publish their signals, and only then note how far: a kill in between does it all again."""
-    signals, published = flow.advance(worker, rows), 0
+    signals, published = flow.advance(worker, rows, ahead), 0
     if signals is not None:
         moments = pl.col("fetched_at", "published_on").cast(pl.String)
         published = store.put(signals.drop("source", "position", "received_at", DAY).with_columns(moments).to_dicts())

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 DIMENSIONS = 384
-MAX_TOKENS = 128
+MAX_TOKENS = 96
 # A token is at most this many characters on average in any text worth reading; what lies beyond the last
 # token is never seen, so a 1 MB line need not be tokenised whole.
 MAX_CHARACTERS = MAX_TOKENS * 40

@@ -1,7 +1,7 @@
 """HTML as fetched to an article: its text, title, language, canonical address, date and pictures."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
@@ -14,6 +14,10 @@ MAX_TEXT = 200_000
 MAX_IMAGES = 50
 WEB = ("http://", "https://")
 
+# Address and body of a page, and its row of ``ARTICLE``.
+Page = tuple[str, bytes | None]
+Article = dict[str, Any]
+NOTHING: Mapping[Page, Article] = {}
 TEXT = pa.large_string()
 ARTICLE = pa.schema(
     [
@@ -30,11 +34,12 @@ ARTICLE = pa.schema(
 )
 
 
-def articles(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def articles(batches: Iterable[pa.RecordBatch], known: Mapping[Page, Article] = NOTHING) -> Iterator[pa.RecordBatch]:
     """Extract the article of each page; one row out for each row in, in order.
 
     Args:
         batches: batches with ``url`` (string) and ``body`` (binary, HTML bytes as fetched).
+        known: articles that have been extracted already.
 
     Yields:
         Batches of schema ``ARTICLE``. Where nothing could be extracted, ``failure`` names the rule that the
@@ -42,14 +47,14 @@ def articles(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """
     for batch in batches:
         pairs = zip(batch["url"].to_pylist(), batch["body"].to_pylist(), strict=True)
-        yield pa.RecordBatch.from_pylist([article(url, body) for url, body in pairs], schema=ARTICLE)
+        yield pa.RecordBatch.from_pylist([known.get(pair) or article(*pair) for pair in pairs], schema=ARTICLE)
 
 
-def article(url: str, body: bytes | None) -> dict[str, Any]:
+def article(url: str, body: bytes | None) -> Article:
     """Return one page's row of ``ARTICLE``."""
     from trafilatura import bare_extraction, load_html
 
-    row: dict[str, Any] = dict.fromkeys(ARTICLE.names) | {"document_id": address(url), "site": site(url)}
+    row: Article = dict.fromkeys(ARTICLE.names) | {"document_id": address(url), "site": site(url)}
     tree = load_html(body or b"")
     if tree is None:
         return row | {"failure": "not_html"}
@@ -63,7 +68,8 @@ def article(url: str, body: bytes | None) -> dict[str, Any]:
         row["document_id"] = address(canonical)
     language = _first(tree, "/html/@lang", "//meta[@http-equiv='content-language']/@content")
     pictures = [joined(url, src) for src in tree.xpath("//meta[@property='og:image']/@content | //img/@src")]
-    found: Any = bare_extraction(tree, url=url, with_metadata=True, include_comments=False)
+    # Without its second opinions, which cost half of the time, it finds the text of articles a little better.
+    found: Any = bare_extraction(tree, url=url, with_metadata=True, include_comments=False, fast=True)
     if found is None or not (found.text or "").strip():
         return row | {"failure": "no_article_text"}
     title = normalise(found.title)

@@ -4,6 +4,8 @@ Key: url and fetched_at. Grain: one fetch. ``document_id`` is the canonical addr
 share; ``content_hash`` names title and text together. Owner: content.
 """
 
+from collections.abc import Mapping
+
 import dagster as dg
 import polars as pl
 import pyarrow as pa
@@ -11,13 +13,14 @@ import pyarrow as pa
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from resources.lakehouse import Lakehouse
-from signals.pages import ARTICLE, articles
+from signals.pages import ARTICLE, NOTHING, Article, Page, articles
 
 TABLE = "silver/pages"
 INPUTS = ("bronze/page_fetches",)
 BATCH = 64
 IS_IMAGE = pl.col("content_type").fill_null("").str.starts_with("image/")
 DEFAULT_TENANT = "default"
+BODY = pl.coalesce("body", pl.col("html").cast(pl.Binary))
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
@@ -31,18 +34,22 @@ def pages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Materia
     return hop.publish(found.filter(~failed).drop("failure"), broken=broken, rows_in=fetches.height)
 
 
-def extracted(fetches: pl.DataFrame) -> pl.DataFrame:
+def extracted(fetches: pl.DataFrame, known: Mapping[Page, Article] = NOTHING) -> pl.DataFrame:
     """Return fetches with the columns of ``signals.pages.ARTICLE`` in the place of what was fetched.
+
+    Args:
+        fetches: bronze/page_fetches.
+        known: articles that have been extracted already, by address and body.
 
     Raises:
         ValueError: the extraction returned another number of rows.
     """
     rows = fetches.sort("received_at", "source", "position").with_columns(
-        body=pl.coalesce("body", pl.col("html").cast(pl.Binary)),
+        body=BODY,
         fetched_at=pl.coalesce("fetched_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
     bodies = rows.select("url", "body").to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
-    found = pl.DataFrame(pa.Table.from_batches(articles(bodies), ARTICLE))
+    found = pl.DataFrame(pa.Table.from_batches(articles(bodies, known), ARTICLE))
     kept = rows.select("url", "fetched_at", "tenant_id", "source", "position", "received_at", "event_date")
     return pl.concat([kept, found], how="horizontal", strict=True)

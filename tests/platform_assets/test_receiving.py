@@ -20,7 +20,10 @@ from resources.polled import SourceError
 from resources.settings import configure
 from resources.settings import settings as current
 from tests.platform_assets.test_records import EXPECTED, GOOD, NOW
+from tests.resources.test_database import server
 from tests.resources.test_pull import serving
+
+__all__ = ["server"]
 
 
 class KilledError(RuntimeError):

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from platform_assets import records
 from platform_assets.publishing import quarantined
-from platform_assets.records import ALIKE, MAX_COLUMNS, ROW, TIME, Received, receive
+from platform_assets.records import AT_ONCE, MAX_COLUMNS, ROW, TIME, Received, receive
 from resources.lakehouse import DAY
 from resources.landing import Record, parse
 
@@ -300,15 +300,25 @@ NEARLY = st.fixed_dictionaries(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(NEARLY, st.integers(1, 2 * ALIKE)), max_size=4), st.randoms())
+@given(st.lists(st.tuples(NEARLY, st.integers(1, 2 * AT_ONCE)), max_size=4), st.randoms())
 def test_many_records_alike_give_what_each_alone_gives(kinds, chance):
     objects = [fields for fields, times in kinds for _ in range(times)]
     chance.shuffle(objects)
     together = received(*objects)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(records, "ALIKE", len(objects) + 1)
+        patched.setattr(records, "AT_ONCE", len(objects) + 1)
         alone = received(*objects)
     for side, other in zip(together, alone, strict=True):
+        assert_frame_equal(side, other)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(OBJECTS | NEARLY, min_size=AT_ONCE, max_size=3 * AT_ONCE), st.binary(max_size=9))
+def test_lines_that_nobody_has_read_yet_give_what_read_ones_give(objects, noise):
+    lines = [*(json.dumps(fields).encode() for fields in objects), noise, b'{"id": "1"} x', b"\xef\xbb\xbf{}"]
+    unread = [Record(position, line=line) for position, line in enumerate(lines, 1)]
+    read = [parse(line, position) for position, line in enumerate(lines, 1)]
+    for side, other in zip(*(receive(some, EXPECTED, pl.Schema(), "f", NOW) for some in (unread, read)), strict=True):
         assert_frame_equal(side, other)
 
 
