@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from itertools import chain, islice
+from itertools import islice
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -14,9 +15,10 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined
 from platform_assets.records import BrokenError, Received, moment_of, receive
+from resources.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
 from resources.database import Table
 from resources.lakehouse import DAY, Lakehouse
-from resources.landing import LandedFile, Record, landed_files
+from resources.landing import Landed, Record, ReplacedError, landed_files
 from resources.polled import Polled, SourceError
 from resources.pull import Pull
 from resources.settings import settings
@@ -25,37 +27,55 @@ from resources.settings import settings
 CHUNK = 50_000
 # What is at the end of a file that is still being written: its position is read again when the file has grown.
 UNFINISHED = ("corrupt_file", "unfinished_line")
+# Begins the name under which a table keeps the size of a file that it has read to its end.
+SIZE = "size:"
 
 
 def ingest(
     lakehouse: Lakehouse,
     expected: Received,
-    files: Iterable[LandedFile],
+    files: Iterable[Landed],
     now: datetime,
     sources: Iterable[Polled] = (),
+    listed: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Append to a bronze table what its files, and then its other sources, hold beyond what has been read of them.
 
     A file that grew is read on from where the last reading ended; one that did not is not opened. How far a file
     or a source has been read is part of the commit that holds its rows.
 
+    Args:
+        lakehouse: where the table is.
+        expected: the table's declaration.
+        files: files, among them those that hold more than has been read.
+        now: when they are received (UTC).
+        sources: what the table reads besides files.
+        listed: what to keep once all the files have been read (see ``landed``).
+
     Returns:
         rows_in, rows_out, rows_quarantined, files.
 
     Raises:
-        SourceError: a source does not answer, or says no; what was read before it stays.
+        SourceError: a source does not answer, or says no; what was read before it stays, and the others are read.
         CommitFailedError: another writer has read the same sources meanwhile; what was read before it stays.
     """
     count = {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    faults: list[SourceError] = []
     prepare(lakehouse, expected, now)
-    polled = (group for source in sources for group in _polled(lakehouse, expected, source))
-    for group in chain(_unread(lakehouse, expected.table, files), polled):
-        rows, broken = append(lakehouse, expected, group, now)
-        count["rows_in"] += sum(len(reading.records) for reading in group)
-        count["files"] += sum(f"size:{reading.source}" in reading.reached for reading in group)
-        count["rows_out"] += rows.height
-        count["rows_quarantined"] += broken
+    polled = (_polled(lakehouse, expected, source) for source in sources)
+    for groups in (_unread(lakehouse, expected.table, files, listed or {}), *polled):
+        try:
+            for group in groups:
+                rows, broken = append(lakehouse, expected, group, now)
+                count["rows_in"] += sum(len(reading.records) for reading in group)
+                count["files"] += sum(f"{SIZE}{reading.source}" in reading.reached for reading in group)
+                count["rows_out"] += rows.height
+                count["rows_quarantined"] += broken
+        except SourceError as fault:
+            faults.append(fault)
     account(expected.table, count["rows_in"], count["rows_out"], count["rows_quarantined"])
+    if faults:
+        raise faults[0]
     return count
 
 
@@ -121,18 +141,50 @@ def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
     """
     if not lakehouse.exists(expected.table):
         return True
-    files, delta = landed_files(settings().landing, expected.folder), lakehouse.open(expected.table)
-    if any(delta.transaction_version(f"size:{file.name}") != file.size for file in files):
-        return True
+    kept, delta = lakehouse.positions(expected.table), lakehouse.open(expected.table)
+    try:
+        files, due = landed(expected, kept, peek=True)
+        if any(_has_grown(file, kept) for file in files) or due:
+            return True
+    except SourceError as error:
+        _warn(expected, error)
     for source in sources_of(expected):
         try:
             offered = source.peek(delta.transaction_version)
         except SourceError as error:
-            logging.getLogger(__name__).warning("%s: %s", expected.table, error)
+            _warn(expected, error)
             continue
         if _unstored(lakehouse, expected, source.name, offered):
             return True
     return False
+
+
+def _warn(expected: Received, error: SourceError) -> None:
+    logging.getLogger(__name__).warning("%s: %s", expected.table, error)
+
+
+def landed(
+    expected: Received, kept: Mapping[str, tuple[int, int]], *, peek: bool = False
+) -> tuple[Iterable[Landed], dict[str, int]]:
+    """Return the files of a table's folder in which there may be more than has been read.
+
+    Args:
+        expected: the table's declaration.
+        kept: what the table keeps of its sources: see ``Lakehouse.positions``.
+        peek: look where new files of a bucket are likely only, also if everything must be looked at again.
+
+    Returns:
+        Files, and what to keep once they have been read: when everything in a bucket was looked at, if that is due.
+    """
+    place, folder = settings().landing, expected.folder
+    if isinstance(place, Path):
+        return landed_files(place, folder), {}
+    prefix = f"{SIZE}{folder}/"
+    likely = stretches({name.removeprefix(SIZE): at for name, (_, at) in kept.items() if name.startswith(prefix)})
+    name, now = f"listed:{place}", time.time_ns() // 10**6
+    due = name not in kept or (likely != EVERYTHING and now - kept[name][0] >= EVERY)
+    bucket = Bucket(place, settings(), attempts=1 if peek else ATTEMPTS)
+    return bucket.files(folder, EVERYTHING if due and not peek else likely), {name: now} if due else {}
 
 
 def sources_of(expected: Received) -> list[Polled]:
@@ -163,8 +215,8 @@ def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
     def bronze(lakehouse: Lakehouse) -> dg.MaterializeResult:
         started = time.perf_counter()
         before = lakehouse.count(expected.table) if lakehouse.exists(expected.table) else 0
-        files = landed_files(settings().landing, expected.folder)
-        count = ingest(lakehouse, expected, files, datetime.now(UTC), sources_of(expected))
+        files, listed = landed(expected, lakehouse.positions(expected.table))
+        count = ingest(lakehouse, expected, files, datetime.now(UTC), sources_of(expected), listed)
         version, rows = lakehouse.state(expected.table)
         seconds = round(time.perf_counter() - started, 3)
         return dg.MaterializeResult(
@@ -182,31 +234,50 @@ def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
     return bronze
 
 
-def _unread(lakehouse: Lakehouse, table: str, files: Iterable[LandedFile]) -> Iterator[list[Reading]]:
-    """Yield groups of about CHUNK unread records, by file; a file that is read to its end with its size."""
+def _unread(
+    lakehouse: Lakehouse, table: str, files: Iterable[Landed], listed: Mapping[str, int]
+) -> Iterator[list[Reading]]:
+    """Yield groups of about CHUNK unread records, by file; at the end what to keep of where they were listed."""
     group: list[Reading] = []
-    delta = lakehouse.open(table)
+    kept = lakehouse.positions(table)
     waiting = 0
-    for file in files:
-        size, name = file.size, f"landing:{file.name}"
-        if delta.transaction_version(f"size:{file.name}") == size:
-            continue
-        position = delta.transaction_version(name)
-        unread = (r for r in file.read(file.path, settings().max_record_bytes) if r.position > (position or 0))
-        while True:
-            records = list(islice(unread, CHUNK))
-            complete = len(records) < CHUNK
-            ended = max([position or 0, *(r.position for r in records if r.broken not in UNFINISHED)])
-            whole = {f"size:{file.name}": size} if complete else {}
-            group.append(Reading(file.name, records, {name: position}, {name: ended, **whole}))
-            position, waiting = ended, waiting + len(records)
-            if waiting >= CHUNK:
-                yield group
-                group, waiting = [], 0
-            if complete:
-                break
+    try:
+        for file in (one for one in files if _has_grown(one, kept)):
+            with suppress(ReplacedError):
+                for reading in _readings(file, kept):
+                    group.append(reading)
+                    waiting += len(reading.records)
+                    if waiting >= CHUNK:
+                        yield group
+                        group, waiting = [], 0
+    except SourceError:
+        if group:
+            yield group
+        raise
+    if listed:
+        group.append(Reading("", [], {}, listed))
     if group:
         yield group
+
+
+def _has_grown(file: Landed, kept: Mapping[str, tuple[int, int]]) -> bool:
+    name = f"{SIZE}{file.name}"
+    return name not in kept or kept[name][0] != file.size
+
+
+def _readings(file: Landed, kept: Mapping[str, tuple[int, int]]) -> Iterator[Reading]:
+    """Yield what is unread of a file, CHUNK records at a time; the last comes with its size."""
+    size, name = file.size, f"landing:{file.name}"
+    position = kept[name][0] if name in kept else None
+    unread = (r for r in file.records(settings().max_record_bytes) if r.position > (position or 0))
+    complete = False
+    while not complete:
+        records = list(islice(unread, CHUNK))
+        complete = len(records) < CHUNK
+        ended = max([position or 0, *(r.position for r in records if r.broken not in UNFINISHED)])
+        whole = {f"{SIZE}{file.name}": size} if complete else {}
+        yield Reading(file.name, records, {name: position}, {name: ended, **whole})
+        position = ended
 
 
 def _polled(lakehouse: Lakehouse, expected: Received, source: Polled) -> Iterator[list[Reading]]:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple, Never, Self, cast
+from pathlib import Path, PurePath, PurePosixPath
+from typing import IO, Any, NamedTuple, Never, Protocol, Self, cast
 from urllib.parse import quote
 
 import msgspec
@@ -64,9 +64,35 @@ class Record(NamedTuple):
     line: bytes | None = None
 
 
+class ReplacedError(RuntimeError):
+    """A file is no longer what was found: another look finds what has come in its place."""
+
+
+class Landed(Protocol):
+    """A file that has landed, wherever that is; ``name`` names the source in every table, as its path below."""
+
+    @property
+    def name(self) -> str:
+        """Path below the landing folder."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes, which grow with its records; of a file that is replaced as a whole, when it was written."""
+        ...
+
+    def records(self, max_bytes: int) -> Iterator[Record]:
+        """Yield its records, of each of which ``max_bytes`` are read at most.
+
+        Raises:
+            ReplacedError: before the first record.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class LandedFile:
-    """A file that has landed.
+    """A file that has landed in a folder.
 
     Attributes:
         folder: which kind of record it holds, a key of ``FOLDERS``.
@@ -86,17 +112,21 @@ class LandedFile:
         found = self.path.stat()
         return found.st_mtime_ns if self.folder in REPLACED else found.st_size
 
+    def records(self, max_bytes: int) -> Iterator[Record]:
+        """See ``Landed``."""
+        return self.read(self.path, max_bytes)
+
 
 def landed_files(root: Path, folder: str) -> list[LandedFile]:
     """Return the files of one kind below a landing folder, in order of their names; none if it has none."""
     found = [
-        LandedFile(folder, path.relative_to(root).as_posix(), path, _reader(path, folder))
+        LandedFile(folder, path.relative_to(root).as_posix(), path, reader(path, folder, version))
         for path in sorted((root / folder).rglob("*"))
-        if path.is_file() and _unpacked(path).endswith(FOLDERS[folder]) and not _hidden(path.relative_to(root))
+        if path.is_file() and is_landed(path.relative_to(root), folder)
     ]
     if folder == "supply_chain":
         found += [
-            LandedFile(folder, name, root / name, _declarations(whose))
+            LandedFile(folder, name, root / name, _declarations(whose, version))
             for name, whose in corpora.DECLARED_BY.items()
             if (root / name).is_file()
         ]
@@ -127,21 +157,23 @@ def unpack(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
+def is_landed(path: PurePath, folder: str) -> bool:
+    """Say of a path below the landing folder whether such a file is read, as its ending and no hidden part say."""
+    return _unpacked(path).endswith(FOLDERS[folder]) and not any(part.startswith((".", "_")) for part in path.parts)
 
 
-def _unpacked(path: Path) -> str:
+def _unpacked(path: PurePath) -> str:
     return (path.with_suffix("") if path.suffix in PACKED else path).as_posix().lower()
 
 
-def _ending(path: Path) -> str:
+def _ending(path: PurePath) -> str:
     return PurePosixPath(_unpacked(path)).suffix
 
 
-def _reader(path: Path, folder: str) -> Callable[[Path, int], Iterator[Record]]:
+def reader(path: PurePath, folder: str, written: Callable[[Path], int]) -> Callable[[Path, int], Iterator[Record]]:
+    """Return what reads a file that has landed at a path; ``written`` returns its version (see ``version``)."""
     if folder == "supply_chain":
-        return _declarations(path.parent.name)
+        return _declarations(path.parent.name, written)
     ending = _ending(path)
     if ending in EVENTS:
         return read_lines
@@ -235,11 +267,11 @@ def read_whole(path: Path, max_bytes: int) -> Iterator[Record]:
     yield from fault.records()
 
 
-def _declarations(declared_by: str) -> Callable[[Path, int], Iterator[Record]]:
+def _declarations(declared_by: str, written: Callable[[Path], int]) -> Callable[[Path, int], Iterator[Record]]:
     """Return what reads the ads.txt of a site, or the sellers.json of an exchange, given its domain."""
 
     def read(path: Path, max_bytes: int) -> Iterator[Record]:
-        (document, declarations), before, whose = DOCUMENTS[_ending(path)], version(path), domain(declared_by)
+        (document, declarations), before, whose = DOCUMENTS[_ending(path)], written(path), domain(declared_by)
         with _survived(before) as fault, unpack(path) as file:
             body = file.read(max_bytes + 1)
             if whose is None or len(body) > max_bytes:

@@ -5,12 +5,12 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
 # A bucket with or without a prefix, an absolute folder, or whatever does not begin with a scheme.
-LAKEHOUSE_URI = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-z0-9+.-]+:).*\S.*")
+PLACE = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-z0-9+.-]+:).*\S.*")
 
 # Without the user:password@ that an address may have before its host.
 PULL_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[^\s#@]*)?")
@@ -20,10 +20,18 @@ class SettingsError(ValueError):
     """A setting has a value that cannot work."""
 
 
-def _lakehouse_uri(value: str) -> str:
-    if not LAKEHOUSE_URI.fullmatch(value):
+def _place(value: str) -> str:
+    if not PLACE.fullmatch(value):
         raise ValueError("a folder, file:///folder or s3://bucket/prefix is expected")
     return value.removeprefix("file://").rstrip("/")
+
+
+def _landing(value: Any) -> Any:
+    """Return a bucket as text, a folder as a path."""
+    if not isinstance(value, str):
+        return value
+    place = _place(value.strip())
+    return place if place.startswith("s3://") else Path(value.strip().removeprefix("file://"))
 
 
 def _pull_url(value: str) -> str:
@@ -40,12 +48,12 @@ class Settings(BaseSettings):
     environment: Literal["sandbox", "dev", "staging", "prod"] = Field(
         "dev", description="Which of the four environments this process works for."
     )
-    lakehouse_uri: Annotated[str, AfterValidator(_lakehouse_uri)] = Field(
+    lakehouse_uri: Annotated[str, AfterValidator(_place)] = Field(
         ".lake", description="Where the Delta tables are: a folder, or s3://bucket/prefix."
     )
-    landing: Path = Field(
+    landing: Annotated[Path | str, BeforeValidator(_landing)] = Field(
         PROJECT / "samples",
-        description="Folder in which files land; a folder in the corpora layout works too.",
+        description="Where files land: a folder, also one in the corpora layout, or s3://bucket/prefix.",
     )
     mlflow_tracking_uri: str = Field(
         "sqlite:///.mlflow/mlflow.db",

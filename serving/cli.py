@@ -1,5 +1,6 @@
 """`seamless`: what a person does by hand."""
 
+import fnmatch
 import json
 import shlex
 import sys
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 import typer
 
-from resources.settings import SettingsError, configure, settings
+from resources.settings import Settings, SettingsError, configure, settings
 
 app = typer.Typer(
     name="seamless",
@@ -34,18 +35,20 @@ SQL_EXAMPLE = "SELECT site, risky_share FROM gold.site_brand_safety ORDER BY ris
 
 @app.command()
 def run(
-    folder: Annotated[
-        Path | None,
-        typer.Option("--input", help="Folder with landed files, or corpora, to run on instead of the configured one."),
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="Folder with landed files, or corpora, or s3://bucket/prefix to run on instead of the configured one.",
+        ),
     ] = None,
 ) -> None:
     """Bring every table, model and report up to date with what has landed."""
-    if folder is not None:
-        if not folder.is_dir():
-            raise typer.BadParameter(f"{folder} is not a folder", param_hint="--input")
-        configure(landing=folder.resolve())
-    if not settings().landing.is_dir():
-        raise SettingsError(f"bad settings: LANDING: there is no folder {settings().landing}")
+    if place is not None:
+        if not place.startswith("s3://") and not Path(place).is_dir():
+            raise typer.BadParameter(f"{place} is not a folder", param_hint="--input")
+        configure(landing=place if place.startswith("s3://") else Path(place).resolve())
+    _check_landing(settings())
     from serving.summary import show_run
 
     show_run()
@@ -186,6 +189,26 @@ def stack_env(folder: StackFolder = STACK) -> None:
 
     for name, value in environment(folder).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _check_landing(known: Settings) -> None:
+    from resources.bucket import Bucket, NoBucketError
+    from resources.corpora import CORPORA
+
+    if isinstance(known.landing, Path):
+        if not known.landing.is_dir():
+            raise SettingsError(f"bad settings: LANDING: there is no folder {known.landing}")
+        return
+    try:
+        folders = Bucket(known.landing, known).folders()
+    except NoBucketError as error:
+        raise SettingsError(f"bad settings: LANDING: {error}") from None
+    found = {name for corpus in CORPORA for name in fnmatch.filter(folders, corpus.files.split("/")[0])}
+    if found:
+        raise SettingsError(
+            f"bad settings: LANDING: corpora are read from a folder only, and {known.landing} holds"
+            f" {', '.join(sorted(found))}: copy them to a folder"
+        )
 
 
 def _known_task(task: str) -> None:

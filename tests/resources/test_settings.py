@@ -88,6 +88,29 @@ def test_a_lakehouse_is_a_folder_or_a_bucket(monkeypatch, value, found):
     assert load_settings().lakehouse_uri == found
 
 
+@pytest.mark.parametrize("value", ["", "   ", "s3://a bucket", *IMPOSSIBLE.split()])
+def test_a_landing_place_that_cannot_be_is_refused_in_one_line_that_names_the_setting(monkeypatch, value):
+    said = fault(monkeypatch, LANDING=value)
+    assert said == "bad settings: LANDING: a folder, file:///folder or s3://bucket/prefix is expected"
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("landing", Path("landing")),
+        ("/", Path("/")),
+        ("a folder/with spaces/", Path("a folder/with spaces")),
+        ("file:///srv/landing", Path("/srv/landing")),
+        (" s3://bucket ", "s3://bucket"),
+        ("s3://bucket/a/prefix/", "s3://bucket/a/prefix"),
+    ],
+)
+def test_what_lands_lies_in_a_folder_or_a_bucket(monkeypatch, value, found):
+    monkeypatch.setenv("LANDING", value)
+    assert load_settings().landing == found
+    assert load_settings(**load_settings().model_dump()).landing == found
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
