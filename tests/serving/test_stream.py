@@ -4,7 +4,6 @@ import gzip
 import json
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,9 +15,8 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from confluent_kafka.admin import AdminClient
 
-from benchmarks import kills
+from benchmarks import kills, place
 from benchmarks.end_to_end import lines
 from benchmarks.place import create_topics, produce
 from platform_assets.operations.stream_keeps_up import CHECK
@@ -39,28 +37,10 @@ ANSWERS = ("decisions", "page_signals", "message_signals")
 
 
 @pytest.fixture
-def broker(tmp_path: Path):
+def broker():
     """Return the address of a broker of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    program = Path(WHEEL.origin).parent / "bin" / "tansu"
-    said = (tmp_path / "broker.log").open("w")
-    urls = ("--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}")
-    process = subprocess.Popen(
-        [program, "broker", *urls, "--storage-engine", "memory://tansu/"], stdout=said, stderr=said
-    )
-    client = AdminClient({"bootstrap.servers": address, "log_level": 0})
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        try:
-            client.list_topics(timeout=1)
-            break
-        except Exception:  # noqa: BLE001 - not up yet
-            time.sleep(0.1)
-    yield address
-    process.kill()
-    process.wait()
+    with place.broker() as address:
+        yield address
 
 
 def send(broker: str, events: list[tuple[str, bytes]]) -> None:
