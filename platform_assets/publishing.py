@@ -9,8 +9,8 @@ import dagster as dg
 import polars as pl
 
 from governance.quality import Suite, sift, suite
-from platform_assets.conventions import ACCOUNTED, RULES
-from resources.lakehouse import DAY, Lakehouse, days_of
+from platform_assets.conventions import ACCOUNTED, RULES, STREAMED
+from resources.lakehouse import DAY, PLACE, Lakehouse, Seen, days_of
 from signals.text import content_hash
 
 QUARANTINE = "silver/quarantine"
@@ -43,13 +43,23 @@ def account(table: str, rows_in: int, rows_out: int, rows_quarantined: int) -> N
 
 @dataclass(frozen=True)
 class Hop:
-    """A table's days on their way: what was asked for, when the work began, and the state of the inputs then."""
+    """A table's days on their way.
+
+    Attributes:
+        lakehouse: where the table is.
+        table: its name.
+        days: what was asked for.
+        started: when the work began.
+        marks: the state of its inputs then.
+        versions: of quarantine and of the table then; None where there was none.
+    """
 
     lakehouse: Lakehouse
     table: str
     days: Sequence[str]
     started: float
     marks: Mapping[str, int]
+    versions: tuple[int | None, int | None]
 
     def publish(
         self,
@@ -76,8 +86,11 @@ class Hop:
         if broken is not None and broken.height:
             rejected = pl.concat([quarantined(self.table, broken), rejected], how="vertical_relaxed")
         account(self.table, rows_in, sifted.kept.height, rejected.height)
-        self.lakehouse.replace_days(QUARANTINE, self.days, rejected, only=f"\"table\" = '{self.table}'")
-        self.lakehouse.replace_days(self.table, self.days, sifted.kept.sort(rules.key), marks=self.marks)
+        kept, ours = sifted.kept.sort(rules.key), f"\"table\" = '{self.table}'"
+        places = pl.concat([kept.select(PLACE), rejected.select(PLACE)])
+        other, this = Seen(self.versions[0], places, ("quarantine_id",)), Seen(self.versions[1], places, rules.key)
+        self.lakehouse.replace_days(QUARANTINE, self.days, rejected, only=ours, seen=other)
+        self.lakehouse.replace_days(self.table, self.days, kept, marks=self.marks, seen=this)
         if sifted.page is not None:
             self.lakehouse.write_file(f"reports/data_docs/{self.table.replace('/', '_')}.html", sifted.page.encode())
         counts = dict(rejected.group_by("rule").len().sort("rule").rows())
@@ -159,7 +172,9 @@ def publish_increment(
 def begin(context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str]) -> Hop:
     """Begin a hop: note the time, and the state of its inputs before any of them is read."""
     days = list(context.partition_keys)
-    return Hop(lakehouse, table, days, time.perf_counter(), lakehouse.marks(inputs, days))
+    versions = [lakehouse.version(one) if lakehouse.exists(one) else None for one in (QUARANTINE, table)]
+    marks = lakehouse.marks(inputs, days, streamed=table in STREAMED)
+    return Hop(lakehouse, table, days, time.perf_counter(), marks, (versions[0], versions[1]))
 
 
 def accounted_for(passed: bool, **counts: int) -> dg.AssetCheckResult:  # noqa: FBT001

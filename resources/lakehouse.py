@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ DAY = "event_date"
 ATTEMPTS = 8
 # Commits between two checkpoints: opening a table reads all commits since the last, and a stream makes one a second.
 CHECKPOINT = "10"
+# Begins the name under which a table keeps the version at which a day was last changed other than by a stream.
+CHANGED = "changed:"
+# Where a row comes from.
+PLACE = ("source", "position")
 # Positions that are asked for one by one, each of which reads the log; more are read at once.
 FEW = 10
 
@@ -35,11 +40,33 @@ class TableMissingError(LookupError):
         super().__init__(f"table {table} does not exist yet: materialise it first")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a table's rows were made from, where a stream may add others meanwhile.
+
+    Attributes:
+        version: of the table when that was read; None if it did not exist.
+        places: source and position of each row that was read.
+        key: columns that name a row of the table.
+    """
+
+    version: int | None
+    places: pl.DataFrame
+    key: tuple[str, ...]
+
+
 class Lakehouse(dg.ConfigurableResource):
-    """Delta tables under one folder or bucket, at ``<uri>/<layer>/<table>``; a table's name is ``layer/table``."""
+    """Delta tables under one folder or bucket, at ``<uri>/<layer>/<table>``; a table's name is ``layer/table``.
+
+    Attributes:
+        uri: the folder or bucket.
+        storage: options of the bucket's store.
+        streaming: a stream writes, which takes what it has changed through the tables itself: see ``fingerprints``.
+    """
 
     uri: str = ".lake"
     storage: dict[str, str] = {}
+    streaming: bool = False
 
     def location(self, table: str) -> str:
         """Return where a table is."""
@@ -124,7 +151,8 @@ class Lakehouse(dg.ConfigurableResource):
             kept = {source: delta.transaction_version(source) for source in started}
         if any(kept.get(source) != position for source, position in started.items()):
             raise CommitFailedError(f"{table}: another writer has read the same sources; run again")
-        properties = CommitProperties(app_transactions=[Transaction(s, p, now) for s, p in reached.items()])
+        carried = [Transaction(s, p, now) for s, p in reached.items()] + self._changed(delta, rows)
+        properties = CommitProperties(app_transactions=carried)
         write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
 
     def replace_days(
@@ -135,6 +163,7 @@ class Lakehouse(dg.ConfigurableResource):
         *,
         only: str | None = None,
         marks: Mapping[str, int] | None = None,
+        seen: Seen | None = None,
     ) -> int:
         """Put rows in the place of the rows of some days, in one commit.
 
@@ -144,20 +173,26 @@ class Lakehouse(dg.ConfigurableResource):
             rows: the rows.
             only: SQL condition; rows for which it does not hold stay.
             marks: what ``marks`` returned for the inputs, kept with the rows.
+            seen: what the rows were made from: rows that have been added since then from elsewhere stay.
 
         Returns:
             The table's version.
+
+        Raises:
+            CommitFailedError: one of those has the key of one of ``rows``: run again.
         """
         where = f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
         if not contiguous(days):
             where = f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
-        properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in (marks or {}).items()])
 
         def write() -> int:
             delta = self._created(table, rows)
+            added = rows.clear() if seen is None else self._added(table, delta.version(), seen, rows, days, only)
+            carried = [Transaction(s, v) for s, v in (marks or {}).items()]
+            properties = CommitProperties(app_transactions=carried + self._changed(delta, days))
             write_deltalake(
                 delta,
-                rows,
+                pl.concat([rows, added], how="diagonal_relaxed"),
                 mode="overwrite",
                 predicate=where if only is None else f"({where}) AND {only}",
                 schema_mode="merge",
@@ -194,7 +229,12 @@ class Lakehouse(dg.ConfigurableResource):
         def write() -> int:
             delta = self._created(table, rows)
             merge = delta.merge(
-                rows, f"kept.{key} = new.{key}", target_alias="kept", source_alias="new", merge_schema=True
+                rows,
+                f"kept.{key} = new.{key}",
+                target_alias="kept",
+                source_alias="new",
+                merge_schema=True,
+                commit_properties=CommitProperties(app_transactions=self._changed(delta, days)),
             )
             merge = merge.when_matched_update_all(f"new.{by} >= kept.{by} OR {of_days}").when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(of_days).execute()
@@ -246,7 +286,8 @@ class Lakehouse(dg.ConfigurableResource):
                 missing = rows.join(stored.select(key).collect(), on=list(key), how="anti", nulls_equal=True)
             if missing.height or any(delta.transaction_version(s) != v for s, v in (marks or {}).items()):
                 carried = {"inserts": delta.version() + 1, **(marks or {})}
-                properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in carried.items()])
+                transactions = [Transaction(s, v) for s, v in carried.items()] + self._changed(delta, missing)
+                properties = CommitProperties(app_transactions=transactions)
                 write_deltalake(delta, missing, mode="append", schema_mode="merge", commit_properties=properties)
             return missing.height
 
@@ -306,33 +347,39 @@ class Lakehouse(dg.ConfigurableResource):
             return []
         return sorted({str(partition[DAY]) for partition in self.open(table).partitions()})
 
-    def fingerprints(self, inputs: Iterable[str]) -> dict[str, int]:
+    def fingerprints(self, inputs: Iterable[str], *, streamed: bool = False) -> dict[str, int]:
         """Return for each day a number that changes whenever one of the inputs' files of that day changes.
 
-        Costs one listing of each table's log, and no reading of data.
+        Costs one look at each table's log, and no reading of data.
+
+        Args:
+            inputs: the tables.
+            streamed: what a stream has changed does not count: it takes that through the tables itself.
         """
-        files: dict[str, list[str]] = {}
+        changes: dict[str, list[str]] = {}
         for table in sorted(inputs):
             if not self.exists(table):
                 continue
-            actions = pl.DataFrame(self.open(table).get_add_actions(flatten=True)).select("path", f"partition.{DAY}")
-            for path, day in actions.rows():
-                files.setdefault(str(day), []).append(f"{table}:{path}")
-        return {day: fingerprint(sorted(paths)) for day, paths in files.items()}
+            if streamed:
+                kept = self.positions(table).items()
+                found = [(f"{at}", name.removeprefix(CHANGED)) for name, (at, _) in kept if name.startswith(CHANGED)]
+            else:
+                files = pl.DataFrame(self.open(table).get_add_actions(flatten=True))
+                found = files.select("path", pl.col(f"partition.{DAY}").cast(pl.String)).rows()
+            for change, day in found:
+                changes.setdefault(day, []).append(f"{table}:{change}")
+        return {day: fingerprint(sorted(some)) for day, some in changes.items()}
 
-    def marks(self, inputs: Sequence[str], days: Sequence[str]) -> dict[str, int]:
+    def marks(self, inputs: Sequence[str], days: Sequence[str], *, streamed: bool = False) -> dict[str, int]:
         """Return what a table keeps with its rows to say which state of its inputs they were made from."""
-        found = self.fingerprints(inputs)
+        found = self.fingerprints(inputs, streamed=streamed)
         return {f"inputs:{day}": found.get(day, 0) for day in days} if inputs else {}
 
-    def stale_days(self, table: str, inputs: Sequence[str]) -> list[str]:
+    def stale_days(self, table: str, inputs: Sequence[str], *, streamed: bool = False) -> list[str]:
         """Return the days of which a table has not been made from its inputs as they are now, oldest first."""
-        made = self.open(table) if self.exists(table) else None
-        return sorted(
-            day
-            for day, state in self.fingerprints(inputs).items()
-            if made is None or made.transaction_version(f"inputs:{day}") != state
-        )
+        made = self.positions(table) if self.exists(table) else {}
+        found = self.fingerprints(inputs, streamed=streamed)
+        return sorted(day for day, state in found.items() if made.get(f"inputs:{day}", (None, 0))[0] != state)
 
     def write_file(self, name: str, content: bytes) -> str:
         """Write a file that is no table (a report, say) below the lakehouse, and return where it is."""
@@ -342,6 +389,28 @@ class Lakehouse(dg.ConfigurableResource):
         with system.open_output_stream(path) as stream:
             stream.write(content)
         return f"{self.uri}/{name}"
+
+    def _changed(self, delta: DeltaTable, what: pl.DataFrame | Sequence[str]) -> list[Transaction]:
+        """Return what a commit notes of the days that it changes, given as ISO dates or by its rows."""
+        if self.streaming:
+            return []
+        if isinstance(what, pl.DataFrame):
+            what = days_of(what) if DAY in what.columns else []
+        return [Transaction(f"{CHANGED}{day}", delta.version() + 1) for day in what]
+
+    def _added(
+        self, table: str, now: int, seen: Seen, rows: pl.DataFrame, days: Sequence[str], only: str | None
+    ) -> pl.DataFrame:
+        """Return rows that have been added since a version of a table from places that had not been seen."""
+        if seen.version in (None, now):
+            return rows.clear()
+        where = _of_days(days) if only is None else _of_days(days) & pl.sql_expr(only)
+        before, after = (self.scan(table, version=version).filter(where) for version in (seen.version, now))
+        added = after.join(before.select(PLACE), on=PLACE, how="anti").collect()
+        added = added.join(seen.places, on=PLACE, how="anti")
+        if added.join(rows, on=seen.key, how="semi").height:
+            raise CommitFailedError(f"{table}: rows of the same key have been added meanwhile; run again")
+        return added
 
     def _file(self, name: str) -> "tuple[FileSystem, str]":
         """Return the file system that the lakehouse is on, and the path of a file or folder there."""
@@ -369,16 +438,16 @@ class Lakehouse(dg.ConfigurableResource):
         )
 
 
-def lakehouse(settings: Settings) -> Lakehouse:
-    """Return the lakehouse that the settings name."""
+def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
+    """Return the lakehouse that the settings name; ``streaming`` as there."""
     if not settings.lakehouse_uri.startswith("s3:"):
-        return Lakehouse(uri=settings.lakehouse_uri)
+        return Lakehouse(uri=settings.lakehouse_uri, streaming=streaming)
     storage = {"AWS_REGION": settings.aws_region}
     if settings.aws_endpoint_url:
         storage |= {"AWS_ENDPOINT_URL": settings.aws_endpoint_url}
         if settings.aws_endpoint_url.startswith("http://"):
             storage |= {"AWS_ALLOW_HTTP": "true"}
-    return Lakehouse(uri=settings.lakehouse_uri, storage=storage)
+    return Lakehouse(uri=settings.lakehouse_uri, storage=storage, streaming=streaming)
 
 
 def fingerprint(parts: Iterable[str]) -> int:

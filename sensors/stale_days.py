@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
+from platform_assets.conventions import STREAMED
 from resources.lakehouse import Lakehouse
 
 # Ranges whose gap is at most this many days are one run: empty days cost less than another run.
@@ -27,7 +28,7 @@ def stale(lakehouse: Lakehouse, inputs: Mapping[str, Iterable[str]], today: date
 
     A table that does not exist is stale today at least, so that it comes to be, if without rows: others read it.
     """
-    found = {table: lakehouse.stale_days(table, tuple(of)) for table, of in inputs.items()}
+    found = {table: lakehouse.stale_days(table, tuple(of), streamed=table in STREAMED) for table, of in inputs.items()}
     missing = {table: [today.isoformat()] for table, days in found.items() if not days and not lakehouse.exists(table)}
     return {table: days for table, days in found.items() if days} | missing
 

@@ -160,7 +160,7 @@ def collect_less_garbage() -> None:
 
 def prepared(settings: Settings) -> Lakehouse:
     """Return the lakehouse, in which the tables that the stream reads and writes exist."""
-    tables = lakehouse(settings)
+    tables = lakehouse(settings, streaming=True)
     for expected in RECEIVED:
         prepare(tables, expected, datetime.now(UTC))
     if not tables.exists(embeddings.TABLE):

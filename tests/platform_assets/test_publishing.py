@@ -48,7 +48,7 @@ def lake(tmp_path):
 
 
 def hop(lake, days=DAYS, marks=None):
-    return Hop(lake, TABLE, days, time.perf_counter(), marks or {})
+    return Hop(lake, TABLE, days, time.perf_counter(), marks or {}, (None, None))
 
 
 def published(lake):

@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow.dataset import field
 
-from resources.lakehouse import CHECKPOINT, Lakehouse, TableMissingError, contiguous, fingerprint, lakehouse
+from resources import lakehouse as lakehouse_module
+from resources.lakehouse import (
+    CHECKPOINT,
+    PLACE,
+    Lakehouse,
+    Seen,
+    TableMissingError,
+    contiguous,
+    fingerprint,
+    lakehouse,
+)
 from resources.settings import PROJECT, load_settings
 
 MON, TUE, WED, THU = DAYS = ["2026-11-09", "2026-11-10", "2026-11-11", "2026-11-12"]
@@ -110,7 +120,8 @@ def test_rows_are_appended_once_with_the_position_of_their_source(lake):
     assert stored(lake) == [("a", 1, MON), ("b", 1, MON)]
 
 
-def test_all_positions_are_those_that_each_source_has_whatever_has_become_of_the_log(lake):
+def test_all_positions_are_those_that_each_source_has_whatever_has_become_of_the_log(tmp_path):
+    lake = Lakehouse(uri=str(tmp_path / "lake"), streaming=True)
     assert lake.positions(PAGES) == {}
     lake.replace_days(PAGES, [MON], frame())
     assert lake.positions(PAGES) == {}
@@ -346,6 +357,61 @@ def test_any_of_several_inputs_makes_a_day_stale_and_a_missing_one_none(lake):
     lake.replace_days(inputs[1], [MON], frame(("a", 2, MON)))
     assert lake.stale_days(PAGES, inputs) == [MON]
     assert lake.marks([], [MON]) == {}
+
+
+def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lake):
+    source, stream = "bronze/page_fetches", Lakehouse(uri=lake.uri, streaming=True)
+
+    def stale():
+        return [lake.stale_days(PAGES, [source], streamed=streamed) for streamed in (True, False)]
+
+    stream.append_once(source, frame(("a", 1, MON)), {}, {"s": 1})
+    assert stale() == [[], [MON]]
+    lake.append_once(source, frame(("b", 1, TUE)), {}, {"t": 1})
+    assert stale() == [[TUE], [MON, TUE]]
+    lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE)), marks=lake.marks([source], [TUE], streamed=True))
+    stream.append_once(source, frame(("c", 1, TUE)), {}, {"s": 2})
+    stream.insert_missing(source, frame(("d", 1, TUE)), ["id"])
+    assert stale()[0] == []
+    for change in (
+        lambda: lake.append_once(source, frame(("e", 1, TUE)), {}, {"t": 2}),
+        lambda: lake.insert_missing(source, frame(("f", 1, TUE)), ["id"]),
+        lambda: lake.replace_days(source, [TUE], frame()),
+        lambda: lake.keep_newest(source, [TUE], frame(("g", 1, TUE)), key="id", by="value"),
+    ):
+        change()
+        assert stale()[0] == [TUE]
+        lake.mark(PAGES, lake.marks([source], [TUE], streamed=True))
+        lake.open(source).create_checkpoint()
+        assert stale()[0] == []
+
+
+def places(*rows):
+    """Return rows of a table with where each came from: id, source, position."""
+    columns = {"id": pl.String, "source": pl.String, "position": pl.Int64}
+    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(event_date=pl.lit(date.fromisoformat(MON)))
+
+
+def test_rows_that_a_stream_has_added_since_stay(lake):
+    lake.replace_days(PAGES, [MON], places(("a", "f", 1), ("b", "f", 2)))
+    begun = lake.version(PAGES)
+    lake.insert_missing(PAGES, places(("c", "k", 1), ("d", "k", 2)), ["id"])
+    # The file's second row has become another; the first of the stream's was seen, and gives no row any more.
+    made = places(("a", "f", 1), ("e", "f", 2))
+    seen = Seen(begun, pl.concat([made, places(("", "k", 1))]).select(PLACE), ("id",))
+    for _ in range(2):
+        lake.replace_days(PAGES, [MON], made, seen=seen)
+        assert sorted(lake.read(PAGES)["id"]) == ["a", "d", "e"]
+
+
+def test_a_row_that_a_stream_has_added_under_the_key_of_another_is_not_overwritten(lake, monkeypatch):
+    monkeypatch.setattr(lakehouse_module, "ATTEMPTS", 1)
+    lake.replace_days(PAGES, [MON], places(("a", "f", 1)))
+    begun, made = lake.version(PAGES), places(("a", "f", 1), ("b", "f", 2))
+    lake.insert_missing(PAGES, places(("b", "k", 1)), ["id"])
+    with pytest.raises(CommitFailedError, match="same key"):
+        lake.replace_days(PAGES, [MON], made, seen=Seen(begun, made.select(PLACE), ("id",)))
+    assert sorted(lake.read(PAGES)["source"]) == ["f", "k"]
 
 
 def test_a_table_may_be_marked_without_writing_rows(lake):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,10 +20,13 @@ import pytest
 from benchmarks import kills, place
 from benchmarks.end_to_end import lines
 from benchmarks.place import create_topics, produce
+from platform_assets.conventions import STREAMED
+from platform_assets.definitions import defs
 from platform_assets.operations.stream_keeps_up import CHECK
-from resources.lakehouse import Lakehouse
+from resources.lakehouse import DAY, Lakehouse
 from resources.settings import PROJECT, Settings, configure, settings
 from resources.signal_store import LocalStore
+from sensors.stale_days import daily_inputs, stale
 from serving.stream import stream
 from tests.conftest import SEAMLESS, environment
 
@@ -103,6 +107,12 @@ def published(home: Path, tenant_id: str, document_id: str) -> dict[str, object]
         return store.get(tenant_id, document_id)
 
 
+def story(name: str) -> tuple[str, bytes]:
+    """Return a page that the samples do not have."""
+    body = f"<html><body><article><p>{'The harbour opened again. ' * 20} {name}</p></article></body></html>"
+    return "pages", json.dumps({"url": f"https://live.example/{name}", "html": body}).encode()
+
+
 @pytest.fixture
 def copied(home: Path, tmp_path: Path) -> Path:
     """Return a copy of the folder in which the graph has run on the samples."""
@@ -150,11 +160,7 @@ def test_what_came_by_file_and_by_topic_is_one(home: Path, copied: Path, broker:
 
 
 def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, broker: str):
-    def page(name: str) -> tuple[str, bytes]:
-        body = f"<html><body><article><p>{'The harbour opened again. ' * 20} {name}</p></article></body></html>"
-        return "pages", json.dumps({"url": f"https://live.example/{name}", "html": body}).encode()
-
-    send(broker, [page("first")])
+    send(broker, [story("first")])
     own = environment(copied) | {"KAFKA_BOOTSTRAP_SERVERS": broker, "SIGNAL_STORE": str(copied / "signals")}
     live = subprocess.Popen(
         [SEAMLESS, "stream"], cwd=copied, env=own, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -164,7 +170,7 @@ def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, b
         until = time.monotonic() + 120
         for name in ("first", "second", "third"):
             if name != "first":
-                produce(broker, [page(name)])
+                produce(broker, [story(name)])
             while store.get("default", f"https://live.example/{name}") is None:
                 assert time.monotonic() < until, name
                 assert live.poll() is None
@@ -200,6 +206,49 @@ def test_a_kill_between_the_tables_and_the_store_leaves_no_page_unpublished(copi
         check = dg.AssetCheckKey(dg.AssetKey(["bronze", "page_fetches"]), CHECK)
         told = instance.get_latest_asset_check_evaluation_record(check)
         assert told.event.dagster_event.event_specific_data.passed
+
+
+def test_late_early_and_changed_events_come_to_the_day_that_is_theirs(copied: Path, broker: str):
+    lake, now = Lakehouse(uri=str(copied / "lake")), datetime.now(UTC)
+    template = next(record for record in lines("ad_events") if record.get("event_id"))
+
+    def event(name: str, days: float, **more: object) -> tuple[str, bytes]:
+        moment = (now + timedelta(days=days)).isoformat()
+        return "ad-events", json.dumps(template | {"event_id": name, "event_time": moment, **more}).encode()
+
+    few = [event("late", -40), event("skewed", 0.5), event("early", 3), event("wide", 0, viewport="tall")]
+    many = [event(f"plain-{number}", -2) for number in range(20)]
+    send(broker, [*many, *few, event("narrow", 0, viewport=7), event("late", -40)])
+    before = lake.read("silver/ad_events").height
+    drain(copied, broker)
+    rows = lake.read("silver/ad_events").filter(pl.col("source").str.starts_with("kafka:"))
+    assert dict(rows.filter(~pl.col("event_id").str.starts_with("plain")).select("event_id", DAY).rows()) == {
+        "late": (now - timedelta(days=40)).date(),
+        "skewed": (now + timedelta(days=0.5)).date(),
+        "wide": now.date(),
+    }
+    assert lake.read("silver/ad_events").height == before + 23
+    assert lake.read("bronze/ad_events").filter(pl.col("event_id") == "wide")["viewport"].to_list() == ["tall"]
+    broken = lake.read("silver/quarantine").filter(pl.col("source").str.starts_with("kafka:"))
+    assert sorted(broken.select("table", "rule").rows()) == [
+        ("bronze/ad_events", "changed_type:viewport"),
+        ("bronze/ad_events", "out_of_range:event_time"),
+        ("silver/ad_events", "duplicate_key"),
+    ]
+
+
+def test_what_is_streamed_is_not_made_again_by_batch_but_what_is_made_of_it(copied: Path, broker: str):
+    lake = Lakehouse(uri=str(copied / "lake"))
+    graph = defs().resolve_asset_graph().assets_defs
+    daily = daily_inputs(asset for asset in graph if isinstance(asset, dg.AssetsDefinition))
+    today = datetime.now(UTC).date()
+    assert stale(lake, daily, today) == {}
+    message = next(iter(lines("messages"))) | {"message_id": "new"}
+    send(broker, [story("new"), ("messages", json.dumps(message).encode())])
+    drain(copied, broker)
+    behind = set(stale(lake, daily, today))
+    assert not behind & STREAMED
+    assert {"silver/message_features", "gold/contextual_signals"} <= behind
 
 
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):

@@ -98,7 +98,7 @@ def test_the_assets_say_of_each_snapshot_whether_its_seller_may_sell_it(landing)
     assert found["site"].to_list() == ["a.example"] * 4
     broken = landing.lake.read(QUARANTINE).select("table", "source", "rule")
     assert broken.rows() == [(EXPECTED.table, "supply_chain/a.example/ads.txt", "too_few_fields")]
-    assert landing.lake.stale_days("silver/inventory", ["bronze/inventory"]) == []
+    assert landing.lake.stale_days("silver/inventory", ["bronze/inventory"], streamed=True) == []
 
 
 def test_every_line_says_whose_it_is_and_where_it_stands(landing):
