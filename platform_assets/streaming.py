@@ -10,10 +10,7 @@ known by what it was made from, so a micro-batch gives the same rows with it and
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from platform_assets.bronze import ad_events as bronze_ad_events
@@ -21,12 +18,12 @@ from platform_assets.bronze import inventory as bronze_inventory
 from platform_assets.bronze import page_fetches, review_labels, social_messages
 from platform_assets.bronze import rtb_auctions as bronze_rtb_auctions
 from platform_assets.bronze import user_sync as bronze_user_sync
+from platform_assets.memory import Memory, Vectors
 from platform_assets.publishing import publish_increment
 from platform_assets.records import Received
 from platform_assets.silver import (
     ad_events,
     decisions,
-    embeddings,
     images,
     inventory,
     message_signals,
@@ -46,8 +43,6 @@ from signals.text import document_text, normal_forms
 SERVED_BY = "stream"
 # Pages that are read before they are encoded.
 READ_AT_ONCE = 16
-# Hashes of texts that a worker remembers.
-SEEN = 50_000
 
 
 @dataclass(frozen=True)
@@ -60,37 +55,23 @@ class Ahead:
     """
 
     articles: dict[Page, Article] = field(default_factory=dict)
-    vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    vectors: Vectors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What a flow works with, and the name of the run that it is part of.
-
-    Attributes:
-        seen: hashes of texts that it has encoded or looked up lately, the latest last.
-    """
+    """What a flow works with, and the name of the run that it is part of."""
 
     lakehouse: Lakehouse
     encoder: Encoder
     models: dict[str, Model]
     run_id: str
-    seen: dict[str, None] = field(default_factory=dict)
+    memory: Memory
 
     def encode(self, texts: Iterable[tuple[str, str]], ahead: Ahead) -> None:
-        """Add the vectors of texts, given with their hashes, unless they have been seen lately."""
-        fresh = {name: text for name, text in texts if name not in self.seen}
-        vectors = self.encoder.encode(list(fresh.values()))
-        ahead.vectors.update(zip(fresh, vectors, strict=True))
-        self.see(fresh)
-
-    def see(self, names: Iterable[str]) -> None:
-        """Remember hashes as seen, and forget those that have not come for long."""
-        for name in names:
-            self.seen.pop(name, None)
-            self.seen[name] = None
-        for name in list(islice(self.seen, max(len(self.seen) - SEEN, 0))):
-            self.seen.pop(name, None)
+        """Add the vectors of texts, given with their hashes, that have none yet."""
+        fresh = self.memory.unknown(texts)
+        ahead.vectors.update(zip(fresh, self.encoder.encode(list(fresh.values())), strict=True))
 
 
 @dataclass(frozen=True)
@@ -223,7 +204,8 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
     """Ask the champions about the documents of some rows, keep what they say, and return it."""
     vectors = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
     if kind != "image":
-        vectors = _vectors(worker, rows.select("content_hash", DAY, text=decisions.text_of(kind)), ahead)
+        texts = rows.select("content_hash", DAY, text=decisions.text_of(kind))
+        vectors = worker.memory.vectors(texts, ahead.vectors)
     table, lakehouse = decisions.DOCUMENTS[kind], worker.lakehouse
     answers = decisions.decided(
         decisions.documents_of(kind, rows.lazy(), vectors.lazy()),
@@ -237,26 +219,6 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
         days = days_of(answers)
         lakehouse.insert_missing(decisions.TABLE, answers, ["decision_id"], days=days)
     return answers
-
-
-def _vectors(worker: Worker, texts: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
-    """Return content_hash and vector of each distinct text, encoding those that have never been."""
-    lakehouse, encoder = worker.lakehouse, worker.encoder
-    texts = texts.unique("content_hash", keep="first", maintain_order=True)
-    encoded = lakehouse.scan(embeddings.TABLE).filter(pl.col("encoder_id") == encoder.encoder_id)
-    wanted = encoded.filter(pl.col("content_hash").is_in(texts["content_hash"].implode()))
-    known = wanted.select("content_hash", "vector").collect().unique("content_hash")
-    missing = texts.join(known, on="content_hash", how="anti", maintain_order="left")
-    worker.see(known["content_hash"])
-    if missing.is_empty():
-        return known
-    found = ahead.vectors
-    waiting = missing.filter(~pl.col("content_hash").is_in(list(found)))
-    found |= dict(zip(waiting["content_hash"], encoder.encode(waiting["text"].to_list()), strict=True))
-    fresh = embeddings.rows_of(missing, np.stack([found[text] for text in missing["content_hash"]]), encoder.encoder_id)
-    days = days_of(fresh)
-    lakehouse.insert_missing(embeddings.TABLE, fresh, embeddings.KEY, days=days)
-    return pl.concat([known, fresh.select("content_hash", "vector")])
 
 
 FLOWS = (

@@ -19,6 +19,7 @@ from deltalake.exceptions import CommitFailedError
 from governance.quality import prepare_rules
 from platform_assets.bronze import RECEIVED
 from platform_assets.conventions import table_key
+from platform_assets.memory import Memory
 from platform_assets.operations.stream_keeps_up import CHECK, LAG, TABLES, verdict
 from platform_assets.receiving import Reading, append, prepare
 from platform_assets.silver import embeddings
@@ -117,7 +118,8 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     reader = broker.reader(positions(tables, partitions))
     with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
         encoder = Encoder(threads=settings.encoder_threads)
-        worker = Worker(tables, encoder, serving_models(settings, encoder), f"stream-{uuid.uuid4()}")
+        models, memory = serving_models(settings, encoder), Memory(tables, encoder)
+        worker = Worker(tables, encoder, models, f"stream-{uuid.uuid4()}", memory)
         catch_up(worker, store, partitions)
         told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
 
