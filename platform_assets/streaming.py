@@ -35,7 +35,6 @@ from platform_assets.silver import (
 from platform_assets.silver.ad_events import on_pages
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
-from signals.scoring import Model
 
 SERVED_BY = "stream"
 # Pages that are read before they are encoded.
@@ -56,7 +55,7 @@ class Worker:
 
     lakehouse: Lakehouse
     encoder: Encoder
-    models: dict[str, Model]
+    models: decisions.Serving
     run_id: str
     seen: dict[str, None] = field(default_factory=dict)
 
@@ -186,7 +185,7 @@ def _read(worker: Worker, fetches: pl.DataFrame) -> tuple[pl.DataFrame, Vectors]
 
 
 def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Vectors | None = None) -> pl.DataFrame:
-    """Ask the champions about the documents of some rows, keep what they say, and return it."""
+    """Ask the models about the documents of some rows, keep what they say, and return what consumers are to read."""
     vectors = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
     if kind != "image":
         vectors = _vectors(worker, rows.select("content_hash", DAY, text=decisions.text_of(kind)), ahead or {})
@@ -202,7 +201,7 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Vectors | Non
     if answers.height:
         days = sorted({str(day) for day in answers[DAY]})
         lakehouse.insert_missing(decisions.TABLE, answers, ["decision_id"], days=days)
-    return answers
+    return answers.filter(pl.col("traffic_arm") != "shadow")
 
 
 def _vectors(worker: Worker, texts: pl.DataFrame, ahead: Vectors) -> pl.DataFrame:

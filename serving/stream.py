@@ -20,7 +20,7 @@ from platform_assets.conventions import table_key
 from platform_assets.operations.stream_keeps_up import CHECK, LAG, TABLES, verdict
 from platform_assets.receiving import Reading, append, prepare
 from platform_assets.silver import embeddings
-from platform_assets.silver.decisions import champions
+from platform_assets.silver.decisions import Serving, serving
 from platform_assets.streaming import FLOWS, Flow, Worker
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse, lakehouse
@@ -28,10 +28,11 @@ from resources.registry import registry
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
 from resources.streams import Batch, BrokerError, Partition, Reader, streams
-from signals.scoring import Model
 
-# How often Dagster is told, which each micro-batch would cost more than the micro-batch, and champions are looked up.
+# How often Dagster is told, which each micro-batch would cost more than the micro-batch.
 TELL_SECONDS = 10.0
+# How often it is looked up which versions answer: one query of the registry, some 30 ms.
+LOOK_SECONDS = 2.0
 QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
 LEAST_EVENTS, MOST_EVENTS = 50, 50_000
 # After as many commits, a table's small files are put together.
@@ -93,16 +94,19 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
         catch_up(worker, store, partitions)
         with closing(broker.reader(positions(worker.lakehouse, partitions))) as reader:
             told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
+            looked = told
             while True:
                 began = time.monotonic()
                 batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes)
+                if time.monotonic() - looked >= LOOK_SECONDS:
+                    looked = time.monotonic()
+                    worker = replace(worker, models=serving_models(settings, worker.encoder, worker.models))
                 events = micro_batch(worker, store, reader, batch, tally)
                 pace.follow(events, time.monotonic() - began)
                 over = until_drained and not events and reader.drained
                 if over or time.monotonic() - told >= TELL_SECONDS:
                     _tell(instance, worker, tally, settings, say)
                     told, tally = time.monotonic(), Tally()
-                    worker = replace(worker, models=serving_models(settings, worker.encoder))
                 if over:
                     return
 
@@ -117,9 +121,12 @@ def prepared(settings: Settings) -> Worker:
     return Worker(tables, encoder, serving_models(settings, encoder), f"stream-{uuid.uuid4()}")
 
 
-def serving_models(settings: Settings, encoder: Encoder) -> dict[str, Model]:
-    """Return the champions as they are now: one that is promoted or rolled back serves from the next call on."""
-    return champions(registry(settings), encoder.transform_id)
+def serving_models(settings: Settings, encoder: Encoder, known: Serving | None = None) -> Serving:
+    """Return the models that answer now; nothing is loaded unless it has changed which these are."""
+    found = registry(settings)
+    if known is not None and found.traffic() == known.traffic:
+        return known
+    return serving(found, encoder.transform_id)
 
 
 def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]) -> None:

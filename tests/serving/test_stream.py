@@ -184,9 +184,7 @@ def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, b
         until = time.monotonic() + 120
         for name in ("first", "second", "third"):
             if name != "first":
-                producer = Producer({"bootstrap.servers": broker})
-                producer.produce(*page(name), partition=0)
-                producer.flush()
+                produce(broker, [page(name)])
             while store.get("default", f"https://live.example/{name}") is None:
                 assert time.monotonic() < until, name
                 assert live.poll() is None
