@@ -203,7 +203,9 @@ class Registry(dg.ConfigurableResource):
         champion = self.champion(task).version
         found = earlier(history(self.versions(task)), champion)
         if found is None:
-            raise ModelMissingError(f"task {task} had no champion before version {champion} in {self.environment}")
+            raise ModelMissingError(
+                f"task {task} had no champion before version {champion} in {self.environment} to go back to"
+            )
         return found
 
     def rollback(self, task: str, to: int, *, by: str, why: str) -> int:

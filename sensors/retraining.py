@@ -154,7 +154,7 @@ def verdicts(
             task,
             running,
             labels_of(task, counts),
-            champion=champion and _training(champion),
+            champion=_training(champion) if champion else None,
             latest=_training(versions[0]) if versions else None,
             in_flight=(in_flight or {}).get(model),
             cool_down=cool_down,

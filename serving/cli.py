@@ -160,7 +160,7 @@ def main() -> None:
     except SettingsError as error:
         _fail(str(error), 2)
     except typer.BadParameter as error:
-        _fail(error.format_message(), 2)
+        _fail(" ".join(error.format_message().split()), 2)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except BrokenPipeError:

@@ -1,15 +1,18 @@
-"""One lake that is made once, as the README says it is made, and that tests of the whole platform share."""
+"""One lake that is made once, as the README says it is made, and one registry, which tests share."""
 
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from resources.registry import Registry
 from resources.settings import PROJECT
 
 SEAMLESS = Path(sys.executable).with_name("seamless")
+NUMBERS = count(1)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -57,3 +60,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "first_run.txt").write_text(ran.stdout)
     (folder / "one_text.txt").write_text("what a lovely day\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Return a registry whose database is made once: that takes seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    return Registry(tracking_uri=f"sqlite:///{folder}/db", artifacts=str(folder / "files"), cache=str(folder / "cache"))
+
+
+@pytest.fixture
+def registry(database: Registry) -> Registry:
+    """Return a registry in which nothing is registered: an environment of its own."""
+    return database.of(f"test-{next(NUMBERS)}")

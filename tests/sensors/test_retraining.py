@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.lakehouse import Lakehouse
-from resources.registry import Registry
 from sensors.retraining import COOL_DOWN, DRIFTED, WINDOWS, State, Training, Window, decide, threshold, verdicts
 from signals.tasks import TASKS, Task
 
@@ -23,12 +22,6 @@ def training(labels, transform=RUNNING, rows=10_000, at=LONG_AGO, *, settled=Tru
 
 def state(labels, champion=None, latest=None, **more):
     return State(TASK, RUNNING, labels, champion, latest or champion, **more)
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mlflow")
-    return Registry(tracking_uri=f"sqlite:///{folder}/db", artifacts=str(folder / "files"), cache=str(folder / "cache"))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""A registry, an encoder, and labels in tables, for tests of what is trained from them."""
+"""An encoder, and labels in tables, for tests of what is trained from them."""
 
 import io
 from datetime import UTC, datetime
-from itertools import count
 
 import dagster as dg
 import polars as pl
@@ -17,7 +16,6 @@ from platform_assets.silver.labels import resolved
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
 from resources.landing import Record
-from resources.registry import Registry
 from signals.tasks import TASKS
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
@@ -56,21 +54,6 @@ def land(lake, encoder, rows, now=NOW, *, encode=True):
 @pytest.fixture(scope="session")
 def encoder():
     return Encoder()
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mlflow")
-    return Registry(tracking_uri=f"sqlite:///{folder}/db", artifacts=str(folder / "files"), cache=str(folder / "cache"))
-
-
-NUMBERS = count()
-
-
-@pytest.fixture
-def registry(database):
-    """Return a registry in which nothing is registered: an environment of its own."""
-    return database.of(f"test-{next(NUMBERS)}")
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
+import shutil
 from datetime import UTC, date, datetime
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.silver.decisions import Serving, decided, pending
+from governance.promotion import Verdict
+from platform_assets import streaming
+from platform_assets.silver.decisions import Serving, decided, decisions, pending, serving
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
@@ -47,11 +51,17 @@ def lake(tmp_path_factory, encoder):
     return lake
 
 
-def model(folder, task, version):
+def head(folder, task, version, transform_id=RUNNING):
+    """Write the files of a head that answers at random, by its version."""
     labels = TASKS[task].labels
     rng = np.random.default_rng(version)
     vector, ngram = (rng.standard_normal((n, len(labels))).astype(np.float32) for n in (DIMENSIONS, FEATURES))
-    LinearHead(labels, vector, ngram, np.zeros(len(labels), np.float32)).save(folder, task=task, transform_id=RUNNING)
+    made = LinearHead(labels, vector, ngram, np.zeros(len(labels), np.float32))
+    made.save(folder, task=task, transform_id=transform_id)
+
+
+def model(folder, task, version):
+    head(folder, task, version)
     return load_model(folder, task, version, RUNNING)
 
 
@@ -167,3 +177,65 @@ def test_a_challenger_changes_no_answer_of_the_champion(lake, encoder, models, c
     alone = decided(documents, models, input_table="t", input_version=0, run_id="r")
     columns = ["decision_id", "label", "score"]
     assert of_both.filter(pl.col("model_version") == 4).select(columns).equals(alone.select(columns))
+
+
+@pytest.fixture
+def copied(lake, tmp_path):
+    """The same tables, to be written to; there are no pictures."""
+    own = Lakehouse(uri=str(shutil.copytree(lake.uri, tmp_path / "lake")))
+    own.replace_all("silver/images", own.read("silver/images").clear())
+    own.replace_all("silver/messages", own.read("silver/pages").clear())
+    return own
+
+
+@pytest.fixture
+def rivals(registry, encoder, tmp_path):
+    """Versions 1 and 2 of sentiment, of which the second is champion."""
+    for version in (1, 2):
+        folder = tmp_path / f"sentiment-{version}"
+        folder.mkdir()
+        head(folder, "sentiment", version, encoder.transform_id)
+        record = {"transform_id": encoder.transform_id}
+        made = registry.register("sentiment", folder, {"macro_recall": 0.7}, record)
+        registry.judge(made, Verdict(passed=True, why="good"))
+        registry.promote("sentiment", version, by="gate", why="good")
+    return registry
+
+
+def answered_by(lake, registry, encoder):
+    """Decide about the pages of two days, and return their decisions' versions and arms."""
+    days = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[1]}
+    resources = {"lakehouse": lake, "encoder": encoder, "registry": registry}
+    ran = dg.materialize([decisions], resources=resources, tags=days)
+    assert all(check.passed for check in ran.get_asset_check_evaluations())
+    stored = lake.read("silver/decisions", DAYS)
+    return sorted(stored.select("model_version", "traffic_arm").unique().rows()), stored
+
+
+@pytest.mark.slow
+def test_batch_answers_by_the_version_that_was_rolled_back_to_at_once(copied, rivals, encoder):
+    assert answered_by(copied, rivals, encoder)[0] == [(2, "champion")]
+    copied.open("silver/decisions").delete()
+    rivals.rollback("sentiment", rivals.before("sentiment"), by="ada", why="complaints")
+    assert answered_by(copied, rivals, encoder)[0] == [(1, "champion")]
+
+
+@pytest.mark.slow
+def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(copied, rivals, encoder, tmp_path):
+    rivals.give_traffic("sentiment", 1, 0.5, by="ada", why="a trial")
+    arms, batch = answered_by(copied, rivals, encoder)
+    assert batch.filter(pl.col("model_version") == 2).height == 3, "the champion is asked about every document"
+    assert batch.filter(pl.col("traffic_arm") != "shadow").height == 3, "each document has one answer"
+    again, _ = answered_by(copied, rivals, encoder)
+    assert again == arms
+
+    stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
+    shutil.rmtree(f"{stream.uri}/silver/decisions")
+    worker = streaming.Worker(stream, encoder, serving(rivals, encoder.transform_id), "run")
+    rows = stream.read("silver/pages", DAYS)
+    read = streaming._answers(worker, "page", rows)
+    of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
+    assert stream.read("silver/decisions").select(of).sort(of).equals(batch.select(of).sort(of))
+    assert "shadow" not in read["traffic_arm"].to_list()
+    assert read.select("document_id", "content_hash").is_unique().all()
+    assert read.height == 3
