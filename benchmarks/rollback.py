@@ -24,7 +24,7 @@ from benchmarks.end_to_end import SAMPLES
 from benchmarks.place import broker, create_topics, folder, produce
 from governance.promotion import Verdict
 from resources.lakehouse import Lakehouse, lakehouse
-from resources.registry import Registry, registry
+from resources.registry import Registry, history, registry
 from resources.settings import configure, settings
 
 TASK = "threat"
@@ -66,11 +66,20 @@ def first_decision(tables: Lakehouse, version: int, served_by: str, since: datet
     raise TimeoutError(f"no decision by version {version} within {PATIENCE} s")
 
 
-def rolled_back() -> tuple[datetime, float]:
-    """Run the command; return when it was given, and the seconds that it took."""
-    began, given = time.monotonic(), datetime.now(UTC)
+def roll_back() -> datetime:
+    """Run the command; return when it was given."""
+    given = datetime.now(UTC)
     subprocess.run([SEAMLESS, "models", "rollback", TASK, "--why", "benchmark"], check=True, stdout=subprocess.DEVNULL)
-    return given, time.monotonic() - began
+    return given
+
+
+def tell(models: Registry, tables: Lakehouse, served_by: str, given: datetime) -> None:
+    """Print how long it took until the champion had moved, and until the first decision by it."""
+    moved = history(models.versions(TASK))[-1].at
+    decided = first_decision(tables, 1, served_by, moved)
+    seconds, until_moved = (decided - given).total_seconds(), (moved - given).total_seconds()
+    print(f"{served_by}: {seconds:.1f} s from the command to the first decision by the old version, ", end="")
+    print(f"{until_moved:.1f} s of them until the champion had moved")
 
 
 def in_stream(models: Registry, tables: Lakehouse, address: str, times: int) -> None:
@@ -94,9 +103,7 @@ def in_stream(models: Registry, tables: Lakehouse, address: str, times: int) -> 
                 since = datetime.now(UTC)
                 models.promote(TASK, 2, by="benchmark", why="to be rolled back")
                 first_decision(tables, 2, "stream", since)
-                given, command = rolled_back()
-                seconds = (first_decision(tables, 1, "stream", given) - given).total_seconds()
-                tell("stream", seconds, command)
+                tell(models, tables, "stream", roll_back())
         finally:
             over.set()
             sender.join()
@@ -108,17 +115,12 @@ def in_batch(models: Registry, tables: Lakehouse, landing: Path) -> None:
     """Roll back before a batch run, and print how long it took."""
     models.promote(TASK, 2, by="benchmark", why="to be rolled back")
     (landing / "messages" / "late.jsonl").write_text(json.dumps(message("batch-1")) + "\n")
-    given, command = rolled_back()
+    given = roll_back()
     subprocess.run([SEAMLESS, "run"], env=os.environ | {"LANDING": str(landing)}, check=True, stdout=subprocess.DEVNULL)
-    tell("batch", (first_decision(tables, 1, "batch", given) - given).total_seconds(), command)
+    tell(models, tables, "batch", given)
     late = (pl.col("document_id") == "batch-1") & (pl.col("task") == TASK)
     versions = tables.scan("silver/decisions").filter(late).collect()["model_version"].to_list()
     print(f"batch: what had landed before the command is decided by version {versions}")
-
-
-def tell(where: str, seconds: float, command: float) -> None:
-    """Print one measurement."""
-    print(f"{where}: {seconds:.1f} s to the first decision by version 1, of which the command took {command:.1f} s")
 
 
 def main() -> None:

@@ -1,14 +1,16 @@
 """`seamless models`: which version answers, who decided that, and how to change it."""
 
 import getpass
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from governance.history import Move
-from resources.registry import Registered, Registry, history, registry
 from resources.settings import Environment, settings
 from signals.tasks import TASKS
+
+if TYPE_CHECKING:
+    from resources.registry import Registered, Registry
 
 models_app = typer.Typer(help="See the registered models, and say which of them answer.", no_args_is_help=True)
 ENVIRONMENTS: tuple[str, ...] = get_args(Environment)
@@ -30,7 +32,7 @@ By = Annotated[
 @models_app.command("list")
 def list_models() -> None:
     """List every registered version: which answers in which environment, and how good it is on held-out rows."""
-    found = registry(settings())
+    found = _registry()
     rows = [one for env in ENVIRONMENTS for task in TASKS for one in found.of(env).versions(task)]
     if not rows:
         typer.echo("no models yet: `seamless run` trains them")
@@ -54,7 +56,9 @@ def show_model(
     version: Annotated[int | None, typer.Argument(help="Version; the champion if left out.")] = None,
 ) -> None:
     """Show what is known of one version (figures, training, gate), and the task's traffic and history."""
-    found = registry(settings())
+    from resources.registry import history
+
+    found = _registry()
     versions = found.versions(task)
     one = found.champion(task) if version is None else found.version(task, version)
     answers = _answers(one)
@@ -94,7 +98,7 @@ def promote(
     by: By = None,
 ) -> None:
     """Make a version that has passed the gate the champion of an environment; its tested files are copied there."""
-    here, who = registry(settings()), _who(by)
+    here, who = _registry(), _who(by)
     one = here.champion(task) if version is None else here.version(task, version)
     _require_ready(here, one)
     there = here.of(to)
@@ -113,7 +117,7 @@ def rollback(
     by: By = None,
 ) -> None:
     """Make an earlier version the champion again: batch answers by it at once, the stream in seconds."""
-    found = registry(settings())
+    found = _registry()
     earlier = found.version(task, found.before(task) if to is None else to)
     _require_ready(found, earlier)
     was = found.rollback(task, earlier.version, by=_who(by), why=why)
@@ -136,7 +140,7 @@ def traffic(
     """Try a challenger beside the champion, on a share of the documents or in shadow; a document keeps its arm."""
     if [share is not None, shadow, off].count(True) != 1 or (challenger is None) != off or share == 0:
         raise typer.BadParameter("give --challenger VERSION with --share PART (above 0) or --shadow, or --off alone")
-    found = registry(settings())
+    found = _registry()
     if challenger is not None:
         _require_ready(found, found.version(task, challenger))
     found.give_traffic(task, challenger, share or 0.0, by=_who(by), why=why)
@@ -145,7 +149,13 @@ def traffic(
     typer.echo(f"{found.environment}.{task}: version {champion} is champion{given}")
 
 
-def _require_ready(found: Registry, one: Registered) -> None:
+def _registry() -> "Registry":
+    from resources.registry import registry
+
+    return registry(settings())
+
+
+def _require_ready(found: "Registry", one: "Registered") -> None:
     """Refuse what could not score here, before it is to answer."""
     from resources.encoder import Encoder
 
@@ -159,7 +169,7 @@ def _who(by: str | None) -> str:
         raise typer.BadParameter("this machine's user has no name: say who does it", param_hint="--by") from None
 
 
-def _answers(one: Registered) -> str:
+def _answers(one: "Registered") -> str:
     return "champion" if one.champion else "" if one.share is None else _share(one.share)
 
 
@@ -167,7 +177,7 @@ def _share(share: float) -> str:
     return f"{share:.0%} of traffic" if share else "shadow"
 
 
-def _gate(one: Registered) -> str:
+def _gate(one: "Registered") -> str:
     return "unjudged" if one.verdict is None else "passed" if one.verdict.passed else "failed"
 
 
