@@ -1,25 +1,32 @@
 """Decisions about documents, side by side: one column a task, as consumers read them."""
 
+from collections.abc import Mapping
+
 import polars as pl
 
-from platform_assets.silver.decisions import champion_answer
 from signals.tasks import TASKS, tasks_for
+from signals.traffic import Traffic, assigned
 
 # Levels of risk, least first.
 RISKS = ("low", "medium", "high", "floor")
 
 
-def newest_answers(decisions: pl.DataFrame, champions: dict[str, int]) -> pl.DataFrame:
-    """Return one decision a document and task: the champion's, else that of the newest version.
+def newest_answers(decisions: pl.DataFrame, traffic: Mapping[str, Traffic]) -> pl.DataFrame:
+    """Return one decision a document and task: of the version that it is assigned to, else of the newest that answered.
+
+    A decision that was only made in shadow is returned where its version has come to be the one that answers.
 
     Args:
         decisions: silver/decisions.
-        champions: version of each task's champion.
+        traffic: which versions answer each task.
     """
-    ranked = decisions.with_columns(champion=champion_answer(champions)).sort(
-        "champion", "model_version", "decision_id"
+    is_assigned = (pl.col("model_version") == assigned(traffic)).fill_null(value=False)
+    ranked = (
+        decisions.with_columns(assigned=is_assigned)
+        .filter(pl.col("assigned") | (pl.col("traffic_arm") != "shadow"))
+        .sort("assigned", "model_version", "decision_id")
     )
-    return ranked.unique(["document_id", "content_hash", "task"], keep="last", maintain_order=True).drop("champion")
+    return ranked.unique(["document_id", "content_hash", "task"], keep="last", maintain_order=True).drop("assigned")
 
 
 def side_by_side(answers: pl.DataFrame, kind: str) -> pl.DataFrame:

@@ -37,7 +37,6 @@ from platform_assets.silver.ad_events import on_pages
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse, days_of
 from signals.pages import Article, Page, article
-from signals.scoring import Model
 from signals.text import document_text, normal_forms
 
 SERVED_BY = "stream"
@@ -64,7 +63,7 @@ class Worker:
 
     lakehouse: Lakehouse
     encoder: Encoder
-    models: dict[str, Model]
+    models: decisions.Serving
     run_id: str
     memory: Memory
 
@@ -201,7 +200,7 @@ def _nothing(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
 
 
 def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
-    """Ask the champions about the documents of some rows, keep what they say, and return it."""
+    """Ask the models about the documents of some rows, keep what they say, and return what consumers are to read."""
     vectors = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
     if kind != "image":
         texts = rows.select("content_hash", DAY, text=decisions.text_of(kind))
@@ -218,7 +217,7 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
     if answers.height:
         days = days_of(answers)
         lakehouse.insert_missing(decisions.TABLE, answers, ["decision_id"], days=days)
-    return answers
+    return answers.filter(pl.col("traffic_arm") != "shadow")
 
 
 FLOWS = (

@@ -1,10 +1,16 @@
-"""The model registry: MLflow, a database and a folder by default."""
+"""The model registry: MLflow, a database and a folder by default.
 
+The model of a task is registered once for each environment, as ``<environment>.<task>``. Which of its versions answers
+is said by aliases; each change of them is kept with the version that it made answer.
+"""
+
+import fcntl
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,12 +19,16 @@ from typing import Any
 
 import dagster as dg
 
+from governance.history import Move, earlier
+from governance.promotion import Verdict
 from resources.settings import Settings
 from signals.heads import directory_digest
 from signals.scoring import Model, load_model
+from signals.traffic import Traffic
 from signals.transform import require_same
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER, SHARE = "champion", "challenger", "challenger_share"
+VERDICT, MOVE = "gate", "move:"
 
 
 class ModelMissingError(LookupError):
@@ -29,43 +39,87 @@ class TamperedModelError(RuntimeError):
     """A model's files are not those that were registered."""
 
 
+class NotPassedError(RuntimeError):
+    """A version has not passed the gate."""
+
+
+class ChampionMovedError(RuntimeError):
+    """The champion is no longer the one that a challenger was compared with."""
+
+
 @dataclass(frozen=True)
 class Registered:
-    """A registered version of a model, as the registry knows it."""
+    """A registered version of a model, as the registry knows it.
+
+    Attributes:
+        name: of the registered model, ``<environment>.<task>``.
+        task: name of the task.
+        version: number of the version.
+        digest: of its files.
+        transform_id: transformation that it was trained under.
+        trained_at: when it was registered (UTC).
+        champion: it is the champion.
+        share: of the documents, that it answers as the challenger; 0 in shadow, None if it is no challenger.
+        metrics: held-out figures of its training.
+        record: what else is known of its training.
+        verdict: what the gate said; None if it has not been judged.
+        moves: changes that made it answer, oldest first.
+    """
 
     name: str
+    task: str
     version: int
     digest: str
     transform_id: str
     trained_at: datetime
     champion: bool
+    share: float | None
     metrics: dict[str, float]
     record: dict[str, str]
+    verdict: Verdict | None
+    moves: tuple[Move, ...]
+
+    @property
+    def promoted(self) -> Move | None:
+        """The move that made it champion last."""
+        return next((move for move in reversed(self.moves) if move.action != "traffic"), None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it was judged, and promoted if it passed: a training that was killed before leaves it unsettled."""
+        return self.verdict is not None and (not self.verdict.passed or self.promoted is not None)
 
 
 class Registry(dg.ConfigurableResource):
-    """Versions of each task's model, their files and figures, and which version is champion."""
+    """Versions of each task's model in one environment, their files and figures, and which of them answer."""
 
     tracking_uri: str
     artifacts: str
     cache: str
+    environment: str = "dev"
+
+    def of(self, environment: str) -> "Registry":
+        """Return the same registry for another environment."""
+        # Not a changed copy: Dagster makes a resource anew from what its constructor was given.
+        return Registry(
+            tracking_uri=self.tracking_uri, artifacts=self.artifacts, cache=self.cache, environment=environment
+        )
 
     def register(self, task: str, files: Path, metrics: Mapping[str, float], record: Mapping[str, Any]) -> Registered:
         """Log a trained model's files and figures, and register them as the next version.
 
         Args:
-            task: name of the task, which names the model.
+            task: name of the task.
             files: folder with ``model.json`` and the weights.
             metrics: held-out figures.
             record: what else is to be known of the training: transform_id, table versions, rows, …
         """
         from mlflow.entities import Metric, RunTag
 
-        digest = directory_digest(files)
-        client = self._client()
-        experiment = client.get_experiment_by_name(task)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(task, self._folder(task))
-        run = client.create_run(experiment_id, run_name=task)
+        name, digest, client = self._name(task), directory_digest(files), self._client()
+        experiment = client.get_experiment_by_name(name)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, self._folder(name))
+        run = client.create_run(experiment_id, run_name=name)
         now = int(datetime.now(UTC).timestamp() * 1000)
         client.log_batch(
             run.info.run_id,
@@ -75,29 +129,130 @@ class Registry(dg.ConfigurableResource):
         client.log_artifacts(run.info.run_id, str(files), "model")
         client.set_terminated(run.info.run_id)
         if self._registered(task) is None:
-            client.create_registered_model(task)
+            client.create_registered_model(name)
         tags = {
             "digest": digest,
             "metrics": json.dumps(dict(metrics)),
             **{k: str(v) for k, v in record.items()},
         }
         version = client.create_model_version(
-            task, source=f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags
+            name, source=f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags
         )
         return self.version(task, int(version.version))
 
-    def promote(self, task: str, version: int, *, by: str, why: str) -> None:
-        """Make a version champion, and record who or what did so, when and why.
+    def copy_to(self, target: "Registry", registered: Registered) -> Registered:
+        """Copy a version's files and figures to another environment, once; return the version there.
+
+        MLflow's own copy would only point to the same files: these are copied, and compared with what was tested.
+
+        Raises:
+            NotPassedError: it has not passed the gate; nothing was copied.
+            TamperedModelError: the files are not those that were registered.
+        """
+        _require_passed(registered)
+        origin = f"{registered.name}/{registered.version}"
+        known = [one for one in target.versions(registered.task) if one.record.get("copied_from") == origin]
+        if not known:
+            folder = self.fetched(registered)
+            record = registered.record | {"copied_from": origin}
+            known = [target.register(registered.task, folder, registered.metrics, record)]
+        (made,) = known
+        if made.verdict is None and registered.verdict is not None:
+            target.judge(made, registered.verdict)
+        if made.digest != registered.digest:
+            raise TamperedModelError(f"{made.name} version {made.version} is no copy of {origin}: digests differ")
+        target.fetched(made)
+        return target.version(registered.task, made.version)
+
+    def judge(self, registered: Registered, verdict: Verdict) -> None:
+        """Keep what the gate said of a version."""
+        self._client().set_model_version_tag(registered.name, str(registered.version), VERDICT, verdict.dump())
+
+    def promote(self, task: str, version: int, *, by: str, why: str, unless_moved: bool = False) -> None:
+        """Make a version champion, and record who or what did so, when and why; a challenger's traffic ends.
+
+        Args:
+            task: name of the task.
+            version: the version.
+            by: who or what promotes it.
+            why: the reason.
+            unless_moved: only if the champion is the one that the gate compared it with.
 
         Raises:
             ModelMissingError: there is no such version.
+            NotPassedError: it has not passed the gate.
+            ChampionMovedError: the champion is another, and ``unless_moved``.
         """
-        self.version(task, version)
-        client = self._client()
-        moment = datetime.now(UTC).isoformat()
-        for key, value in (("promoted_by", by), ("promoted_why", why), ("promoted_at", moment)):
-            client.set_model_version_tag(task, str(version), key, value)
-        client.set_registered_model_alias(task, CHAMPION, str(version))
+        with self._one_at_a_time(task):
+            challenger, champion = self.version(task, version), self._champion(task)
+            verdict = _require_passed(challenger)
+            if unless_moved and champion != verdict.against:
+                raise ChampionMovedError(
+                    f"{challenger.name} version {version} was compared with version {verdict.against}, "
+                    f"but version {champion} is champion now"
+                )
+            if champion != version:
+                self._move(task, Move(datetime.now(UTC), "promotion", version, champion, by, why))
+
+    def before(self, task: str) -> int:
+        """Return the version that was champion before the present one was promoted.
+
+        Raises:
+            ModelMissingError: there is no champion, or none before it.
+        """
+        champion = self.champion(task).version
+        found = earlier(history(self.versions(task)), champion)
+        if found is None:
+            raise ModelMissingError(
+                f"task {task} had no champion before version {champion} in {self.environment} to go back to"
+            )
+        return found
+
+    def rollback(self, task: str, to: int, *, by: str, why: str) -> int:
+        """Make an earlier version champion again, and record it; return the version that was champion.
+
+        Raises:
+            ModelMissingError: there is no champion, or no such version.
+            NotPassedError: the version has not passed the gate.
+        """
+        with self._one_at_a_time(task):
+            champion = self.champion(task).version
+            _require_passed(self.version(task, to))
+            if to != champion:
+                self._move(task, Move(datetime.now(UTC), "rollback", to, champion, by, why))
+            return champion
+
+    def give_traffic(self, task: str, version: int | None, share: float, *, by: str, why: str) -> None:
+        """Have a challenger answer a share of the documents, or be asked in shadow at 0; end it if there is no version.
+
+        Raises:
+            ModelMissingError: there is no champion, or no such version.
+            NotPassedError: a version that would answer has not passed the gate; in shadow any may be asked.
+        """
+        with self._one_at_a_time(task):
+            name, client, champion = self._name(task), self._client(), self.champion(task).version
+            now = self.traffic()[task].challenger
+            if version == champion:
+                raise NotPassedError(f"{name} version {version} is the champion: a challenger is another version")
+            if version is not None and share > 0:
+                _require_passed(self.version(task, version))
+            asked = now if version is None else self.version(task, version).version
+            if asked is None:
+                return
+            given = None if version is None else share
+            self._record(task, Move(datetime.now(UTC), "traffic", asked, champion, by, why, given))
+            # A killed change leaves no challenger: never one with another's share.
+            if now is not None:
+                client.delete_registered_model_alias(name, CHALLENGER)
+            if version is not None:
+                client.set_registered_model_tag(name, SHARE, str(share))
+                client.set_registered_model_alias(name, CHALLENGER, str(version))
+
+    def traffic(self) -> dict[str, Traffic]:
+        """Return which versions answer each task that has a champion, in one look."""
+        prefix = f"{self.environment}."
+        found = self._client().search_registered_models(f"name LIKE '{prefix}%'", max_results=1_000)
+        return {model.name.removeprefix(prefix): _traffic(model) for model in found if CHAMPION in model.aliases}
 
     def champion(self, task: str) -> Registered:
         """Return a task's champion.
@@ -108,20 +263,15 @@ class Registry(dg.ConfigurableResource):
         for registered in self.versions(task):
             if registered.champion:
                 return registered
-        raise ModelMissingError(f"task {task} has no champion: materialise models/{task}")
+        raise ModelMissingError(f"task {task} has no champion in {self.environment}: materialise models/{task}")
 
     def versions(self, task: str) -> list[Registered]:
         """Return all versions of a task's model, newest first; none if it was never trained."""
         model = self._registered(task)
         if model is None:
             return []
-        champion = int(model.aliases.get(CHAMPION, -1))
-        found = self._client().search_model_versions(f"name = '{task}'")
-        return sorted(
-            (self._described(version, champion) for version in found),
-            key=lambda v: v.version,
-            reverse=True,
-        )
+        found = self._client().search_model_versions(f"name = '{model.name}'")
+        return sorted((self._described(version, model) for version in found), key=lambda v: v.version, reverse=True)
 
     def version(self, task: str, version: int) -> Registered:
         """Return one version.
@@ -132,19 +282,27 @@ class Registry(dg.ConfigurableResource):
         for registered in self.versions(task):
             if registered.version == version:
                 return registered
-        raise ModelMissingError(f"task {task} has no version {version}")
+        raise ModelMissingError(f"task {task} has no version {version} in {self.environment}")
 
     def load(self, registered: Registered, running: str) -> Model:
-        """Return a version ready to score; its files are fetched once, and compared with what was registered each time.
+        """Return a version ready to score; its files are compared with what was registered each time.
 
         Raises:
             TransformMismatchError: it was trained under another transformation than ``running``.
             TamperedModelError: the files are not those that were registered.
         """
+        require_same(f"{registered.name} version {registered.version}", registered.transform_id, running)
+        return load_model(self.fetched(registered, running), registered.name, registered.version, running)
+
+    def fetched(self, registered: Registered, running: str | None = None) -> Path:
+        """Return a local folder with a version's files, which are fetched once.
+
+        Raises:
+            TransformMismatchError: they say that they are of another transformation than ``running``, if it is given.
+            TamperedModelError: they are not those that were registered.
+        """
         from mlflow.artifacts import download_artifacts
 
-        name = f"{registered.name} version {registered.version}"
-        require_same(name, registered.transform_id, running)
         folder = Path(self.cache) / registered.name / f"{registered.version}-{registered.digest[:16]}"
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -160,19 +318,49 @@ class Registry(dg.ConfigurableResource):
                     if not folder.exists():
                         raise
         _require_same_files(folder, registered, running)
-        return load_model(folder, registered.name, registered.version, running)
+        return folder
 
-    def _described(self, version: Any, champion: int) -> Registered:
-        tags = dict(version.tags)
+    @contextmanager
+    def _one_at_a_time(self, task: str) -> Generator[None]:
+        """Let one process of this machine at a time look at a task's champion and move it."""
+        Path(self.cache).mkdir(parents=True, exist_ok=True)
+        with Path(self.cache, f"{self._name(task)}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _move(self, task: str, move: Move) -> None:
+        """Make a version champion; the record comes first, so that nothing ever answers unrecorded."""
+        name, client = self._name(task), self._client()
+        self._record(task, move)
+        if CHALLENGER in client.get_registered_model(name).aliases:
+            client.delete_registered_model_alias(name, CHALLENGER)
+        client.set_registered_model_alias(name, CHAMPION, str(move.version))
+
+    def _record(self, task: str, move: Move) -> None:
+        key = f"{MOVE}{move.at:%Y-%m-%dT%H:%M:%S.%f}"
+        self._client().set_model_version_tag(self._name(task), str(move.version), key, move.dump())
+
+    def _champion(self, task: str) -> int | None:
+        model = self._registered(task)
+        return None if model is None or CHAMPION not in model.aliases else int(model.aliases[CHAMPION])
+
+    def _described(self, version: Any, model: Any) -> Registered:
+        tags, number = dict(version.tags), int(version.version)
+        verdict, digest, metrics = tags.pop(VERDICT, None), tags.pop("digest"), tags.pop("metrics", "{}")
+        moves = tuple(Move.load(tags.pop(key)) for key in sorted(tags) if key.startswith(MOVE))
         return Registered(
             name=version.name,
-            version=int(version.version),
-            digest=tags["digest"],
+            task=version.name.removeprefix(f"{self.environment}."),
+            version=number,
+            digest=digest,
             transform_id=tags["transform_id"],
             trained_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-            champion=int(version.version) == champion,
-            metrics=json.loads(tags.get("metrics", "{}")),
+            champion=number == int(model.aliases.get(CHAMPION, 0)),
+            share=float(model.tags[SHARE]) if number == int(model.aliases.get(CHALLENGER, 0)) else None,
+            metrics=json.loads(metrics),
             record=tags,
+            verdict=None if verdict is None else Verdict.load(verdict),
+            moves=moves,
         )
 
     def _registered(self, task: str) -> Any:
@@ -180,14 +368,17 @@ class Registry(dg.ConfigurableResource):
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._client().get_registered_model(task)
+            return self._client().get_registered_model(self._name(task))
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
 
-    def _folder(self, task: str) -> str:
-        return f"{self.artifacts}/{task}" if "://" in self.artifacts else Path(self.artifacts, task).resolve().as_uri()
+    def _name(self, task: str) -> str:
+        return f"{self.environment}.{task}"
+
+    def _folder(self, name: str) -> str:
+        return f"{self.artifacts}/{name}" if "://" in self.artifacts else Path(self.artifacts, name).resolve().as_uri()
 
     def _client(self) -> Any:
         return _client(self.tracking_uri)
@@ -213,7 +404,28 @@ def registry(settings: Settings) -> Registry:
         tracking_uri=settings.mlflow_tracking_uri,
         artifacts=settings.mlflow_artifacts,
         cache=str(settings.model_cache),
+        environment=settings.environment,
     )
+
+
+def history(versions: Iterable[Registered]) -> list[Move]:
+    """Return the moves of a task's versions, oldest first."""
+    return sorted((move for one in versions for move in one.moves), key=lambda move: move.at)
+
+
+def _traffic(model: Any) -> Traffic:
+    """Return what the aliases of MLflow's record of a model say, which has a champion."""
+    champion, challenger = int(model.aliases[CHAMPION]), model.aliases.get(CHALLENGER)
+    return Traffic(champion) if challenger is None else Traffic(champion, int(challenger), float(model.tags[SHARE]))
+
+
+def _require_passed(registered: Registered) -> Verdict:
+    name = f"{registered.name} version {registered.version}"
+    if registered.verdict is None:
+        raise NotPassedError(f"{name} has not been through the gate: materialise models/{registered.task}")
+    if not registered.verdict.passed:
+        raise NotPassedError(f"{name} has not passed the gate: {registered.verdict.why}")
+    return registered.verdict
 
 
 def _metric_name(name: str) -> str:
@@ -221,11 +433,11 @@ def _metric_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
-def _require_same_files(folder: Path, registered: Registered, running: str) -> None:
+def _require_same_files(folder: Path, registered: Registered, running: str | None) -> None:
     """Refuse files of another transformation first, since that names what to do, then files that were changed."""
     name = f"{registered.name} version {registered.version}"
     described = folder / "model.json"
-    if described.exists():
+    if running is not None and described.exists():
         require_same(name, json.loads(described.read_text(encoding="utf-8"))["transform_id"], running)
     found = directory_digest(folder)
     if found != registered.digest:

@@ -5,10 +5,12 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
+Environment = Literal["sandbox", "dev", "staging", "prod"]
+DEV_LAKE = ".lake"
 # A bucket with or without a prefix, an absolute folder, or whatever does not begin with a scheme.
 PLACE = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-z0-9+.-]+:).*\S.*")
 
@@ -24,6 +26,13 @@ def _place(value: str) -> str:
     if not PLACE.fullmatch(value):
         raise ValueError("a folder, file:///folder or s3://bucket/prefix is expected")
     return value.removeprefix("file://").rstrip("/")
+
+
+def _lakehouse_uri(value: str, known: ValidationInfo) -> str:
+    environment = known.data.get("environment", "dev")
+    if environment != "dev" and value == DEV_LAKE:
+        raise ValueError(f"{DEV_LAKE} holds the tables of dev; name a place for those of {environment}")
+    return _place(value)
 
 
 def _landing(value: Any) -> Any:
@@ -45,11 +54,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", str_strip_whitespace=True)
 
-    environment: Literal["sandbox", "dev", "staging", "prod"] = Field(
-        "dev", description="Which of the four environments this process works for."
+    environment: Environment = Field(
+        "dev", description="Whose models this process uses: those of sandbox, dev, staging or prod."
     )
-    lakehouse_uri: Annotated[str, AfterValidator(_place)] = Field(
-        ".lake", description="Where the Delta tables are: a folder, or s3://bucket/prefix."
+    lakehouse_uri: Annotated[str, AfterValidator(_lakehouse_uri)] = Field(
+        DEV_LAKE,
+        validate_default=True,
+        description="Where the Delta tables are: a folder, or s3://bucket/prefix; each environment needs its own.",
     )
     landing: Annotated[Path | str, BeforeValidator(_landing)] = Field(
         PROJECT / "samples",

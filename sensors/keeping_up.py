@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from platform_assets.bronze import RECEIVED
+from platform_assets.operations import promotions
 from platform_assets.publishing import QUARANTINE
 from platform_assets.receiving import has_unread
 from resources.encoder import Encoder
@@ -15,7 +16,8 @@ from resources.registry import Registry
 from sensors import retraining, stale_days
 from sensors.stale_days import Work
 
-MODEL_VERSIONS = "operations/model_versions"
+# Copies of what the registry holds.
+OF_THE_REGISTRY = ("operations/model_versions", promotions.TABLE)
 ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
 # Runs that the sensor asked for carry this tag: one is in flight at a time.
 TAG = {"seamless/keeping_up": "true"}
@@ -45,6 +47,7 @@ class State:
         due: models that must be trained.
         late: days of tables that hold answers which are stale.
         reasons: of each task, why it must be trained or not.
+        unrecorded: the registry holds promotions that its tables lack.
     """
 
     in_flight: str | None = None
@@ -55,6 +58,7 @@ class State:
     due: tuple[str, ...] = ()
     late: tuple[Work, ...] = ()
     reasons: tuple[str, ...] = ()
+    unrecorded: bool = False
 
 
 def decide(state: State, now: datetime) -> tuple[Work | None, str]:
@@ -74,7 +78,9 @@ def decide(state: State, now: datetime) -> tuple[Work | None, str]:
         work = state.early[0]
         return work, f"{len(work.tables)} tables are behind what has landed, {work.first} to {work.last}"
     if state.due:
-        return Work("", "", (*state.due, MODEL_VERSIONS)), "; ".join(state.reasons)
+        return Work("", "", (*state.due, *OF_THE_REGISTRY)), "; ".join(state.reasons)
+    if state.unrecorded:
+        return Work("", "", OF_THE_REGISTRY), "the tables of the registry lack promotions"
     if state.late:
         work = state.late[0]
         made = Work(work.first, work.last, (*work.tables, QUARANTINE))
@@ -83,22 +89,37 @@ def decide(state: State, now: datetime) -> tuple[Work | None, str]:
 
 
 def look(
-    assets: Iterable[dg.AssetsDefinition], lakehouse: Lakehouse, registry: Registry, encoder: Encoder, today: datetime
+    assets: Iterable[dg.AssetsDefinition],
+    lakehouse: Lakehouse,
+    registry: Registry,
+    encoder: Encoder,
+    now: datetime,
+    in_training: Mapping[str, str],
 ) -> State:
-    """Return what there is to do, as the tables say; only as far as what comes first needs."""
+    """Return what there is to do, as the tables say; only as far as what comes first needs.
+
+    Args:
+        assets: all that there are.
+        lakehouse: the tables.
+        registry: the models.
+        encoder: names the running transformation.
+        now: the time.
+        in_training: ids of runs that train a model now, by the model's asset.
+    """
     daily = stale_days.daily_inputs(assets)
     unread = tuple(expected.table for expected in RECEIVED if has_unread(lakehouse, expected))
     if unread:
         return State(unread=unread)
     before, after = around_training(daily)
-    early = _stale(lakehouse, before, today)
+    early = _stale(lakehouse, before, now)
     if early:
         return State(early=early)
-    verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id)
+    verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id, now, in_flight=in_training)
     due, reasons = tuple(v.model for v in verdicts if v.needed), tuple(v.why for v in verdicts)
     if due:
         return State(due=due, reasons=reasons)
-    return State(late=_stale(lakehouse, after, today), reasons=reasons)
+    unrecorded = promotions.behind(lakehouse, registry)
+    return State(late=_stale(lakehouse, after, now), reasons=reasons, unrecorded=unrecorded)
 
 
 def around_training(daily: Inputs) -> tuple[Inputs, Inputs]:
@@ -109,6 +130,14 @@ def around_training(daily: Inputs) -> tuple[Inputs, Inputs]:
 
 def _stale(lakehouse: Lakehouse, tables: Inputs, today: datetime) -> tuple[Work, ...]:
     return tuple(stale_days.decide(stale_days.stale(lakehouse, tables, today.date()), tables))
+
+
+def in_training(instance: dg.DagsterInstance) -> dict[str, str]:
+    """Return the ids of runs that train a model now, whoever asked for them, by the model's asset."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(IN_FLIGHT)))
+    return {
+        key.to_user_string(): run.run_id for run in runs for key in run.asset_selection or () if key.path[0] == "models"
+    }
 
 
 def _runs(instance: dg.DagsterInstance, state: State) -> State:
@@ -134,7 +163,8 @@ def keeping_up(
     now, state = datetime.now(UTC), _runs(context.instance, State())
     if state.in_flight is None:
         known = context.repository_def.assets_defs_by_key.values() if context.repository_def else []
-        state = _runs(context.instance, look(known, lakehouse, registry, encoder, now))
+        training = in_training(context.instance)
+        state = _runs(context.instance, look(known, lakehouse, registry, encoder, now, training))
     work, why = decide(state, now)
     context.log.info(why)
     if work is None:

@@ -1,45 +1,118 @@
-"""Which tasks must be trained: no champion that can serve, or enough labels that it has not seen."""
+"""Which tasks must be trained: no champion that can serve, enough labels that it has not seen, or drift.
+
+All that it knows is in the registry and the tables: what a training has seen is kept with the version that it made, so
+nothing is lost with a cursor, a failed run or a restart. A version that was rolled back counts as trained: what it had
+seen starts no training, and only as many labels again as the threshold asks for do.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
 
-from platform_assets.models.heads import label_counts, labels_of
+from platform_assets.models.labelled import label_counts, labels_of
 from resources.lakehouse import Lakehouse
-from resources.registry import ModelMissingError, Registry
+from resources.registry import Registered, Registry
 from signals.tasks import TASKS, Task
+
+# So many new labels, as a share of the rows that trained the champion, start a training though the task waits for more.
+ENOUGH = 0.2
+# Labels that come all the time must not keep a task in training all the time.
+COOL_DOWN = timedelta(minutes=1)
+# There is drift if so many of the last windows show it, and the latest of them.
+WINDOWS, DRIFTED = 5, 3
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a task, as its version records it.
+
+    Attributes:
+        labels: how many labels there were.
+        rows: rows that it was trained on.
+        transform_id: transformation that it was trained under.
+        at: when (UTC).
+        settled: it was judged, and promoted if it passed; a training that was killed before is not.
+    """
+
+    labels: int
+    rows: int
+    transform_id: str
+    at: datetime
+    settled: bool = True
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of time up to ``end``, and whether what came in it, or was answered, was unlike what trained."""
+
+    end: datetime
+    drifted: bool
 
 
 @dataclass(frozen=True)
 class State:
-    """What is known of a task: its champion's transform_id and rows, and the labels there are now."""
+    """What is known of a task.
 
-    labels: int
-    champion_transform: str | None
-    champion_labels: int
-    attempted_labels: int
-
-
-def decide(task: Task, state: State, running: str) -> tuple[bool, str]:
-    """Say whether a task must be trained, and why (not).
-
-    Args:
+    Attributes:
         task: names the threshold.
-        state: what is known of it.
         running: the running transform_id.
+        labels: how many labels there are now.
+        champion: the training of its champion, if it has one.
+        latest: the latest training, whatever became of it.
+        windows: of drift, oldest first.
+        in_flight: id of a run that trains it now.
+        cool_down: least time between two trainings.
     """
-    if not state.labels:
-        return False, f"{task.name}: no labels"
-    if state.attempted_labels == state.labels and (state.champion_transform in (None, running)):
-        return False, f"{task.name}: nothing new since the last training on {state.labels} labels"
-    if state.champion_transform is None:
-        return True, f"{task.name}: no champion yet, {state.labels} labels"
-    if state.champion_transform != running:
-        return (
-            True,
-            f"{task.name}: champion is of transform_id {state.champion_transform}, {running} is running",
-        )
-    new = state.labels - max(state.champion_labels, state.attempted_labels)
-    return new >= task.retrain_after, f"{task.name}: {new} new labels of {task.retrain_after}"
+
+    task: Task
+    running: str
+    labels: int
+    champion: Training | None = None
+    latest: Training | None = None
+    windows: tuple[Window, ...] = ()
+    in_flight: str | None = None
+    cool_down: timedelta = COOL_DOWN
+
+
+def decide(state: State, now: datetime) -> tuple[bool, str]:
+    """Say whether a task must be trained, and why (not), with the numbers."""
+    needed, why = _decided(state, now)
+    return needed, f"{state.task.name}: {why}"
+
+
+def _decided(state: State, now: datetime) -> tuple[bool, str]:
+    champion, labels = state.champion, state.labels
+    # A training under another transformation says nothing of one under this.
+    latest = state.latest if state.latest and state.latest.transform_id == state.running else None
+    if not labels:
+        return False, "no labels"
+    if state.in_flight:
+        return False, f"run {state.in_flight} trains it now"
+    if latest and now < latest.at + state.cool_down:
+        left = (latest.at + state.cool_down - now).total_seconds()
+        return False, f"it has just been trained: the next training may start in {left:.0f} s"
+    if latest and not latest.settled:
+        return True, f"the last training, on {latest.labels} labels, was neither judged nor promoted"
+    if latest and latest.labels == labels:
+        return False, f"nothing new since the last training on {labels} labels"
+    if champion is None:
+        return True, f"no champion yet, {labels} labels"
+    if champion.transform_id != state.running:
+        return True, f"champion is of transform_id {champion.transform_id}, {state.running} is running"
+    new, enough = labels - max(champion.labels, latest.labels if latest else 0), threshold(state.task, champion)
+    if new >= enough:
+        return True, f"{new} new labels of {enough}"
+    drifted = [window for window in state.windows[-WINDOWS:] if window.drifted]
+    said = f"{new} new labels of {enough}, drift in {len(drifted)} of {len(state.windows[-WINDOWS:])} windows"
+    fresh = bool(drifted) and drifted[-1] is state.windows[-1] and (latest is None or latest.at < drifted[-1].end)
+    # The same labels would make the same model: drift only lowers the threshold.
+    return fresh and len(drifted) >= DRIFTED and new > 0, said
+
+
+def threshold(task: Task, champion: Training) -> int:
+    """Return how many new labels start a training: what the task declares, or fewer if the champion has seen few."""
+    return min(task.retrain_after, ceil(ENOUGH * champion.rows)) if champion.rows else task.retrain_after
 
 
 @dataclass(frozen=True)
@@ -52,26 +125,44 @@ class Verdict:
     served: bool
 
 
-def verdicts(lakehouse: Lakehouse, registry: Registry, running: str) -> list[Verdict]:
-    """Return the verdict on every task."""
-    return [
-        Verdict(f"models/{name}", *decide(TASKS[name], state, running), state.champion_transform is not None)
-        for name, state in states(lakehouse, registry).items()
-    ]
+def verdicts(
+    lakehouse: Lakehouse,
+    registry: Registry,
+    running: str,
+    now: datetime,
+    *,
+    in_flight: Mapping[str, str] | None = None,
+    cool_down: timedelta = COOL_DOWN,
+) -> list[Verdict]:
+    """Return the verdict on every task.
 
-
-def states(lakehouse: Lakehouse, registry: Registry) -> dict[str, State]:
-    """Return the state of every task."""
+    Args:
+        lakehouse: has the labels.
+        registry: has the trainings.
+        running: the running transform_id.
+        now: the time.
+        in_flight: ids of runs that train a model now, by the model's asset.
+        cool_down: least time between two trainings; none where a person asks.
+    """
     counts = label_counts(lakehouse) if lakehouse.exists("silver/labels") else {}
-    return {name: _state(task, counts, registry) for name, task in TASKS.items()}
+    found = []
+    for task in TASKS.values():
+        model = f"models/{task.name}"
+        versions = registry.versions(task.name)
+        champion = next((one for one in versions if one.champion), None)
+        state = State(
+            task,
+            running,
+            labels_of(task, counts),
+            champion=_training(champion) if champion else None,
+            latest=_training(versions[0]) if versions else None,
+            in_flight=(in_flight or {}).get(model),
+            cool_down=cool_down,
+        )
+        found.append(Verdict(model, *decide(state, now), served=champion is not None))
+    return found
 
 
-def _state(task: Task, counts: Mapping[str, int], registry: Registry) -> State:
-    labels = labels_of(task, counts)
-    versions = registry.versions(task.name)
-    attempted = int(versions[0].record.get("labels", -1)) if versions else -1
-    try:
-        champion = registry.champion(task.name)
-    except ModelMissingError:
-        return State(labels, None, 0, attempted)
-    return State(labels, champion.transform_id, int(champion.record.get("labels", 0)), attempted)
+def _training(one: Registered) -> Training:
+    labels, rows = (int(one.record.get(name, 0)) for name in ("labels", "rows_train"))
+    return Training(labels, rows, one.transform_id, one.trained_at, one.settled)

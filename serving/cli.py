@@ -12,6 +12,7 @@ import polars as pl
 import typer
 
 from resources.settings import Settings, SettingsError, configure, settings
+from serving.cli_models import models_app
 
 app = typer.Typer(
     name="seamless",
@@ -21,7 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(help="See the registered models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 stack_app = typer.Typer(
     help="The local stack: object store, broker, Postgres and key-value store, on loopback.", no_args_is_help=True
@@ -109,48 +109,6 @@ def stream(
     work(settings(), until_drained=drain, say=lambda line: typer.echo(line, err=True))
 
 
-@models_app.command("list")
-def list_models() -> None:
-    """List every registered version: which serves, and how good it is on held-out rows."""
-    from resources.registry import registry
-    from signals.tasks import TASKS
-
-    found = registry(settings())
-    rows = [version for task in TASKS for version in found.versions(task)]
-    if not rows:
-        typer.echo("no models yet: `seamless run` trains them")
-        return
-    typer.echo(f"{'task':<14}{'version':>8}  {'serves':<7}{'metric':<14}{'value':>7}{'calibration error':>19}  trained")
-    for one in rows:
-        metric = TASKS[one.name].metric
-        serves = "yes" if one.champion else ""
-        typer.echo(
-            f"{one.name:<14}{one.version:>8}  {serves:<7}{metric:<14}{one.metrics.get(metric, float('nan')):>7.3f}"
-            f"{one.metrics.get('calibration_error', float('nan')):>19.3f}  {one.trained_at:%Y-%m-%d %H:%M} UTC"
-        )
-
-
-@models_app.command("show")
-def show_model(
-    task: Annotated[str, typer.Argument(help="Task, such as iab_category.")],
-    version: Annotated[int | None, typer.Argument(help="Version; the champion if left out.")] = None,
-) -> None:
-    """Show what is known of one version: figures, training record, digest and promotion."""
-    from resources.registry import registry
-
-    _known_task(task)
-    found = registry(settings())
-    one = found.champion(task) if version is None else found.version(task, version)
-    typer.echo(f"{one.name} version {one.version}{', champion' if one.champion else ''}")
-    typer.echo(f"  trained       {one.trained_at:%Y-%m-%d %H:%M:%S} UTC")
-    for name, value in sorted(one.record.items()):
-        if name != "metrics":
-            typer.echo(f"  {name:<24} {value}")
-    typer.echo("  held-out figures")
-    for name, value in sorted(one.metrics.items()):
-        typer.echo(f"    {name:<22} {value:.3f}")
-
-
 @stack_app.command("up")
 def stack_up(folder: StackFolder = STACK) -> None:
     """Start the servers that do not run yet; what they kept is found again."""
@@ -211,13 +169,6 @@ def _check_landing(known: Settings) -> None:
         )
 
 
-def _known_task(task: str) -> None:
-    from signals.tasks import TASKS
-
-    if task not in TASKS:
-        raise typer.BadParameter(f"there is no task {task!r}; there are {', '.join(TASKS)}", param_hint="task")
-
-
 def _json(value: Any) -> str:
     if isinstance(value, pl.Series):
         value = value.to_list()
@@ -232,7 +183,7 @@ def main() -> None:
     except SettingsError as error:
         _fail(str(error), 2)
     except typer.BadParameter as error:
-        _fail(error.format_message(), 2)
+        _fail(" ".join(error.format_message().split()), 2)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except BrokenPipeError:

@@ -7,19 +7,20 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
 from platform_assets.definitions import defs
+from platform_assets.operations import promotions
 from platform_assets.publishing import QUARANTINE
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from resources.settings import PROJECT
 from sensors import retraining
-from sensors.keeping_up import MODEL_VERSIONS, RANGE_END, RANGE_START, around_training
+from sensors.keeping_up import OF_THE_REGISTRY, RANGE_END, RANGE_START, around_training
 from sensors.stale_days import daily_inputs, decide, stale
 
 Progress = Callable[[str, int, int], None]
@@ -78,11 +79,12 @@ def run(progress: Progress) -> Report:
         materialise("ingest", landed)
         for work in decide(stale(lakehouse, early, today), early):
             materialise("clean and encode", work.tables, (work.first, work.last))
-        verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id)
+        now = datetime.now(UTC)
+        verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id, now, cool_down=timedelta())
         due = [verdict.model for verdict in verdicts if verdict.needed]
         report.unanswered = [verdict.why for verdict in verdicts if not verdict.needed and not verdict.served]
-        if due or not lakehouse.exists(MODEL_VERSIONS):
-            materialise("train", [*due, MODEL_VERSIONS])
+        if due or promotions.behind(lakehouse, registry):
+            materialise("train", [*due, *OF_THE_REGISTRY])
         for work in decide(stale(lakehouse, late, today), late):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
     return report

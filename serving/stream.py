@@ -23,7 +23,7 @@ from platform_assets.memory import Memory
 from platform_assets.operations.stream_keeps_up import CHECK, LAG, TABLES, verdict
 from platform_assets.receiving import Reading, append, prepare
 from platform_assets.silver import embeddings
-from platform_assets.silver.decisions import champions
+from platform_assets.silver.decisions import Serving, serving
 from platform_assets.streaming import FLOWS, Ahead, Flow, Worker
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse, lakehouse
@@ -31,10 +31,11 @@ from resources.registry import registry
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
 from resources.streams import Batch, BrokerError, Partition, Reader, streams
-from signals.scoring import Model
 
-# How often Dagster is told, which each micro-batch would cost more than the micro-batch, and champions are looked up.
+# How often Dagster is told, which each micro-batch would cost more than the micro-batch.
 TELL_SECONDS = 10.0
+# How often it is looked up which versions answer: one query of the registry, some 30 ms.
+LOOK_SECONDS = 2.0
 QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
 LEAST_EVENTS, MOST_EVENTS = 50, 50_000
 # A micro-batch is at most so many times as large as the one before it.
@@ -122,6 +123,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
         worker = Worker(tables, encoder, models, f"stream-{uuid.uuid4()}", memory)
         catch_up(worker, store, partitions)
         told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
+        looked = told
 
         def read_on() -> Landed:
             batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained)
@@ -143,13 +145,15 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                     coming = other.submit(read_on)
                     continue
                 began, coming = time.monotonic(), other.submit(read_on)
+                if began - looked >= LOOK_SECONDS:
+                    looked = began
+                    worker = replace(worker, models=serving_models(settings, worker.encoder, worker.models))
                 take_through(worker, store, batch, tally)
                 pace.follow(batch.events, time.monotonic() - began)
                 over = until_drained and batch.last
                 if over or time.monotonic() - told >= TELL_SECONDS:
                     _tell(instance, worker, tally, settings, say)
                     told, tally = time.monotonic(), Tally()
-                    worker = replace(worker, models=serving_models(settings, worker.encoder))
                 if over:
                     return
 
@@ -171,9 +175,12 @@ def prepared(settings: Settings) -> Lakehouse:
     return tables
 
 
-def serving_models(settings: Settings, encoder: Encoder) -> dict[str, Model]:
-    """Return the champions as they are now: one that is promoted or rolled back serves from the next call on."""
-    return champions(registry(settings), encoder.transform_id)
+def serving_models(settings: Settings, encoder: Encoder, known: Serving | None = None) -> Serving:
+    """Return the models that answer now; nothing is loaded unless it has changed which these are."""
+    found = registry(settings)
+    if known is not None and found.traffic() == known.traffic:
+        return known
+    return serving(found, encoder.transform_id)
 
 
 def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]) -> None:

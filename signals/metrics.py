@@ -1,16 +1,66 @@
 """How good a model is: the published metric of each task, and how far its probabilities are from frequencies."""
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 CALIBRATION_BINS = 15
 
+Numbers = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
-def evaluate(
-    scores: npt.NDArray[np.float64], answers: npt.NDArray[np.int64], labels: tuple[str, ...]
-) -> dict[str, float]:
+
+class Counts(NamedTuple):
+    """How many rows of each label were answered rightly, found and asked for; each (resamples, labels)."""
+
+    right: Numbers
+    found: Numbers
+    asked: Numbers
+
+
+def counts(found: Indices, answers: Indices, labels: int, weights: Numbers | None = None) -> Counts:
+    """Return what every metric is made from.
+
+    Args:
+        found: (rows,) index of the label that a model gives.
+        answers: (rows,) index of the right label.
+        labels: how many there are.
+        weights: (resamples, rows) how often each row counts; once each if None.
+    """
+    weights = np.ones((1, len(answers))) if weights is None else weights
+    one = np.eye(labels)
+    return Counts(weights @ (one[answers] * (found == answers)[:, None]), weights @ one[found], weights @ one[answers])
+
+
+def f1(of: Counts) -> Numbers:
+    """Return the F1 of each label, (resamples, labels); 0 where it was never found."""
+    return 2 * of.right / np.maximum(of.found + of.asked, 1)
+
+
+def recall(of: Counts) -> Numbers:
+    """Return the recall of each label, (resamples, labels); 0 where it was never asked for."""
+    return of.right / np.maximum(of.asked, 1)
+
+
+def metric(name: str, of: Counts) -> Numbers:
+    """Return a task's metric, (resamples,); macro averages are over the labels that are asked for.
+
+    Raises:
+        KeyError: no such metric.
+    """
+    present = of.asked > 0
+    rows = np.maximum(of.asked.sum(axis=1), 1)
+    kinds = np.maximum(present.sum(axis=1), 1)
+    return {
+        "macro_f1": lambda: (f1(of) * present).sum(axis=1) / kinds,
+        "macro_recall": lambda: (recall(of) * present).sum(axis=1) / kinds,
+        "accuracy": lambda: of.right.sum(axis=1) / rows,
+        "f1_positive": lambda: f1(of)[:, 1],
+    }[name]()
+
+
+def evaluate(scores: Numbers, answers: Indices, labels: tuple[str, ...]) -> dict[str, float]:
     """Return figures for held-out rows.
 
     Args:
@@ -22,25 +72,21 @@ def evaluate(
         macro_f1, macro_recall, accuracy, f1_positive (of label 1, for two labels), calibration_error
         (expected calibration error, Guo et al. 2017), rows, and f1_<label> for each label that occurs.
     """
-    from sklearn.metrics import f1_score, recall_score
-
     found = scores.argmax(axis=1)
-    present = np.unique(answers)
-    each = f1_score(answers, found, labels=present, average=None, zero_division=0)
-    figures: dict[str, Any] = {
-        "macro_f1": each.mean(),
-        "macro_recall": recall_score(answers, found, labels=present, average="macro", zero_division=0),
-        "accuracy": (found == answers).mean(),
-        "calibration_error": calibration_error(scores.max(axis=1), found == answers),
-        "rows": len(answers),
-    }
-    if len(labels) == 2:
-        figures["f1_positive"] = f1_score(answers, found, pos_label=1, zero_division=0)
-    figures |= {f"f1_{labels[index]}": value for index, value in zip(present, each, strict=True)}
-    return {name: float(value) for name, value in figures.items()}
+    of = counts(found, answers, len(labels))
+    names = ("macro_f1", "macro_recall", "accuracy", *(("f1_positive",) if len(labels) == 2 else ()))
+    figures = {name: float(metric(name, of)[0]) for name in names}
+    figures["calibration_error"] = calibration_error(scores.max(axis=1), found == answers)
+    figures["rows"] = float(len(answers))
+    return figures | {f"f1_{labels[index]}": float(f1(of)[0, index]) for index in np.unique(answers)}
 
 
-def calibration_error(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
+def resampled(rows: int, times: int) -> Numbers:
+    """Return (times, rows) how often each row counts in samples drawn with replacement, always the same ones."""
+    return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=times).astype(np.float64)
+
+
+def calibration_error(confidence: Numbers, right: npt.NDArray[np.bool_]) -> float:
     """Return the mean gap between confidence and accuracy over equal-width bins, weighted by their rows."""
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     gaps = [abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]

@@ -1,4 +1,4 @@
-"""One lake that is made once, as the README says it is made, and that tests of the whole platform share."""
+"""One lake that is made once, as the README says it is made, and one registry, which tests share."""
 
 import os
 import subprocess
@@ -6,15 +6,18 @@ import sys
 import time
 from collections.abc import Generator
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import count
 from pathlib import Path
 
 import boto3
 import pytest
 
 from resources import stack
+from resources.registry import Registry
 from resources.settings import PROJECT
 
 SEAMLESS = Path(sys.executable).with_name("seamless")
+NUMBERS = count(1)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -103,3 +106,16 @@ def store(object_store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Stor
     # Or it would keep what an earlier test was let in by.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     return Store(object_store["AWS_ENDPOINT_URL"], f"landing-{time.time_ns()}")
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Return a registry whose database is made once: that takes seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    return Registry(tracking_uri=f"sqlite:///{folder}/db", artifacts=str(folder / "files"), cache=str(folder / "cache"))
+
+
+@pytest.fixture
+def registry(database: Registry) -> Registry:
+    """Return a registry in which nothing is registered: an environment of its own."""
+    return database.of(f"test-{next(NUMBERS)}")

@@ -1,31 +1,36 @@
-"""Training, judging and registering the model of a task, whatever the task."""
+"""Training and registering the model of a task, whatever the task, and having it judged."""
 
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
-import polars as pl
 
-from governance.promotion import Verdict, gate
+from governance.promotion import Verdict
 from platform_assets.conventions import FRESHNESS, table_key
+from platform_assets.models.contest import contested, serves
+from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
-from resources.registry import ModelMissingError, Registered, Registry
-from signals.encoder import DIMENSIONS
-from signals.heads import Floats, LinearHead
+from resources.registry import Registered, Registry
 from signals.images import OpenNsfw, package
 from signals.metrics import evaluate
-from signals.ngrams import ngrams
 from signals.tasks import Task
 from signals.training import NotEnoughLabelsError, examples, seed_texts, train
 
 TRAINED_FROM = ("silver/labels", "silver/embeddings")
 GATE = "gate"
+# What comes after a model in the same run, its answers, goes on where a champion can give them, or where there was
+# never one, so that the task is not asked: a failed challenger is then a warning. The check is an error, and blocks,
+# where the champion there is cannot serve under the running transformation and no challenger may take its place.
+GATE_DOC = (
+    "The model may serve: it is no worse than the champion on the same held-out rows, on none of the safety classes, "
+    "and better than its floor. Blocks the rest of a run only if no champion can answer."
+)
 
 
 def model_asset(task: Task) -> dg.AssetsDefinition:
@@ -42,26 +47,24 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
         owners=["team:ml"],
         kinds={"mlflow", "onnx"} if is_image else {"mlflow", "scikitlearn"},
         freshness_policy=FRESHNESS["models"],
-        check_specs=[
-            dg.AssetCheckSpec(GATE, asset=key, description="The model may serve: its held-out figures pass the gate.")
-        ],
+        check_specs=[dg.AssetCheckSpec(GATE, asset=key, description=GATE_DOC, blocking=True)],
         pool="encoder",
     )
     def model(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
         started = time.perf_counter()
-        versions = {f"version:{table}": lakehouse.version(table) for table in source}
+        # What lands while it is trained must not count as seen.
+        seen = {f"version:{table}": lakehouse.version(table) for table in source}
+        seen["labels"] = labels_of(task, label_counts(lakehouse))
         with tempfile.TemporaryDirectory() as folder:
             make = packaged if is_image else trained
             try:
                 metrics, record = make(task, lakehouse, encoder, Path(folder))
             except NotEnoughLabelsError as error:
                 return _untrained(task, str(error))
-            record |= {**versions, "labels": labels_of(task, label_counts(lakehouse))}
-            registered = registry.register(task.name, Path(folder), metrics, record)
-        verdict = judged(task, registered, registry, lakehouse, encoder)
-        if verdict.passed:
-            registry.promote(task.name, registered.version, by="gate", why=verdict.why)
-        return _result(task, registered, verdict, time.perf_counter() - started)
+            registered = registry.register(task.name, Path(folder), metrics, record | seen)
+        verdict = contested(task, registered, registry, lakehouse, encoder)
+        can_serve = verdict.passed or serves(registry, task, encoder.transform_id)
+        return _result(task, registered, verdict, can_serve=can_serve, seconds=time.perf_counter() - started)
 
     return model
 
@@ -74,16 +77,6 @@ def task_doc(task: Task) -> str:
         f"(at least {task.floor:.2f}). One materialisation is one registered version; "
         "the gate decides whether it serves."
     )
-
-
-def label_counts(lakehouse: Lakehouse) -> dict[str, int]:
-    """Return how many labels each task has, declared or not."""
-    return dict(lakehouse.scan("silver/labels").group_by("task").len().collect().iter_rows())
-
-
-def labels_of(task: Task, counts: Mapping[str, int]) -> int:
-    """Return how many labels teach a task: its own and those that it borrows."""
-    return sum(counts.get(name, 0) for name in (task.name, *task.borrowed))
 
 
 def trained(
@@ -127,73 +120,9 @@ def packaged(
     return evaluate(scores, answers, task.labels), record
 
 
-def labelled_pictures(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:
-    """Return body and latest label of each distinct labelled picture."""
-    labels = lakehouse.scan("silver/labels").filter(pl.col("task") == task.name)
-    images = lakehouse.scan("silver/images").select("content_hash", "body").unique("content_hash")
-    return (
-        labels.join(images, on="content_hash")
-        .sort("content_hash", "labelled_at", "label_id")
-        .unique("content_hash", keep="last", maintain_order=True)
-        .select("body", "label")
-        .collect()
-    )
-
-
-def vectors_of(rows: pl.DataFrame, lakehouse: Lakehouse, encoder: Encoder) -> Floats:
-    """Return the vectors of texts, (rows, 384), from silver/embeddings.
-
-    Raises:
-        MissingVectorsError: some have none under the running encoder.
-    """
-    wanted = rows["content_hash"].unique().implode()
-    stored = lakehouse.scan("silver/embeddings").filter(
-        pl.col("encoder_id") == encoder.encoder_id, pl.col("content_hash").is_in(wanted)
-    )
-    found = stored.select("content_hash", "vector").unique("content_hash").collect()
-    missing = rows.join(found, on="content_hash", how="anti").unique("content_hash", maintain_order=True)
-    if missing.height:
-        raise MissingVectorsError(missing.height)
-    joined = rows.join(found, on="content_hash", how="left", maintain_order="left")
-    return joined["vector"].explode().to_numpy().reshape(rows.height, DIMENSIONS).astype(np.float32)
-
-
-class MissingVectorsError(LookupError):
-    """Labelled texts have no vector under the running encoder."""
-
-    def __init__(self, missing: int) -> None:
-        super().__init__(
-            f"{missing} labelled texts have no vector: materialise silver/embeddings for the days of their labels"
-        )
-
-
-def judged(task: Task, challenger: Registered, registry: Registry, lakehouse: Lakehouse, encoder: Encoder) -> Verdict:
-    """Return the gate's verdict on a challenger, the champion being measured on the same held-out rows."""
-    try:
-        champion = registry.champion(task.name)
-    except ModelMissingError:
-        return gate(task, challenger.metrics, None)
-    if champion.transform_id != encoder.transform_id or task.documents == ("image",):
-        return gate(
-            task,
-            challenger.metrics,
-            None if champion.transform_id != encoder.transform_id else champion.metrics,
-        )
-    head = registry.load(champion, encoder.transform_id).scorer
-    if not isinstance(head, LinearHead):
-        return gate(task, challenger.metrics, champion.metrics)
-    return gate(task, challenger.metrics, held_out_figures(task, head, lakehouse, encoder))
-
-
-def held_out_figures(task: Task, head: LinearHead, lakehouse: Lakehouse, encoder: Encoder) -> dict[str, float]:
-    """Return a model's figures on the task's held-out rows as they are now."""
-    held_out = examples(task, lakehouse.read("silver/labels")).filter(pl.col("split") == "val")
-    answers = np.array([task.labels.index(label) for label in held_out["label"]])
-    vectors = vectors_of(held_out, lakehouse, encoder)
-    return evaluate(head.scores(vectors, ngrams(held_out["text"].to_list())), answers, task.labels)
-
-
-def _result(task: Task, registered: Registered, verdict: Verdict, seconds: float) -> dg.MaterializeResult:
+def _result(
+    task: Task, registered: Registered, verdict: Verdict, *, can_serve: bool, seconds: float
+) -> dg.MaterializeResult:
     figures = {name: value for name, value in registered.metrics.items() if not name.startswith("f1_")}
     return dg.MaterializeResult(
         metadata={
@@ -209,7 +138,14 @@ def _result(task: Task, registered: Registered, verdict: Verdict, seconds: float
             "seconds": round(seconds, 3),
         },
         data_version=dg.DataVersion(registered.digest),
-        check_results=[dg.AssetCheckResult(check_name=GATE, passed=verdict.passed, metadata={"why": verdict.why})],
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=GATE,
+                passed=verdict.passed,
+                severity=dg.AssetCheckSeverity.WARN if can_serve else dg.AssetCheckSeverity.ERROR,
+                metadata={"why": verdict.why, "compared": dg.MetadataValue.json(asdict(verdict))},
+            )
+        ],
     )
 
 

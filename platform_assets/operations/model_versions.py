@@ -1,7 +1,8 @@
 """One row is one registered version of a model, with its training record and promotion.
 
 Key: model_name and model_version. Grain: one version. A copy of what the registry holds, so that SQL can join
-decisions to it. Owner: ml.
+decisions to it. ``gate`` is all that the gate said of it, as JSON; who made it champion is said of the last time, and
+of every time in ``operations/promotions``. Owner: ml.
 """
 
 import json
@@ -31,6 +32,7 @@ SCHEMA = {
     "rows_val": pl.Int64,
     "trained_at": pl.Datetime("us", "UTC"),
     "is_champion": pl.Boolean,
+    "gate": pl.String,
     "promoted_by": pl.String,
     "promoted_why": pl.String,
     "promoted_at": pl.Datetime("us", "UTC"),
@@ -51,9 +53,8 @@ def model_versions(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeRe
 
 def row(registered: Registered) -> dict[str, object]:
     """Return a version's row."""
-    record, task = registered.record, TASKS[registered.name]
+    record, task, promoted = registered.record, TASKS[registered.task], registered.promoted
     tables = {name.removeprefix("version:"): int(v) for name, v in record.items() if name.startswith("version:")}
-    promoted = pl.Series([record.get("promoted_at")], dtype=pl.String).str.to_datetime("%+", time_unit="us")[0]
     return {
         "model_name": registered.name,
         "model_version": registered.version,
@@ -68,7 +69,8 @@ def row(registered: Registered) -> dict[str, object]:
         "rows_val": int(record.get("rows_val", 0)),
         "trained_at": registered.trained_at,
         "is_champion": registered.champion,
-        "promoted_by": record.get("promoted_by"),
-        "promoted_why": record.get("promoted_why"),
-        "promoted_at": promoted,
+        "gate": None if registered.verdict is None else registered.verdict.dump(),
+        "promoted_by": promoted and promoted.by,
+        "promoted_why": promoted and promoted.why,
+        "promoted_at": promoted and promoted.at,
     }

@@ -46,6 +46,7 @@ from platform_assets.reports.page import (
     versions,
     whole,
 )
+from platform_assets.reports.trials import trials, tried
 from platform_assets.silver.quarantine import WRITERS
 from resources.lakehouse import DAY, Lakehouse
 from signals.tasks import TASKS
@@ -77,6 +78,7 @@ TERMS = {
     "Held-out figure": "How well it did on labelled rows that it was not trained on, by the measure that its task "
     "is judged by; below the floor it could not have been promoted.",
     "Calibration error": "How far its scores are, on the whole, from how often it was right; 0 is best.",
+    "Challenger": "A version that is tried beside the champion: it answers a share of the documents, or is only asked.",
     "Shift": "The part of the answers that lie on other labels in the last days than in the first. "
     "Among few documents, some of it is chance.",
 }
@@ -136,6 +138,7 @@ def page(lakehouse: Lakehouse) -> Page:
         read(lakehouse, QUARANTINE, days, [DAY, "table", "rule"]),
         models,
         answers.agg(decisions=pl.len().cast(pl.Int64), score=pl.col("score").sum()).collect().fill_nan(None),
+        tried(lakehouse, days),
         written(lakehouse),
         versions(lakehouse, [TABLE, *INPUTS, VERSIONS]),
         datetime.now(UTC),
@@ -155,6 +158,7 @@ def told(
     quarantine: pl.DataFrame,
     models: pl.DataFrame,
     answers: pl.DataFrame,
+    beside: pl.DataFrame,
     last_written: Mapping[str, datetime | None],
     made_from: Mapping[str, int],
     now: datetime,
@@ -166,6 +170,7 @@ def told(
         quarantine: day, table and rule of silver/quarantine, same days.
         models: operations/model_versions.
         answers: number and summed score of decisions by day, task, model_version and label.
+        beside: what ``trials.tried`` returned.
         last_written: what ``written`` returned.
         made_from: versions of the tables read.
         now: the time.
@@ -191,7 +196,7 @@ def told(
         sections=[
             Section("Does data flow?", [flow(stored), quarantined_by_day(rows), tables(far)]),
             Section("What was quarantined, and why", [rules(quarantine)]),
-            Section("Models", [registered(models), decided(asked)]),
+            Section("Models", [registered(models), decided(asked), *trials(beside)]),
         ],
         terms=TERMS,
         days=stored[DAY].unique().sort().to_list(),

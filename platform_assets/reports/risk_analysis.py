@@ -133,7 +133,7 @@ def page(lakehouse: Lakehouse) -> Page:
     about = pl.col("document_id").is_in(worst["document_id"].implode()) & (pl.col("task") == "threat")
     answers = (
         lakehouse.scan(DECISIONS, days or None)
-        .filter(about)
+        .filter(about, pl.col("traffic_arm") != "shadow")
         .select("decision_id", "document_id", "label", "decided_at")
     )
     made_from = versions(lakehouse, [TABLE, CAMPAIGNS, *INPUTS, DECISIONS])

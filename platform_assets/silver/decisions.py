@@ -4,7 +4,8 @@ Key: decision_id, which is made from document, content, task and model version. 
 version. Answers are facts: a new model adds rows, and never changes one. Owner: ml.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -15,9 +16,10 @@ from platform_assets.conventions import described
 from platform_assets.publishing import accounted_for, begin
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
-from resources.registry import ModelMissingError, Registry
+from resources.registry import Registry
 from signals.scoring import DECISION, DOCUMENT, Model, score
 from signals.tasks import TASKS
+from signals.traffic import Traffic, arm, in_share
 
 TABLE = "silver/decisions"
 DOCUMENTS = {"page": "silver/pages", "message": "silver/messages", "image": "silver/images"}
@@ -30,10 +32,11 @@ BATCH = 2_048
 def decisions(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
 ) -> dg.MaterializeResult:
-    """Ask the champion of every task about each document of these days."""
+    """Ask the champion of every task about each document of these days, and challengers about their share."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    models = champions(registry, encoder.transform_id)
-    rows_in = asked = answered = 0
+    models = serving(registry, encoder.transform_id)
+    rows_in = answered = 0
+    asked: list[str] = []
     for kind, table in DOCUMENTS.items():
         documents = pending(lakehouse, kind, hop.days, encoder.encoder_id)
         rows_in += documents.height
@@ -44,32 +47,50 @@ def decisions(
             input_version=lakehouse.version(table),
             run_id=context.run_id,
         )
-        asked += answers.height
+        asked.extend(answers["decision_id"])
         answered += lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=hop.days, marks=hop.marks)
-    versions = {task: model.version for task, model in models.items()}
-    stored = lakehouse.scan(TABLE, hop.days).filter(champion_answer(versions)).select(pl.len()).collect().item()
+    known = lakehouse.scan(TABLE, hop.days).select("decision_id").collect()["decision_id"]
+    stored = int(pl.Series(asked, dtype=pl.String).is_in(known.implode()).sum())
     return hop.result(
-        {"rows_in": rows_in, "rows_decided": answered, "models": versions},
+        {"rows_in": rows_in, "rows_decided": answered, "models": {t: m.version for t, m in models.champions.items()}},
         rows_out=lakehouse.count(TABLE),
-        check_results=[accounted_for(stored == asked, documents=rows_in, asked=asked, stored=stored)],
+        check_results=[accounted_for(stored == len(asked), documents=rows_in, asked=len(asked), stored=stored)],
     )
 
 
-def champions(registry: Registry, running: str) -> dict[str, Model]:
-    """Return the champion of each task, ready to score; a task that has none is not asked.
+@dataclass(frozen=True)
+class Serving:
+    """The models that are asked, ready to score.
+
+    Attributes:
+        traffic: which versions answer each task that has a champion.
+        champions: by the task's name.
+        challengers: of the tasks that have one.
+    """
+
+    traffic: Mapping[str, Traffic]
+    champions: Mapping[str, Model]
+    challengers: Mapping[str, Model] = field(default_factory=dict)
+
+
+def serving(registry: Registry, running: str) -> Serving:
+    """Return the models that are asked now; a task that has no champion is not asked.
 
     Raises:
-        TransformMismatchError: a champion was trained under another transformation.
+        TransformMismatchError: one was trained under another transformation.
         TamperedModelError: its files are not those that were registered.
     """
-    found = {}
-    for task in TASKS:
-        try:
-            registered = registry.champion(task)
-        except ModelMissingError:
-            continue
-        found[task] = registry.load(registered, running)
-    return found
+    traffic = registry.traffic()
+
+    def loaded(versions: Mapping[str, int | None]) -> dict[str, Model]:
+        return {
+            task: registry.load(registry.version(task, version), running)
+            for task, version in versions.items()
+            if version is not None
+        }
+
+    champions = loaded({task: traffic[task].champion for task in TASKS if task in traffic})
+    return Serving(traffic, champions, loaded({task: traffic[task].challenger for task in champions}))
 
 
 def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder_id: str) -> pl.DataFrame:
@@ -111,39 +132,34 @@ def text_of(kind: str) -> pl.Expr:
 
 def decided(
     documents: pl.DataFrame,
-    models: dict[str, Model],
+    models: Serving,
     *,
     input_table: str,
     input_version: int,
     run_id: str,
     served_by: str = "batch",
 ) -> pl.DataFrame:
-    """Return the answers about documents, with where they came from."""
-    batches = _batches(documents)
-    found = pl.DataFrame(pa.Table.from_batches(score(batches, models), DECISION))
+    """Return the answers about documents, of champions and of challengers, with where they came from."""
+    parts = [_scored(documents, models.champions)]
+    for task, challenger in models.challengers.items():
+        share = models.traffic[task].share
+        parts.append(_scored(documents.filter(in_share(share)) if share else documents, {task: challenger}))
+    found = pl.concat(parts)
     days = documents.select("document_id", "content_hash", DAY)
     return found.join(days, on=["document_id", "content_hash"], how="left").with_columns(
         input_table=pl.lit(input_table),
         input_version=pl.lit(input_version, pl.Int64),
         run_id=pl.lit(run_id),
         served_by=pl.lit(served_by),
-        traffic_arm=pl.lit("champion"),
+        traffic_arm=arm(models.traffic),
         decided_at=pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")),
     )
+
+
+def _scored(documents: pl.DataFrame, models: Mapping[str, Model]) -> pl.DataFrame:
+    return pl.DataFrame(pa.Table.from_batches(score(_batches(documents), models), DECISION))
 
 
 def _batches(documents: pl.DataFrame) -> Iterator[pa.RecordBatch]:
     table = documents.select(DOCUMENT.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DOCUMENT)
     yield from table.to_batches(BATCH)
-
-
-def champion_answer(versions: dict[str, int]) -> pl.Expr:
-    """Return whether a decision is of the given version of its task's model."""
-    known = pl.col("task").replace_strict(versions, default=None, return_dtype=pl.Int64)
-    return (known == pl.col("model_version")).fill_null(value=False)
-
-
-def champion_versions(registry: Registry) -> dict[str, int]:
-    """Return the version of each task's champion."""
-    versions = (registered for task in TASKS for registered in registry.versions(task))
-    return {registered.name: registered.version for registered in versions if registered.champion}

@@ -1,6 +1,7 @@
 """One row is one message with everything that the models say about it, and its key words.
 
-Key: message_id. Grain: one message. One column a task, from the champion's decision. Owner: ml.
+Key: message_id. Grain: one message. One column a task, from the decision of the version that the message is assigned
+to: the champion, or a challenger within its share of the traffic. Owner: ml.
 """
 
 import dagster as dg
@@ -9,7 +10,6 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.signals_of import newest_answers, side_by_side
-from platform_assets.silver.decisions import champion_versions
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from signals.keywords import keywords
@@ -36,7 +36,7 @@ def message_signals(
     """Put each message's answers side by side."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     messages = lakehouse.read("silver/messages", hop.days)
-    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), champion_versions(registry))
+    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), registry.traffic())
     return hop.publish(signals_of_messages(messages, answers), rows_in=messages.height)
 
 

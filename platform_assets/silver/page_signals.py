@@ -1,6 +1,7 @@
 """One row is one fetched page with everything that is known about it: topic, threat, tone, key words, pictures.
 
-Key: url and fetched_at. Grain: one fetch. One column a task, from the champion's decision. Owner: ml.
+Key: url and fetched_at. Grain: one fetch. One column a task, from the decision of the version that the page is assigned
+to: the champion, or a challenger within its share of the traffic. Owner: ml.
 """
 
 import dagster as dg
@@ -9,7 +10,6 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.signals_of import newest_answers, side_by_side, worst_picture
-from platform_assets.silver.decisions import champion_versions
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from signals.keywords import keywords
@@ -35,7 +35,7 @@ def page_signals(context: dg.AssetExecutionContext, lakehouse: Lakehouse, regist
     """Put each page's answers side by side."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     pages, images = (lakehouse.read(table, hop.days) for table in ("silver/pages", "silver/images"))
-    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), champion_versions(registry))
+    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), registry.traffic())
     return hop.publish(signals_of_pages(pages, images, answers), rows_in=pages.height)
 
 

@@ -137,9 +137,22 @@ DECISION = {
 DECISIONS = [DECISION | {"decision_id": f"d{version}", "model_version": version} for version in (1, 2)]
 TRAINING = {
     "training_tables": '{"silver/labels": 1}', "metric": "macro_f1", "metric_value": 0.6, "rows_train": 424,
-    "trained_at": at("01 11:00"), "promoted_by": "gate", "promoted_why": "better", "promoted_at": at("01 11:01"),
+    "trained_at": at("01 11:00"),
 }  # fmt: skip
+MOVES = [
+    {
+        "model_name": "threat", "model_version": 1, "action": action, "moved_by": by, "moved_why": why,
+        "moved_at": moment, "share": None,
+    }
+    for action, by, why, moment in (
+        ("promotion", "gate", "better", at("01 11:01")),
+        ("rollback", "ada", "after it decided", at("09 11:01")),
+    )
+]  # fmt: skip
 VERSIONS = [{"model_name": "threat", "model_version": 1} | TRAINING]
+PROMOTION = {
+    "promoted_as": "promotion", "promoted_by": "gate", "promoted_why": "better", "promoted_at": at("01 11:01"),
+}  # fmt: skip
 
 DAY_ONE = {"event_date": date(2026, 3, 1)}
 DAY_TWO = {"event_date": date(2026, 3, 2)}
@@ -242,7 +255,10 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
             "errors": 1, "match_rate": 0.5, "consent_share": 0.666667,
         },
     ],
-    "audit_trail": [DECISIONS[0] | TRAINING, DECISIONS[1] | dict.fromkeys(TRAINING)],
+    "audit_trail": [
+        DECISIONS[0] | TRAINING | PROMOTION,
+        DECISIONS[1] | dict.fromkeys(TRAINING) | dict.fromkeys(PROMOTION),
+    ],
 }  # fmt: skip
 
 
@@ -270,6 +286,7 @@ def silver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lakehouse.replace_days("silver/user_sync", [ONE], dated(SYNCS, "synced_at"))
     lakehouse.replace_days("silver/decisions", [ONE], dated(DECISIONS))
     lakehouse.replace_all("operations/model_versions", pl.DataFrame(VERSIONS))
+    lakehouse.replace_all("operations/promotions", pl.DataFrame(MOVES, schema_overrides={"share": pl.Float64}))
     return Path(lakehouse.uri)
 
 

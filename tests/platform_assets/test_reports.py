@@ -14,6 +14,7 @@ from platform_assets.reports import context
 from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
 from platform_assets.reports import risk_analysis as risk
+from platform_assets.reports.trials import trials, tried
 from resources.lakehouse import DAY, Lakehouse
 
 DAY_1, DAY_2 = date(2026, 11, 9), date(2026, 11, 10)
@@ -38,7 +39,7 @@ SCHEMAS = {
     },
     "silver/decisions": {
         "decision_id": TEXT, "document_id": TEXT, "task": TEXT, "label": TEXT, "score": REAL, "model_version": WHOLE,
-        "decided_at": TIME, DAY: pl.Date,
+        "decided_at": TIME, "content_hash": TEXT, "traffic_arm": TEXT, DAY: pl.Date,
     },
     "silver/rtb_auctions": {"auction_id": TEXT, "winner": TEXT, "bids": pl.List(BID), DAY: pl.Date},
     "silver/quarantine": {"quarantine_id": TEXT, "table": TEXT, "rule": TEXT, DAY: pl.Date},
@@ -129,9 +130,9 @@ def full_rows():
         ],
         "silver/decisions": [
             {"decision_id": "d-1", "document_id": "https://vile.example/c", "task": "threat", "label": "hate",
-             "score": 0.9, "model_version": 2, "decided_at": NOON, DAY: DAY_2},
+             "score": 0.9, "model_version": 2, "decided_at": NOON, "traffic_arm": "champion", DAY: DAY_2},
             {"decision_id": "d-2", "document_id": "https://news.example/a", "task": "threat", "label": "crime",
-             "score": 0.7, "model_version": 2, "decided_at": NOON},
+             "score": 0.7, "model_version": 2, "decided_at": NOON, "traffic_arm": "champion"},
         ],
         "silver/rtb_auctions": [{"auction_id": "a", "winner": "northlight", "bids": bids}],
         "silver/quarantine": [
@@ -391,6 +392,34 @@ class TestPages:
         assert business.crowd(few).is_empty()
         assert not business.sentiments(few).data
         assert not business.emotions(few).data
+
+    def test_challengers_are_compared_with_champions_where_both_were_asked(self, tmp_path):
+        rows = [
+            {"document_id": name, "content_hash": f"h-{name}", "task": "threat", "label": label, "score": 0.5,
+             "model_version": version, "traffic_arm": arm}
+            for name, version, label, arm in (
+                ("a", 2, "none", "champion"), ("a", 3, "arms", "shadow"),
+                ("b", 2, "none", "shadow"), ("b", 3, "none", "challenger"),
+                ("c", 2, "crime", "shadow"), ("c", 3, "hate", "challenger"),
+                ("d", 2, "crime", "champion"),
+            )
+        ]  # fmt: skip
+        lakehouse = lake(tmp_path, {"silver/decisions": rows})
+        label = {"task": "threat", "labelled_at": NOON}
+        lakehouse.replace_all("silver/labels", pl.DataFrame([
+            {"label_id": "1", "content_hash": "h-a", "label": "none"} | label,
+            {"label_id": "2", "content_hash": "h-a", "label": "arms"} | label,
+            {"label_id": "3", "content_hash": "h-d", "label": "crime"} | label,
+        ]))  # fmt: skip
+        found = tried(lakehouse, [])
+        assert found.rows(named=True) == [{
+            "task": "threat", "champion": 2, "challenger": 3, "documents": 3, "answered": 2,
+            "agreement": pytest.approx(1 / 3), "champion_score": 0.5, "challenger_score": 0.5,
+            "labelled": 1, "champion_right": 0.0, "challenger_right": 1.0,
+        }]  # fmt: skip
+        (shown,) = trials(found)
+        assert "33.3\u00a0% of 3 documents" in shown.reading
+        assert trials(found.clear()) == []
 
     def test_a_page_is_named_by_its_materialisation(self, tmp_path):
         lakehouse = lake(tmp_path, {})

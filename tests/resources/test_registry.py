@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from resources.registry import ModelMissingError, Registry, TamperedModelError, registry
+from governance.promotion import Verdict
+from resources.registry import (
+    ChampionMovedError,
+    ModelMissingError,
+    NotPassedError,
+    Registry,
+    TamperedModelError,
+    history,
+    registry,
+)
 from resources.settings import load_settings
 from signals.heads import LinearHead, directory_digest
+from signals.traffic import Traffic
 from signals.transform import TransformMismatchError
 
 TASK = "sentiment"
@@ -49,19 +59,26 @@ def register(store: Registry, folder: Path, seed: int = 1, task: str = TASK, **m
     )
 
 
+def judged(store: Registry, folder: Path, seed: int = 1, task: str = TASK, against: int | None = None, **said: bool):
+    """Register a version that the gate has seen."""
+    made = register(store, folder, seed, task)
+    store.judge(made, Verdict(said.get("passed", True), "as it was measured", against))
+    return made
+
+
 def test_what_was_registered_is_known_and_its_files_come_back_as_they_were(store, elsewhere, tmp_path):
     folder = trained(tmp_path / "trained", 1)
     metrics = {"macro_f1": 0.71, "f1|Books & Literature": 0.5, "rows": 120.0}
     made = store.register("emotion", folder, metrics, {"transform_id": "t1", "labels_version": 7})
     (found,) = elsewhere.versions("emotion")
     assert found == made
-    assert (found.name, found.version, found.transform_id, found.champion) == ("emotion", 1, "t1", False)
+    assert (found.name, found.version, found.transform_id, found.champion) == ("dev.emotion", 1, "t1", False)
     assert found.metrics == metrics
     assert found.record["labels_version"] == "7"
     assert found.digest == directory_digest(folder)
     assert datetime.now(UTC) - found.trained_at < timedelta(minutes=5)
     loaded = elsewhere.load(found, "t1")
-    assert (loaded.task.name, loaded.name, loaded.version) == (TASK, "emotion", 1)
+    assert (loaded.task.name, loaded.name, loaded.version) == (TASK, "dev.emotion", 1)
     assert (loaded.digest, loaded.transform_id) == (found.digest, "t1")
     assert loaded.scorer.labels == ("negative", "positive")
     assert np.array_equal(loaded.scorer.vector_weights, np.random.default_rng(1).random((384, 2), dtype=np.float32))
@@ -86,7 +103,7 @@ def test_several_that_fetch_a_version_at_once_all_get_it(store, elsewhere, tmp_p
     with ThreadPoolExecutor(6) as pool:
         loaded = list(pool.map(lambda _: elsewhere.load(made, "t1"), range(6)))
     assert [model.digest for model in loaded] == [made.digest] * 6
-    assert len(list(Path(elsewhere.cache, "rush").iterdir())) == 1
+    assert len(list(Path(elsewhere.cache, "dev.rush").iterdir())) == 1
 
 
 def test_versions_are_listed_newest_first_each_with_its_own_figures(store, tmp_path):
@@ -112,20 +129,24 @@ def test_a_task_without_models_has_no_versions_and_no_champion(store, tmp_path):
 
 def test_a_promotion_moves_the_champion_and_is_recorded(store, tmp_path):
     for seed in (1, 2):
-        register(store, tmp_path, seed, task="moves")
+        judged(store, tmp_path, seed, task="moves")
     store.promote("moves", 1, by="gate", why="first of its task")
     assert store.champion("moves").version == 1
     store.promote("moves", 2, by="ada", why="better on 'sarcasm'")
     assert store.champion("moves").version == 2
     assert [version.champion for version in store.versions("moves")] == [True, False]
-    record = store.champion("moves").record
-    assert (record["promoted_by"], record["promoted_why"]) == ("ada", "better on 'sarcasm'")
-    assert datetime.fromisoformat(record["promoted_at"]).tzinfo is not None
-    assert store.version("moves", 1).record["promoted_by"] == "gate"
+    move = store.champion("moves").promoted
+    assert (move.action, move.version, move.before, move.by, move.why) == (
+        "promotion", 2, 1, "ada", "better on 'sarcasm'",
+    )  # fmt: skip
+    assert move.at.tzinfo is not None
+    assert store.version("moves", 1).promoted.by == "gate"
+    store.promote("moves", 2, by="ada", why="again")
+    assert [one.version for one in history(store.versions("moves"))] == [1, 2]
 
 
 def test_a_promotion_copies_nothing_and_retrains_nothing(store, elsewhere, tmp_path):
-    made = register(store, tmp_path, task="same")
+    made = judged(store, tmp_path, task="same")
     store.promote("same", 1, by="gate", why="first")
     champion = store.champion("same")
     assert champion.digest == made.digest
@@ -137,14 +158,14 @@ def test_a_promotion_copies_nothing_and_retrains_nothing(store, elsewhere, tmp_p
 def test_a_version_that_does_not_exist_cannot_be_promoted(store, tmp_path, task):
     if task == "lonely":
         register(store, tmp_path, task=task)
-    with pytest.raises(ModelMissingError, match=f"{task} has no version 9"):
+    with pytest.raises(ModelMissingError, match=f"{task} has no version 9 in dev"):
         store.promote(task, 9, by="ada", why="a slip")
     with pytest.raises(ModelMissingError):
         store.champion(task)
 
 
 def stored_at(store: Registry, task: str) -> Path:
-    (found,) = Path(store.artifacts, task).glob("*/artifacts/model")
+    (found,) = Path(store.artifacts, f"dev.{task}").glob("*/artifacts/model")
     return found
 
 
@@ -175,7 +196,7 @@ def test_files_that_were_changed_in_the_store_are_refused_and_not_kept(store, el
     for _ in range(2):
         with pytest.raises(TamperedModelError, match=f"{task} version 1"):
             elsewhere.load(made, "t1")
-    assert list(Path(elsewhere.cache, task).iterdir()) == []
+    assert list(Path(elsewhere.cache, f"dev.{task}").iterdir()) == []
 
 
 @pytest.mark.parametrize("tamper", [change, add, remove, swap])
@@ -183,7 +204,7 @@ def test_files_that_were_changed_after_they_were_fetched_are_refused(store, else
     task = f"cache-{tamper.__name__}"
     made = register(store, tmp_path, task=task)
     elsewhere.load(made, "t1")
-    (fetched,) = Path(elsewhere.cache, task).iterdir()
+    (fetched,) = Path(elsewhere.cache, f"dev.{task}").iterdir()
     tamper(fetched)
     with pytest.raises(TamperedModelError, match=made.digest[:16]):
         elsewhere.load(made, "t1")
@@ -217,6 +238,125 @@ def test_only_files_of_data_are_registered_for_a_head(store, tmp_path):
 
 def test_the_registry_is_the_one_that_the_settings_name(tmp_path):
     found = registry(
-        load_settings(mlflow_tracking_uri="sqlite:///x.db", mlflow_artifacts="s3://b/art", model_cache=tmp_path)
-    )
+        load_settings(
+            mlflow_tracking_uri="sqlite:///x.db", mlflow_artifacts="s3://b/art", model_cache=tmp_path,
+            environment="prod", lakehouse_uri="s3://b/prod",
+        )
+    )  # fmt: skip
     assert (found.tracking_uri, found.artifacts, found.cache) == ("sqlite:///x.db", "s3://b/art", str(tmp_path))
+    assert found.environment == "prod"
+
+
+@pytest.mark.parametrize("passed", [None, False], ids=["unjudged", "failed"])
+def test_what_has_not_passed_the_gate_is_made_champion_by_no_way(store, tmp_path, passed):
+    task = f"refused-{passed}"
+    judged(store, tmp_path, 1, task)
+    store.promote(task, 1, by="gate", why="first")
+    if passed is None:
+        register(store, tmp_path, 2, task)
+    else:
+        judged(store, tmp_path, 2, task, passed=False)
+    for way in (
+        lambda: store.promote(task, 2, by="ada", why="please"),
+        lambda: store.rollback(task, 2, by="ada", why="please"),
+        lambda: store.give_traffic(task, 2, 0.1, by="ada", why="please"),
+        lambda: store.copy_to(store.of("prod"), store.version(task, 2)),
+    ):
+        with pytest.raises(NotPassedError, match=f"dev.{task} version 2 has not "):
+            way()
+    assert store.champion(task).version == 1
+    assert store.of("prod").versions(task) == []
+    assert len(history(store.versions(task))) == 1
+
+
+def test_a_challenger_is_not_promoted_over_a_champion_that_it_was_not_compared_with(store, tmp_path):
+    judged(store, tmp_path, 1, "overtaken")
+    store.promote("overtaken", 1, by="gate", why="first", unless_moved=True)
+    for seed in (2, 3):
+        judged(store, tmp_path, seed, "overtaken", against=1)
+    store.promote("overtaken", 2, by="gate", why="better", unless_moved=True)
+    with pytest.raises(ChampionMovedError, match="compared with version 1, but version 2 is champion now"):
+        store.promote("overtaken", 3, by="gate", why="better", unless_moved=True)
+    assert store.champion("overtaken").version == 2
+
+
+def test_of_several_that_promote_at_once_one_does(store, tmp_path):
+    judged(store, tmp_path, 1, "race")
+    store.promote("race", 1, by="gate", why="first")
+    for seed in range(2, 6):
+        judged(store, tmp_path, seed, "race", against=1)
+
+    def promote(version):
+        try:
+            store.promote("race", version, by="gate", why="better", unless_moved=True)
+        except ChampionMovedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(promote, range(2, 6))).count(True) == 1
+    assert len(history(store.versions("race"))) == 2
+
+
+def test_a_rollback_goes_back_step_by_step_and_is_recorded(store, tmp_path):
+    for seed in (1, 2, 3):
+        judged(store, tmp_path, seed, "back")
+        store.promote("back", seed, by="gate", why=f"number {seed}")
+    with pytest.raises(ModelMissingError, match="no champion"):
+        store.before("unheard-of")
+    for target in (2, 1):
+        assert store.before("back") == target
+        assert store.rollback("back", store.before("back"), by="ada", why="complaints") == target + 1
+        assert store.champion("back").version == target
+    with pytest.raises(ModelMissingError, match="no champion before version 1"):
+        store.before("back")
+    told = [(move.action, move.version, move.before, move.by) for move in history(store.versions("back"))]
+    assert told[3:] == [("rollback", 2, 3, "ada"), ("rollback", 1, 2, "ada")]
+    assert store.version("back", 3).promoted.action == "promotion"
+
+
+def test_traffic_is_given_recorded_and_ends_with_the_champion(store, tmp_path):
+    for seed in (1, 2, 3):
+        judged(store, tmp_path, seed, "tried")
+    store.promote("tried", 1, by="gate", why="first")
+    assert store.traffic()["tried"] == Traffic(1)
+    store.give_traffic("tried", 2, 0.25, by="ada", why="a trial")
+    assert store.traffic()["tried"] == Traffic(1, 2, 0.25)
+    assert [one.share for one in store.versions("tried")] == [None, 0.25, None]
+    store.give_traffic("tried", 3, 0.0, by="ada", why="in shadow")
+    assert store.traffic()["tried"] == Traffic(1, 3, 0.0)
+    store.give_traffic("tried", None, 0.0, by="ada", why="enough")
+    store.give_traffic("tried", None, 0.0, by="ada", why="enough")
+    assert store.traffic()["tried"] == Traffic(1)
+    store.give_traffic("tried", 2, 0.5, by="ada", why="once more")
+    store.promote("tried", 2, by="ada", why="it did well")
+    assert store.traffic()["tried"] == Traffic(2)
+    with pytest.raises(NotPassedError, match="is the champion"):
+        store.give_traffic("tried", 2, 0.5, by="ada", why="a slip")
+    shares = [move.share for move in history(store.versions("tried")) if move.action == "traffic"]
+    assert shares == [0.25, 0.0, None, 0.5]
+
+
+def test_a_version_is_copied_to_another_environment_with_the_tested_bytes_once(store, elsewhere, tmp_path):
+    made = judged(store, tmp_path, 1, "carried")
+    made = store.version("carried", made.version)
+    prod = store.of("prod")
+    copy = store.copy_to(prod, made)
+    assert store.copy_to(prod, made) == copy
+    assert (copy.name, copy.version, copy.digest, copy.metrics) == ("prod.carried", 1, made.digest, made.metrics)
+    assert copy.verdict == made.verdict
+    assert copy.record["copied_from"] == "dev.carried/1"
+    prod.promote("carried", 1, by="ada", why="tested")
+    assert "carried" not in store.traffic()
+    assert prod.traffic()["carried"] == Traffic(1)
+    shutil.rmtree(Path(store.artifacts, "dev.carried"))
+    loaded = elsewhere.of("prod").load(prod.champion("carried"), "t1")
+    assert loaded.digest == directory_digest(tmp_path / "carried-1")
+
+
+def test_files_that_were_changed_are_not_copied(store, tmp_path):
+    judged(store, tmp_path, 1, "changed")
+    change(stored_at(store, "changed"))
+    with pytest.raises(TamperedModelError):
+        store.copy_to(store.of("prod"), store.version("changed", 1))
+    assert store.of("prod").versions("changed") == []

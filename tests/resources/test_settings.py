@@ -46,11 +46,19 @@ def test_what_the_command_line_gives_comes_first(monkeypatch):
 def test_settings_are_read_once_and_anew_when_they_are_configured(monkeypatch):
     configure()
     monkeypatch.setenv("ENVIRONMENT", "prod")
+    monkeypatch.setenv("LAKEHOUSE_URI", "/prod/lake")
     assert settings().environment == "dev"
     assert configure().environment == "prod"
     assert settings().environment == "prod"
     monkeypatch.delenv("ENVIRONMENT")
     configure()
+
+
+@pytest.mark.parametrize("value", ["sandbox", "staging", "prod"])
+def test_only_dev_has_its_tables_at_the_default_place(monkeypatch, value):
+    said = fault(monkeypatch, ENVIRONMENT=value)
+    assert said == f"bad settings: LAKEHOUSE_URI: .lake holds the tables of dev; name a place for those of {value}"
+    assert load_settings(environment=value, lakehouse_uri="s3://lake/other").lakehouse_uri == "s3://lake/other"
 
 
 @pytest.mark.parametrize("value", ["production", "PROD", "", "dev,prod"])

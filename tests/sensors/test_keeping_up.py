@@ -8,7 +8,7 @@ import pytest
 from platform_assets import definitions as platform
 from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT, configure, settings
-from sensors.keeping_up import INTERVAL, LONGEST_WAIT, TAG, State, decide, keeping_up
+from sensors.keeping_up import INTERVAL, LONGEST_WAIT, OF_THE_REGISTRY, TAG, State, decide, keeping_up
 from sensors.stale_days import Work
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -24,7 +24,8 @@ def tables(**known):
 def test_what_comes_first_is_made_first():
     assert tables(**ALL) == ("bronze/ad_events",)
     assert tables(**{**ALL, "unread": ()}) == ("silver/pages",)
-    assert tables(due=ALL["due"], late=ALL["late"]) == ("models/hate", "operations/model_versions")
+    assert tables(due=ALL["due"], late=ALL["late"]) == ("models/hate", *OF_THE_REGISTRY)
+    assert tables(unrecorded=True, late=ALL["late"]) == OF_THE_REGISTRY
     assert tables(late=ALL["late"]) == ("gold/rtb_hourly", "silver/quarantine")
     assert tables() is None
 

@@ -1,52 +1,165 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resources.lakehouse import Lakehouse
-from resources.registry import Registry
-from sensors.retraining import State, decide, states
+from sensors.retraining import COOL_DOWN, DRIFTED, WINDOWS, State, Training, Window, decide, threshold, verdicts
 from signals.tasks import TASKS, Task
 
 TASK = Task("toy", ("no", "yes"), ("page",), "macro_f1", 0.5, retrain_after=100)
 RUNNING, OTHER = "a" * 16, "b" * 16
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=3)
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mlflow")
-    return Registry(tracking_uri=f"sqlite:///{folder}/db", artifacts=str(folder / "files"), cache=str(folder / "cache"))
+def training(labels, transform=RUNNING, rows=10_000, at=LONG_AGO, *, settled=True):
+    return Training(labels, rows, transform, at, settled)
+
+
+def state(labels, champion=None, latest=None, **more):
+    return State(TASK, RUNNING, labels, champion, latest or champion, **more)
 
 
 @pytest.mark.parametrize(
-    ("state", "starts", "why"),
+    ("known", "starts", "why"),
     [
-        (State(0, None, 0, -1), False, "no labels"),
-        (State(0, OTHER, 500, 500), False, "no labels"),
-        (State(50, None, 0, -1), True, "no champion yet, 50 labels"),
-        (State(50, None, 0, 50), False, "nothing new since the last training on 50 labels"),
-        (State(51, None, 0, 50), True, "no champion yet, 51 labels"),
-        (State(500, RUNNING, 500, 500), False, "nothing new since the last training on 500 labels"),
-        (State(599, RUNNING, 500, 500), False, "99 new labels of 100"),
-        (State(600, RUNNING, 500, 500), True, "100 new labels of 100"),
-        (State(900, RUNNING, 500, 500), True, "400 new labels of 100"),
-        (State(600, RUNNING, 500, 600), False, "nothing new since the last training on 600 labels"),
-        (State(400, RUNNING, 500, 500), False, "-100 new labels of 100"),
-        (State(500, OTHER, 500, 500), True, f"champion is of transform_id {OTHER}, {RUNNING} is running"),
-        (State(501, OTHER, 500, 500), True, f"champion is of transform_id {OTHER}, {RUNNING} is running"),
+        (state(0), False, "no labels"),
+        (state(0, training(500, OTHER)), False, "no labels"),
+        (state(50), True, "no champion yet, 50 labels"),
+        (state(50, latest=training(50)), False, "nothing new since the last training on 50 labels"),
+        (state(51, latest=training(50)), True, "no champion yet, 51 labels"),
+        (state(500, training(500)), False, "nothing new since the last training on 500 labels"),
+        (state(599, training(500)), False, "99 new labels of 100, drift in 0 of 0 windows"),
+        (state(600, training(500)), True, "100 new labels of 100"),
+        (state(900, training(500)), True, "400 new labels of 100"),
+        (state(600, training(500), training(600)), False, "nothing new since the last training on 600 labels"),
+        (state(699, training(500), training(600)), False, "99 new labels of 100, drift in 0 of 0 windows"),
+        (state(400, training(500)), False, "-100 new labels of 100, drift in 0 of 0 windows"),
+        (state(500, training(500, OTHER)), True, f"champion is of transform_id {OTHER}, {RUNNING} is running"),
+        (
+            state(500, training(500, OTHER), training(500)),
+            False,
+            "nothing new since the last training on 500 labels",
+        ),
+        (state(900, training(500), in_flight="4f2a"), False, "run 4f2a trains it now"),
+        (
+            state(500, training(500), training(500, settled=False)),
+            True,
+            "the last training, on 500 labels, was neither judged nor promoted",
+        ),
+        (
+            state(900, training(500), training(500, at=NOW - timedelta(seconds=20))),
+            False,
+            "it has just been trained: the next training may start in 40 s",
+        ),
+        (state(560, training(500, rows=300)), True, "60 new labels of 60"),
+        (state(559, training(500, rows=300)), False, "59 new labels of 60, drift in 0 of 0 windows"),
+        (state(599, training(500, rows=0)), False, "99 new labels of 100, drift in 0 of 0 windows"),
     ],
 )
-def test_a_training_starts_for_new_labels_or_a_champion_that_cannot_serve(state, starts, why):
-    assert decide(TASK, state, RUNNING) == (starts, f"toy: {why}")
+def test_a_training_starts_for_new_labels_or_a_champion_that_cannot_serve(known, starts, why):
+    assert decide(known, NOW) == (starts, f"toy: {why}")
 
 
-@pytest.mark.parametrize(("more", "starts"), [(1, False), (99, False)])
-def test_after_a_challenger_that_failed_as_many_new_labels_are_waited_for(more, starts):
-    assert decide(TASK, State(600 + more, RUNNING, 500, 600), RUNNING)[0] == starts
+def windows(*drifted, until=NOW):
+    return tuple(Window(until - timedelta(hours=len(drifted) - i - 1), drifts) for i, drifts in enumerate(drifted))
+
+
+@pytest.mark.parametrize(
+    ("drifted", "starts"),
+    [
+        ((), False),
+        ((True,) * WINDOWS, True),
+        ((False, False, True, True, True), True),
+        ((True, True, True, False, False), False),
+        ((True, True, True, True, False), False),
+        ((False, True, False, True, True), True),
+        ((False, False, False, True, True), False),
+        ((True, True, True, False, False, False, False, True), False),
+    ],
+    ids=str,
+)
+def test_drift_in_most_windows_and_the_latest_starts_a_training_if_there_is_anything_to_learn(drifted, starts):
+    known = state(501, training(500), windows=windows(*drifted))
+    needed, why = decide(known, NOW)
+    assert needed == starts
+    assert f"drift in {sum(drifted[-WINDOWS:])} of {min(len(drifted), WINDOWS)} windows" in why
+    assert not decide(replace(known, labels=500), NOW)[0]
+
+
+def test_drift_that_goes_on_starts_one_training_a_window():
+    drift = windows(*(True,) * DRIFTED, until=NOW - timedelta(minutes=30))
+    after = training(501, at=NOW - timedelta(minutes=20))
+    assert not decide(state(502, training(500), after, windows=drift), NOW)[0]
+    later = (*drift, Window(NOW, drifted=True))
+    assert decide(state(502, training(500), after, windows=later), NOW + COOL_DOWN)[0]
+
+
+@pytest.mark.parametrize(("rows", "enough"), [(0, 100), (1, 1), (10, 2), (499, 100), (500, 100), (90_000, 100)])
+def test_the_threshold_is_the_tasks_or_a_share_of_what_the_champion_has_seen(rows, enough):
+    assert threshold(TASK, training(5, rows=rows)) == enough
+
+
+TRAININGS = st.builds(
+    Training,
+    st.integers(0, 700),
+    st.integers(0, 5_000),
+    st.sampled_from([RUNNING, OTHER]),
+    st.timedeltas(timedelta(), timedelta(days=2)).map(lambda ago: NOW - ago),
+    st.booleans(),
+)
+STATES = st.builds(
+    State,
+    st.just(TASK),
+    st.just(RUNNING),
+    st.integers(0, 900),
+    st.none() | TRAININGS,
+    st.none() | TRAININGS,
+    st.lists(st.booleans(), max_size=8).map(lambda drifted: windows(*drifted)),
+    st.none() | st.just("4f2a"),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STATES, st.timedeltas(timedelta(), timedelta(days=1)))
+def test_whatever_the_state_a_training_that_ends_leaves_nothing_to_do_and_nothing_is_trained_unseen(known, later):
+    needed, why = decide(known, NOW)
+    assert why.startswith("toy: ")
+    assert not (needed and (known.in_flight or not known.labels))
+    # The same question has the same answer, and whoever asks twice at once hears the same: what runs is then in flight.
+    assert decide(known, NOW) == (needed, why)
+    assert not decide(replace(known, in_flight="other"), NOW)[0]
+    # A training of all that there is settles it, whether it is promoted or refused, until there is something new.
+    done = Training(known.labels, 100, RUNNING, NOW)
+    for champion in (done, known.champion):
+        assert not decide(replace(known, champion=champion, latest=done, in_flight=None), NOW + later)[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(STATES)
+def test_a_training_that_was_killed_is_done_again_after_the_cool_down(known):
+    killed = Training(known.labels, 100, RUNNING, NOW, settled=False)
+    known = replace(known, latest=killed, in_flight=None)
+    assert not decide(known, NOW)[0]
+    assert decide(known, NOW + COOL_DOWN)[0] == bool(known.labels)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STATES, st.integers(0, 500))
+def test_more_labels_never_stop_a_training(known, more):
+    known = replace(known, champion=training(300), latest=training(300), in_flight=None, windows=())
+    if decide(known, NOW)[0] and known.labels >= 300:
+        assert decide(replace(known, labels=known.labels + more), NOW)[0]
 
 
 @pytest.mark.slow
-def test_an_unlabelled_lakehouse_and_an_empty_registry_have_a_state(tmp_path, registry):
-    found = states(Lakehouse(uri=str(tmp_path / "lake")), registry)
-    assert found == {task: State(0, None, 0, -1) for task in TASKS}
+def test_an_unlabelled_lakehouse_and_an_empty_registry_have_verdicts(tmp_path, registry):
+    found = verdicts(Lakehouse(uri=str(tmp_path / "lake")), registry, RUNNING, NOW)
+    assert [(one.model, one.needed, one.served) for one in found] == [(f"models/{t}", False, False) for t in TASKS]
 
 
 @pytest.mark.slow
@@ -54,9 +167,9 @@ def test_borrowed_labels_count_for_the_task_that_borrows_them(tmp_path, registry
     lake = Lakehouse(uri=str(tmp_path / "lake"))
     rows = pl.DataFrame({"label_id": list("abcd"), "task": ["hate", "hate_davidson", "hate_davidson", "sentiment"]})
     lake.replace_all("silver/labels", rows)
-    found = states(lake, registry)
-    assert {task: state.labels for task, state in found.items() if state.labels} == {
-        "hate": 3,
-        "toxicity": 2,
-        "sentiment": 1,
-    }
+    found = verdicts(lake, registry, RUNNING, NOW, in_flight={"models/hate": "4f2a"})
+    assert [one.why for one in found if "no labels" not in one.why] == [
+        "hate: run 4f2a trains it now",
+        "sentiment: no champion yet, 1 labels",
+        "toxicity: no champion yet, 2 labels",
+    ]

@@ -94,7 +94,7 @@ def test_a_second_run_changes_no_table_and_trains_nothing(home: Path, lake: Lake
     assert {table: lake.version(table) for table in before} == before
     listed = seamless(home, "models", "list").stdout
     assert listed.count(" 1  ") >= len(TASKS)
-    assert " 2  yes" not in listed
+    assert " 2  champion" not in listed
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_sql_shows_a_role_its_tenants_rows(home: Path):
 
 
 def test_an_altered_transform_id_refuses_to_score_and_names_both(home: Path):
-    described = next((home / "models" / "hate").iterdir()) / "model.json"
+    described = next((home / "models" / "dev.hate").iterdir()) / "model.json"
     original = described.read_text()
     described.write_text(json.dumps(json.loads(original) | {"transform_id": "0123456789abcdef"}))
     try:
@@ -195,7 +195,7 @@ def test_an_altered_transform_id_refuses_to_score_and_names_both(home: Path):
 
 
 def test_a_tampered_weight_refuses_to_score(home: Path):
-    weights = next((home / "models" / "irony").iterdir()) / "weights.safetensors"
+    weights = next((home / "models" / "dev.irony").iterdir()) / "weights.safetensors"
     original = weights.read_bytes()
     weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
     try:

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signals.metrics import calibration_error, evaluate
+from signals.metrics import calibration_error, counts, evaluate, metric, resampled
+from signals.tasks import METRICS
 
 
 def test_figures_of_three_labels_by_hand():
@@ -71,3 +72,35 @@ def test_figures_are_shares_whatever_the_scores(rows):
     figures = evaluate(scores, np.array([answer for _, answer in rows]), ("no", "yes"))
     assert figures.pop("rows") == len(rows)
     assert all(0.0 <= value <= 1.0 + 1e-9 for value in figures.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40))
+def test_figures_are_those_of_scikit_learn(rows):
+    from sklearn.metrics import f1_score, recall_score
+
+    found, answers = (np.array(column) for column in zip(*rows, strict=True))
+    figures = evaluate(np.eye(3)[found], answers, ("a", "b", "c"))
+    asked = np.unique(answers)
+    assert figures["macro_f1"] == pytest.approx(
+        f1_score(answers, found, labels=asked, average="macro", zero_division=0)
+    )
+    assert figures["macro_recall"] == pytest.approx(
+        recall_score(answers, found, labels=asked, average="macro", zero_division=0)
+    )
+    assert figures["accuracy"] == pytest.approx((found == answers).mean())
+
+
+def test_a_figure_of_resampled_rows_is_that_of_the_rows_repeated():
+    found, answers = np.array([0, 1, 1, 0, 1]), np.array([0, 1, 0, 1, 1])
+    times = resampled(5, 20).astype(int)
+    assert times.sum(axis=1).tolist() == [5] * 20
+    for name in METRICS:
+        values = metric(name, counts(found, answers, 2, times.astype(float)))
+        for row, value in zip(times, values, strict=True):
+            again = counts(np.repeat(found, row), np.repeat(answers, row), 2)
+            assert value == pytest.approx(metric(name, again)[0])
+
+
+def test_resamples_are_the_same_each_time():
+    assert np.array_equal(resampled(30, 10), resampled(30, 10))

@@ -1,93 +1,28 @@
-import io
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import dagster as dg
 import polars as pl
 import pytest
-from PIL import Image
 
-from platform_assets.bronze.review_labels import EXPECTED
-from platform_assets.models.heads import (
-    MissingVectorsError,
-    held_out_figures,
-    label_counts,
-    labelled_pictures,
-    labels_of,
-    model_asset,
-    task_doc,
-    trained,
-    vectors_of,
-)
-from platform_assets.records import receive
-from platform_assets.silver.embeddings import encoded
-from platform_assets.silver.labels import resolved
-from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
-from resources.landing import Record
-from resources.registry import ModelMissingError, Registry
+from platform_assets.models.contest import held_out
+from platform_assets.models.heads import model_asset, task_doc, trained
+from platform_assets.models.labelled import MissingVectorsError, label_counts, labelled_pictures, labels_of, vectors_of
+from resources.registry import ModelMissingError
 from signals.heads import directory_digest, load_head
+from signals.metrics import evaluate
 from signals.tasks import TASKS
 from signals.training import NotEnoughLabelsError, examples
-
-NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
-PLACES = ("bus", "office", "kitchen", "airport", "gym", "cinema", "hotel", "garden", "bank", "school")
-SAID = {
-    "irony": ("Oh great, the {} is closed again, just what I needed.", "Wow, what a fantastic wait at the {}, thanks."),
-    "non_irony": ("The {} opens at nine on weekdays.", "We walked to the {} and met our friends there."),
-}
-IRONY, HATE, IMAGE_THREAT = TASKS["irony"], TASKS["hate"], TASKS["image_threat"]
-
-
-def answers(*, swapped=False, task="irony"):
-    """Return labels of both answers about ten places, the last three held out."""
-    other = dict(zip(SAID, reversed(SAID), strict=True))
-    return [
-        {"task": task, "label": other[label] if swapped else label, "text": pattern.format(place), "split": split}
-        for label, patterns in SAID.items()
-        for place, split in zip(PLACES, ["train"] * 7 + ["val"] * 3, strict=True)
-        for pattern in patterns
-    ]
-
-
-def land(lake, encoder, rows, now=NOW, *, encode=True):
-    """Put labels into silver/labels as its asset does, and their vectors into silver/embeddings."""
-    count = lake.count("silver/labels") if lake.exists("silver/labels") else 0
-    records = [Record(i, {"label_id": f"{count + i:05}"} | row) for i, row in enumerate(rows, 1)]
-    received, broken = receive(records, EXPECTED, pl.Schema(), "labels/a.jsonl", now)
-    assert broken.is_empty()
-    staged = resolved(received, pictures(lake)).filter(pl.col("rule").is_null())
-    lake.insert_missing("silver/labels", staged.drop("rule"), ["label_id"])
-    if encode:
-        vectors = encoded(staged.select("content_hash", "text", DAY).unique("content_hash"), encoder)
-        lake.insert_missing("silver/embeddings", vectors, ["content_hash", "encoder_id"])
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return Encoder()
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mlflow")
-    return Registry(tracking_uri=f"sqlite:///{folder}/db", artifacts=str(folder / "files"), cache=str(folder / "cache"))
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return Lakehouse(uri=str(tmp_path / "lake"))
-
-
-@pytest.fixture
-def materialised(lake, encoder, registry):
-    def materialise(task):
-        resources = {"lakehouse": lake, "encoder": encoder, "registry": registry}
-        result = dg.materialize([model_asset(task)], resources=resources)
-        (made,) = result.asset_materializations_for_node(f"models__{task.name}")
-        (check,) = result.get_asset_check_evaluations()
-        return {name: value.value for name, value in made.metadata.items()}, check
-
-    return materialise
+from tests.platform_assets.models.conftest import (
+    HATE,
+    IMAGE_THREAT,
+    IRONY,
+    NOW,
+    answers,
+    land,
+    land_pictures,
+    picture,
+    picture_label,
+)
 
 
 @pytest.mark.slow
@@ -105,7 +40,7 @@ def test_a_model_that_passes_the_gate_serves_and_one_that_is_worse_does_not(lake
         "version:silver/labels": str(lake.version("silver/labels")),
     }
     serving = registry.load(first, encoder.transform_id).scorer
-    assert held_out_figures(IRONY, serving, lake, encoder)["f1_positive"] == 1.0
+    assert figures(serving, lake, encoder)["f1_positive"] == 1.0
 
     shown, check = materialised(IRONY)
     assert registry.champion("irony").version == 2
@@ -143,31 +78,6 @@ def test_the_packaged_image_model_is_judged_on_labelled_pictures(lake, encoder, 
     assert shown["metric"] == "accuracy"
 
 
-def picture(colour):
-    stream = io.BytesIO()
-    Image.new("RGB", (40, 40), colour).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def land_pictures(lake, *named):
-    rows = [
-        {"document_id": f"http://example.org/{name}.png", "content_hash": f"{name:0>64}", "body": picture(colour)}
-        for name, colour in named
-    ]
-    lake.insert_missing("silver/images", pl.DataFrame(rows), ["content_hash"])
-
-
-def pictures(lake):
-    """Return what labels may name: document_id, content_hash and text of the pictures there are."""
-    if not lake.exists("silver/images"):
-        return pl.DataFrame(schema=dict.fromkeys(("document_id", "content_hash", "text"), pl.String))
-    return lake.read("silver/images").select("document_id", "content_hash", text=pl.lit(""))
-
-
-def picture_label(name, label, **more):
-    return {"task": "image_threat", "label": label, "document_id": f"http://example.org/{name}.png"} | more
-
-
 def test_training_from_the_tables_writes_a_head_with_its_record(lake, encoder, tmp_path):
     land(lake, encoder, answers())
     metrics, record = trained(IRONY, lake, encoder, tmp_path)
@@ -176,11 +86,16 @@ def test_training_from_the_tables_writes_a_head_with_its_record(lake, encoder, t
     assert record["transform_id"] == encoder.transform_id
     head = load_head(tmp_path)
     assert head.labels == IRONY.labels
-    assert held_out_figures(IRONY, head, lake, encoder) == metrics
+    assert figures(head, lake, encoder) == metrics
     again = tmp_path / "again"
     again.mkdir()
     trained(IRONY, lake, encoder, again)
     assert directory_digest(again) == directory_digest_of_files(tmp_path)
+
+
+def figures(head, lake, encoder):
+    rows = held_out(IRONY, lake, encoder)
+    return evaluate(head.scores(*rows.seen), rows.answers, IRONY.labels)
 
 
 def directory_digest_of_files(folder):

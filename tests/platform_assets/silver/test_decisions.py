@@ -1,10 +1,14 @@
+import shutil
 from datetime import UTC, date, datetime
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.silver.decisions import champion_answer, decided, pending
+from governance.promotion import Verdict
+from platform_assets import streaming
+from platform_assets.silver.decisions import Serving, decided, decisions, pending, serving
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
@@ -14,6 +18,7 @@ from signals.ngrams import FEATURES
 from signals.scoring import DECISION, DOCUMENT, load_model
 from signals.tasks import TASKS
 from signals.text import content_hash, document_text
+from signals.traffic import Traffic
 
 RUNNING = "0123456789abcdef"
 FETCHED = datetime(2026, 11, 9, 8, tzinfo=UTC)
@@ -46,19 +51,29 @@ def lake(tmp_path_factory, encoder):
     return lake
 
 
+def head(folder, task, version, transform_id=RUNNING):
+    """Write the files of a head that answers at random, by its version."""
+    labels = TASKS[task].labels
+    rng = np.random.default_rng(version)
+    vector, ngram = (rng.standard_normal((n, len(labels))).astype(np.float32) for n in (DIMENSIONS, FEATURES))
+    made = LinearHead(labels, vector, ngram, np.zeros(len(labels), np.float32))
+    made.save(folder, task=task, transform_id=transform_id)
+
+
+def model(folder, task, version):
+    head(folder, task, version)
+    return load_model(folder, task, version, RUNNING)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    found = {}
-    for task in ("sentiment", "irony"):
-        folder = tmp_path_factory.mktemp(task)
-        labels = TASKS[task].labels
-        rng = np.random.default_rng(1)
-        vector, ngram = (rng.standard_normal((n, len(labels))).astype(np.float32) for n in (DIMENSIONS, FEATURES))
-        LinearHead(labels, vector, ngram, np.zeros(len(labels), np.float32)).save(
-            folder, task=task, transform_id=RUNNING
-        )
-        found[task] = load_model(folder, task, 4, RUNNING)
-    return found
+    found = {task: model(tmp_path_factory.mktemp(task), task, 4) for task in ("sentiment", "irony")}
+    return Serving({task: Traffic(4) for task in found}, found)
+
+
+@pytest.fixture(scope="module")
+def challenger(tmp_path_factory):
+    return model(tmp_path_factory.mktemp("challenger"), "sentiment", 5)
 
 
 def test_pending_are_the_distinct_documents_of_the_days_as_they_are_scored(lake, encoder):
@@ -110,12 +125,117 @@ def test_answers_say_where_they_came_from(lake, encoder, models):
 def test_no_documents_and_no_models_make_no_answers(lake, encoder, models):
     documents = pending(lake, "page", DAYS, encoder.encoder_id)
     assert decided(documents.clear(), models, input_table="t", input_version=0, run_id="r").is_empty()
-    empty = decided(documents, {}, input_table="t", input_version=0, run_id="r")
+    empty = decided(documents, Serving({}, {}), input_table="t", input_version=0, run_id="r")
     assert empty.is_empty()
     assert "decided_at" in empty.columns
 
 
-def test_only_the_named_version_of_each_task_is_the_champions():
-    rows = pl.DataFrame({"task": ["threat", "threat", "hate", None], "model_version": [1, 2, 2, 2]})
-    assert rows.select(found=champion_answer({"threat": 2})).to_series().to_list() == [False, True, False, False]
-    assert not rows.select(found=champion_answer({})).to_series().any()
+def tried(models, challenger, share):
+    traffic = {**models.traffic, "sentiment": Traffic(4, challenger=5, share=share)}
+    return Serving(traffic, models.champions, {"sentiment": challenger})
+
+
+def arms(documents, models):
+    found = decided(documents, models, input_table="t", input_version=0, run_id="r").filter(
+        pl.col("task") == "sentiment"
+    )
+    return {
+        (document, content): sorted(of.select("model_version", "traffic_arm").rows())
+        for (document, content), of in found.group_by("document_id", "content_hash")
+    }
+
+
+CHAMPION_ANSWERS, CHALLENGER_ANSWERS = [(4, "champion")], [(4, "shadow"), (5, "challenger")]
+
+
+def test_a_share_of_documents_is_answered_by_the_challenger_and_both_decisions_are_kept(
+    lake, encoder, models, challenger
+):
+    documents = pending(lake, "page", DAYS, encoder.encoder_id)
+    found = {share: arms(documents, tried(models, challenger, share)) for share in (0.3, 0.6, 0.9, 1.0)}
+    for one in found.values():
+        assert len(one) == documents.height
+        assert all(decisions in (CHAMPION_ANSWERS, CHALLENGER_ANSWERS) for decisions in one.values())
+    assert found[0.6] == arms(documents, tried(models, challenger, 0.6))
+    given = [{d for d, of in one.items() if of == CHALLENGER_ANSWERS} for one in found.values()]
+    assert given[0] <= given[1] <= given[2] <= given[3]
+    assert len(given[3]) == documents.height
+    # What is assigned does not depend on which documents come together.
+    alone = arms(documents.head(1), tried(models, challenger, 0.6))
+    assert alone.items() <= found[0.6].items()
+
+
+def test_a_shadow_is_asked_about_every_document_and_answers_none(lake, encoder, models, challenger):
+    documents = pending(lake, "page", DAYS, encoder.encoder_id)
+    found = arms(documents, tried(models, challenger, 0.0))
+    assert list(found.values()) == [[(4, "champion"), (5, "shadow")]] * documents.height
+
+
+def test_a_challenger_changes_no_answer_of_the_champion(lake, encoder, models, challenger):
+    documents = pending(lake, "page", DAYS, encoder.encoder_id)
+    of_both = decided(documents, tried(models, challenger, 0.5), input_table="t", input_version=0, run_id="r")
+    alone = decided(documents, models, input_table="t", input_version=0, run_id="r")
+    columns = ["decision_id", "label", "score"]
+    assert of_both.filter(pl.col("model_version") == 4).select(columns).equals(alone.select(columns))
+
+
+@pytest.fixture
+def copied(lake, tmp_path):
+    """The same tables, to be written to; there are no pictures."""
+    own = Lakehouse(uri=str(shutil.copytree(lake.uri, tmp_path / "lake")))
+    own.replace_all("silver/images", own.read("silver/images").clear())
+    own.replace_all("silver/messages", own.read("silver/pages").clear())
+    return own
+
+
+@pytest.fixture
+def rivals(registry, encoder, tmp_path):
+    """Versions 1 and 2 of sentiment, of which the second is champion."""
+    for version in (1, 2):
+        folder = tmp_path / f"sentiment-{version}"
+        folder.mkdir()
+        head(folder, "sentiment", version, encoder.transform_id)
+        record = {"transform_id": encoder.transform_id}
+        made = registry.register("sentiment", folder, {"macro_recall": 0.7}, record)
+        registry.judge(made, Verdict(passed=True, why="good"))
+        registry.promote("sentiment", version, by="gate", why="good")
+    return registry
+
+
+def answered_by(lake, registry, encoder):
+    """Decide about the pages of two days, and return their decisions' versions and arms."""
+    days = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[1]}
+    resources = {"lakehouse": lake, "encoder": encoder, "registry": registry}
+    ran = dg.materialize([decisions], resources=resources, tags=days)
+    assert all(check.passed for check in ran.get_asset_check_evaluations())
+    stored = lake.read("silver/decisions", DAYS)
+    return sorted(stored.select("model_version", "traffic_arm").unique().rows()), stored
+
+
+@pytest.mark.slow
+def test_batch_answers_by_the_version_that_was_rolled_back_to_at_once(copied, rivals, encoder):
+    assert answered_by(copied, rivals, encoder)[0] == [(2, "champion")]
+    copied.open("silver/decisions").delete()
+    rivals.rollback("sentiment", rivals.before("sentiment"), by="ada", why="complaints")
+    assert answered_by(copied, rivals, encoder)[0] == [(1, "champion")]
+
+
+@pytest.mark.slow
+def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(copied, rivals, encoder, tmp_path):
+    rivals.give_traffic("sentiment", 1, 0.5, by="ada", why="a trial")
+    arms, batch = answered_by(copied, rivals, encoder)
+    assert batch.filter(pl.col("model_version") == 2).height == 3, "the champion is asked about every document"
+    assert batch.filter(pl.col("traffic_arm") != "shadow").height == 3, "each document has one answer"
+    again, _ = answered_by(copied, rivals, encoder)
+    assert again == arms
+
+    stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
+    shutil.rmtree(f"{stream.uri}/silver/decisions")
+    worker = streaming.Worker(stream, encoder, serving(rivals, encoder.transform_id), "run")
+    rows = stream.read("silver/pages", DAYS)
+    read = streaming._answers(worker, "page", rows)
+    of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
+    assert stream.read("silver/decisions").select(of).sort(of).equals(batch.select(of).sort(of))
+    assert "shadow" not in read["traffic_arm"].to_list()
+    assert read.select("document_id", "content_hash").is_unique().all()
+    assert read.height == 3

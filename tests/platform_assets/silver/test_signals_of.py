@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from platform_assets.signals_of import newest_answers, side_by_side, worst_picture
 from signals.tasks import TASKS, tasks_for
+from signals.traffic import Traffic
 
 SCHEMA = {
     "document_id": pl.String,
@@ -15,13 +16,14 @@ SCHEMA = {
     "score": pl.Float64,
     "model_version": pl.Int64,
     "decision_id": pl.String,
+    "traffic_arm": pl.String,
 }
 IMAGES = {"document_id": pl.String, "content_hash": pl.String, "page_url": pl.String}
 
 
-def decisions(*rows, kind="page"):
+def decisions(*rows, kind="page", arm="champion"):
     """Return decisions of (document, content, task, label, score, version), numbered."""
-    found = [(d, c, kind, t, label, score, v, f"{i:03}") for i, (d, c, t, label, score, v) in enumerate(rows)]
+    found = [(d, c, kind, t, label, score, v, f"{i:03}", arm) for i, (d, c, t, label, score, v) in enumerate(rows)]
     return pl.DataFrame(found, schema=SCHEMA, orient="row")
 
 
@@ -39,16 +41,37 @@ def test_the_champion_answers_and_else_the_newest_version():
         ("d2", "c", "threat", "none", 0.9, 1),
         ("d2", "c", "threat", "crime", 0.9, 3),
     )
-    found = newest_answers(stored, {"threat": 2, "irony": 1})
+    found = newest_answers(stored, {"threat": Traffic(2), "irony": Traffic(1)})
     assert answers(found) == [("d1", "sentiment", 11), ("d1", "threat", 2), ("d2", "threat", 3)]
     assert found.columns == stored.columns
     assert answers(newest_answers(stored, {})) == [("d1", "sentiment", 11), ("d1", "threat", 3), ("d2", "threat", 3)]
-    assert newest_answers(stored.clear(), {"threat": 2}).is_empty()
+    assert newest_answers(stored.clear(), {"threat": Traffic(2)}).is_empty()
+
+
+def test_a_challenger_answers_what_it_is_assigned_and_a_shadow_nothing():
+    early, late = ("0" * 64, "f" * 64)  # by their hashes, the first is of any share, the last of none
+    stored = pl.concat(
+        [
+            decisions(("d1", early, "threat", "arms", 0.9, 2), arm="shadow"),
+            decisions(("d1", early, "threat", "none", 0.9, 3), arm="challenger"),
+            decisions(("d2", late, "threat", "arms", 0.9, 2)),
+            decisions(("d2", late, "threat", "none", 0.9, 3), arm="shadow"),
+            decisions(("d3", late, "threat", "arms", 0.9, 1)),
+            decisions(("d3", late, "threat", "none", 0.9, 3), arm="shadow"),
+            decisions(("d4", late, "threat", "none", 0.9, 3), arm="shadow"),
+        ]
+    )
+    found = newest_answers(stored, {"threat": Traffic(2, challenger=3, share=0.5)})
+    assert answers(found) == [("d1", "threat", 3), ("d2", "threat", 2), ("d3", "threat", 1)]
+    # When the trial has ended, the champion's own answer counts again; when the challenger is promoted, its answers do.
+    assert answers(newest_answers(stored, {"threat": Traffic(2)}))[0] == ("d1", "threat", 2)
+    promoted = [("d1", "threat", 3), ("d2", "threat", 3), ("d3", "threat", 3), ("d4", "threat", 3)]
+    assert answers(newest_answers(stored, {"threat": Traffic(3)})) == promoted
 
 
 def test_each_content_of_a_document_has_its_own_answer():
     stored = decisions(("d", "old", "threat", "none", 0.9, 1), ("d", "new", "threat", "arms", 0.9, 1))
-    assert newest_answers(stored, {"threat": 1}).height == 2
+    assert newest_answers(stored, {"threat": Traffic(1)}).height == 2
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,8 +80,8 @@ def test_the_answer_does_not_depend_on_the_order_of_decisions(rows):
     stored = decisions(*((d, "c", task, "none", 0.5, v) for d, task, v in rows)).sample(
         fraction=1, shuffle=True, seed=1
     )
-    found = newest_answers(stored, {"threat": 2})
-    assert answers(found) == answers(newest_answers(stored.sort("decision_id"), {"threat": 2}))
+    found = newest_answers(stored, {"threat": Traffic(2)})
+    assert answers(found) == answers(newest_answers(stored.sort("decision_id"), {"threat": Traffic(2)}))
     assert found.select("document_id", "task").is_unique().all()
     assert answers(found) == sorted(
         (d, task, 2 if (d, task, 2) in rows and task == "threat" else max(v for e, t, v in rows if (e, t) == (d, task)))

@@ -1,0 +1,144 @@
+"""Seconds from `seamless models rollback` to the first decision by the old version, in the stream and in batch.
+
+Usage: python -m benchmarks.rollback [--rollbacks 3]
+
+The models are trained on the samples first, outside the clock. Version 2 of a task is version 1, a little surer of
+itself. While messages come at a steady rate, it is promoted, and rolled back as a person does it: by the command, in a
+process of its own, whose start counts. For batch, a file lands before the command, and `seamless run` follows it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from benchmarks.end_to_end import SAMPLES
+from benchmarks.place import broker, create_topics, folder, produce
+from governance.promotion import Verdict
+from resources.lakehouse import Lakehouse, lakehouse
+from resources.registry import Registry, history, registry
+from resources.settings import configure, settings
+
+TASK = "threat"
+RATE = 5.0
+PATIENCE = 120
+SEAMLESS = Path(sys.executable).with_name("seamless")
+
+
+def message(name: str) -> dict[str, str]:
+    """Return a message that nobody has sent before."""
+    text = f"The harbour bridge opens at noon, they say; number {name}."
+    return {"message_id": name, "author_id": "u-1", "text": text, "sent_at": datetime.now(UTC).isoformat()}
+
+
+def second_version(models: Registry) -> None:
+    """Register version 2 of the task."""
+    first = models.champion(TASK)
+    files = Path(shutil.copytree(models.fetched(first), "second"))
+    described = json.loads((files / "model.json").read_text())
+    (files / "model.json").write_text(json.dumps(described | {"temperature": described["temperature"] * 0.9}))
+    made = models.register(TASK, files, first.metrics, first.record)
+    models.judge(made, Verdict(passed=True, why="as good", against=1))
+
+
+def first_decision(tables: Lakehouse, version: int, served_by: str, since: datetime) -> datetime:
+    """Wait for a decision by a version, made after a moment; return when the first was made."""
+    until = time.monotonic() + PATIENCE
+    wanted = (
+        (pl.col("task") == TASK)
+        & (pl.col("model_version") == version)
+        & (pl.col("served_by") == served_by)
+        & (pl.col("decided_at") > since)
+    )
+    while time.monotonic() < until:
+        found = tables.scan("silver/decisions").filter(wanted).select(pl.col("decided_at").min()).collect().item()
+        if found is not None:
+            return found
+        time.sleep(0.3)
+    raise TimeoutError(f"no decision by version {version} within {PATIENCE} s")
+
+
+def roll_back() -> datetime:
+    """Run the command; return when it was given."""
+    given = datetime.now(UTC)
+    subprocess.run([SEAMLESS, "models", "rollback", TASK, "--why", "benchmark"], check=True, stdout=subprocess.DEVNULL)
+    return given
+
+
+def tell(models: Registry, tables: Lakehouse, served_by: str, given: datetime) -> None:
+    """Print how long it took until the champion had moved, and until the first decision by it."""
+    moved = history(models.versions(TASK))[-1].at
+    decided = first_decision(tables, 1, served_by, moved)
+    seconds, until_moved = (decided - given).total_seconds(), (moved - given).total_seconds()
+    print(f"{served_by}: {seconds:.1f} s from the command to the first decision by the old version, ", end="")
+    print(f"{until_moved:.1f} s of them until the champion had moved")
+
+
+def in_stream(models: Registry, tables: Lakehouse, address: str, times: int) -> None:
+    """Roll back while a worker works, and print how long each took."""
+    over = threading.Event()
+
+    def send() -> None:
+        number = 0
+        while not over.wait(1 / RATE):
+            number += 1
+            produce(address, [("messages", json.dumps(message(f"stream-{number}")).encode())])
+
+    create_topics(address, ["messages"])
+    own = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": address}
+    with Path("worker.log").open("w") as said:
+        worker = subprocess.Popen([SEAMLESS, "stream"], env=own, stderr=said, stdout=said)
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            for _ in range(times):
+                since = datetime.now(UTC)
+                models.promote(TASK, 2, by="benchmark", why="to be rolled back")
+                first_decision(tables, 2, "stream", since)
+                tell(models, tables, "stream", roll_back())
+        finally:
+            over.set()
+            sender.join()
+            worker.terminate()
+            worker.wait()
+
+
+def in_batch(models: Registry, tables: Lakehouse, landing: Path) -> None:
+    """Roll back before a batch run, and print how long it took."""
+    models.promote(TASK, 2, by="benchmark", why="to be rolled back")
+    (landing / "messages" / "late.jsonl").write_text(json.dumps(message("batch-1")) + "\n")
+    given = roll_back()
+    subprocess.run([SEAMLESS, "run"], env=os.environ | {"LANDING": str(landing)}, check=True, stdout=subprocess.DEVNULL)
+    tell(models, tables, "batch", given)
+    late = (pl.col("document_id") == "batch-1") & (pl.col("task") == TASK)
+    versions = tables.scan("silver/decisions").filter(late).collect()["model_version"].to_list()
+    print(f"batch: what had landed before the command is decided by version {versions}")
+
+
+def main() -> None:
+    """Train, promote, roll back, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rollbacks", type=int, default=3)
+    asked = parser.parse_args()
+    with folder() as here, broker(here / "stack") as address:
+        landing = Path(shutil.copytree(SAMPLES, here / "landing"))
+        configure(landing=landing)
+        from serving.run import run
+
+        run(lambda *_: None)
+        models, tables = registry(settings()), lakehouse(settings())
+        second_version(models)
+        in_stream(models, tables, address, asked.rollbacks)
+        in_batch(models, tables, landing)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What has happened to a task's versions: who or what made which of them answer, when and why."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Literal
+
+Action = Literal["promotion", "rollback", "traffic"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One change of what answers a task.
+
+    Attributes:
+        at: when (UTC).
+        action: a version became champion, by promotion or by rollback; or a challenger was given traffic.
+        version: the new champion, or the challenger.
+        before: the champion until then; None if there was none.
+        share: of the documents, that the challenger answers from then on; 0 in shadow, None when its traffic ends.
+        by: who or what did it.
+        why: the reason.
+    """
+
+    at: datetime
+    action: Action
+    version: int
+    before: int | None
+    by: str
+    why: str
+    share: float | None = None
+
+    def dump(self) -> str:
+        """Return the move as JSON."""
+        return json.dumps(asdict(self) | {"at": self.at.isoformat()})
+
+    @classmethod
+    def load(cls, text: str) -> "Move":
+        """Return the move that ``dump`` wrote."""
+        told = json.loads(text)
+        return cls(**told | {"at": datetime.fromisoformat(told["at"])})
+
+
+def earlier(moves: Iterable[Move], champion: int) -> int | None:
+    """Return the version that a rollback goes back to: the champion before this one was promoted last.
+
+    So that rollbacks, one after the other, go further back, and never forward to what was rolled back.
+    """
+    promotions = [move for move in moves if move.action == "promotion" and move.version == champion]
+    return max(promotions, key=lambda move: move.at).before if promotions else None
+
+
+def rolled_back(moves: Iterable[Move]) -> set[int]:
+    """Return the versions that have been rolled back and not been made champion by anyone since.
+
+    The platform does not promote them, nor what has the same files: only a person does.
+    """
+    found: set[int] = set()
+    for move in sorted(moves, key=lambda move: move.at):
+        if move.action == "rollback" and move.before is not None:
+            found.add(move.before)
+        if move.action != "traffic":
+            found.discard(move.version)
+    return found

@@ -1,0 +1,60 @@
+"""One row is one change of what answers a task: a promotion, a rollback, or a challenger's traffic.
+
+Key: model_name and moved_at. Grain: one change. A copy of what the registry holds, so that a decision can be joined to
+what had made its model champion by then. ``model_version`` is the new champion, or the challenger; ``share`` is the
+part of the documents that a challenger answers from then on, 0 in shadow, null when its traffic ends. Owner: ml.
+"""
+
+import time
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.silver.decisions import MODELS
+from resources.lakehouse import Lakehouse
+from resources.registry import Registry, history
+from signals.tasks import TASKS
+
+TABLE = "operations/promotions"
+SCHEMA = {
+    "model_name": pl.String,
+    "task": pl.String,
+    "moved_at": pl.Datetime("us", "UTC"),
+    "action": pl.String,
+    "model_version": pl.Int64,
+    "before_version": pl.Int64,
+    "share": pl.Float64,
+    "moved_by": pl.String,
+    "moved_why": pl.String,
+}
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ml", deps=MODELS, daily=False))
+def promotions(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+    """Copy the registry's record of every change."""
+    started = time.perf_counter()
+    rows = recorded(registry)
+    version = lakehouse.replace_all(TABLE, rows)
+    seconds = round(time.perf_counter() - started, 3)
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows.height, "delta_version": version, "seconds": seconds}
+    )
+
+
+def recorded(registry: Registry) -> pl.DataFrame:
+    """Return the rows of this table, as the registry has them now."""
+    rows = [
+        (
+            f"{registry.environment}.{task}", task, move.at, move.action, move.version, move.before, move.share,
+            move.by, move.why,
+        )
+        for task in TASKS
+        for move in history(registry.versions(task))
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("model_name", "moved_at")
+
+
+def behind(lakehouse: Lakehouse, registry: Registry) -> bool:
+    """Say whether the table lacks a change: one that no training made, such as a rollback by hand."""
+    return not lakehouse.exists(TABLE) or lakehouse.count(TABLE) != recorded(registry).height

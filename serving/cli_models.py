@@ -1,0 +1,188 @@
+"""`seamless models`: which version answers, who decided that, and how to change it."""
+
+import getpass
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from governance.history import Move
+from resources.settings import Environment, settings
+from signals.tasks import TASKS
+
+if TYPE_CHECKING:
+    from resources.registry import Registered, Registry
+
+models_app = typer.Typer(help="See the registered models, and say which of them answer.", no_args_is_help=True)
+ENVIRONMENTS: tuple[str, ...] = get_args(Environment)
+
+
+def _known_task(task: str) -> str:
+    if task not in TASKS:
+        raise typer.BadParameter(f"there is no task {task!r}; there are {', '.join(TASKS)}")
+    return task
+
+
+Task = Annotated[str, typer.Argument(help="Task, such as iab_category.", callback=_known_task)]
+Why = Annotated[str, typer.Option("--why", help="Reason, which is kept.")]
+By = Annotated[
+    str | None, typer.Option("--by", help="Who does it, which is kept; the user of this machine if left out.")
+]
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """List every registered version: which answers in which environment, and how good it is on held-out rows."""
+    found = _registry()
+    rows = [one for env in ENVIRONMENTS for task in TASKS for one in found.of(env).versions(task)]
+    if not rows:
+        typer.echo("no models yet: `seamless run` trains them")
+        return
+    typer.echo(
+        f"{'environment':<13}{'task':<14}{'version':>8}  {'answers':<14}{'gate':<9}{'metric':<14}{'value':>7}"
+        f"{'calibration error':>19}  trained"
+    )
+    for one in rows:
+        metric = TASKS[one.task].metric
+        value, error = (one.metrics.get(name, float("nan")) for name in (metric, "calibration_error"))
+        typer.echo(
+            f"{one.name.removesuffix(f'.{one.task}'):<13}{one.task:<14}{one.version:>8}  {_answers(one):<14}"
+            f"{_gate(one):<9}{metric:<14}{value:>7.3f}{error:>19.3f}  {one.trained_at:%Y-%m-%d %H:%M} UTC"
+        )
+
+
+@models_app.command("show")
+def show_model(
+    task: Task,
+    version: Annotated[int | None, typer.Argument(help="Version; the champion if left out.")] = None,
+) -> None:
+    """Show what is known of one version (figures, training, gate), and the task's traffic and history."""
+    from resources.registry import history
+
+    found = _registry()
+    versions = found.versions(task)
+    one = found.champion(task) if version is None else found.version(task, version)
+    answers = _answers(one)
+    typer.echo(f"{one.name} version {one.version}{f', {answers}' if answers else ''}")
+    typer.echo(f"  {'environment':<24} {found.environment}")
+    typer.echo(f"  {'trained':<24} {one.trained_at:%Y-%m-%d %H:%M:%S} UTC")
+    typer.echo(f"  {'digest':<24} {one.digest}")
+    for name, value in sorted(one.record.items()):
+        typer.echo(f"  {name:<24} {value}")
+    typer.echo(f"  {'gate':<24} {_gate(one)}{f': {one.verdict.why}' if one.verdict else ''}")
+    for figure in one.verdict.figures if one.verdict else ():
+        compared = "" if figure.champion is None else f"  champion {figure.champion:.3f}"
+        between = "" if figure.low is None else f"  difference {figure.low:+.3f} to {figure.high:+.3f}"
+        what = f"{figure.name} of {figure.part}"
+        typer.echo(f"    {what:<30} {figure.challenger:.3f}{compared}{between}  ({figure.rows} rows)")
+    typer.echo("  held-out figures")
+    for name, value in sorted(one.metrics.items()):
+        typer.echo(f"    {name:<22} {value:.3f}")
+    typer.echo("  traffic of the task")
+    for other in versions:
+        if _answers(other):
+            typer.echo(f"    version {other.version}: {_answers(other)}")
+    typer.echo("  history of the task, newest first")
+    for move in reversed(history(versions)):
+        typer.echo(f"    {move.at:%Y-%m-%d %H:%M:%S} UTC  {_told(move)}, by {move.by}: {move.why}")
+
+
+@models_app.command("promote")
+def promote(
+    task: Task,
+    to: Annotated[Environment, typer.Option("--to", help="Environment in which it is to answer.")],
+    version: Annotated[
+        int | None,
+        typer.Option("--version", help="Version in the environment that ENVIRONMENT names; its champion if left out."),
+    ] = None,
+    why: Why = "by hand",
+    by: By = None,
+) -> None:
+    """Make a version that has passed the gate the champion of an environment; its tested files are copied there."""
+    here, who = _registry(), _who(by)
+    one = here.champion(task) if version is None else here.version(task, version)
+    _require_ready(here, one)
+    there = here.of(to)
+    made = one if to == here.environment else here.copy_to(there, one)
+    there.promote(task, made.version, by=who, why=why)
+    typer.echo(f"{made.name} version {made.version} is champion in {to}: digest {made.digest[:16]}…, as it was tested")
+
+
+@models_app.command("rollback")
+def rollback(
+    task: Task,
+    to: Annotated[
+        int | None, typer.Option("--to", help="Version to go back to; the champion before this one if left out.")
+    ] = None,
+    why: Why = "by hand",
+    by: By = None,
+) -> None:
+    """Make an earlier version the champion again: batch answers by it at once, the stream in seconds."""
+    found = _registry()
+    earlier = found.version(task, found.before(task) if to is None else to)
+    _require_ready(found, earlier)
+    was = found.rollback(task, earlier.version, by=_who(by), why=why)
+    typer.echo(f"{earlier.name}: version {earlier.version} is champion, version {was} was")
+
+
+@models_app.command("traffic")
+def traffic(
+    task: Task,
+    challenger: Annotated[int | None, typer.Option("--challenger", help="Version that is tried.")] = None,
+    share: Annotated[
+        float | None,
+        typer.Option("--share", min=0.0, max=1.0, help="Part of the documents that it answers, such as 0.1."),
+    ] = None,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Ask it about every document; it answers none.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="End the trial: the champion answers all.")] = False,
+    why: Why = "by hand",
+    by: By = None,
+) -> None:
+    """Try a challenger beside the champion, on a share of the documents or in shadow; a document keeps its arm."""
+    if [share is not None, shadow, off].count(True) != 1 or (challenger is None) != off or share == 0:
+        raise typer.BadParameter("give --challenger VERSION with --share PART (above 0) or --shadow, or --off alone")
+    found = _registry()
+    if challenger is not None:
+        _require_ready(found, found.version(task, challenger))
+    found.give_traffic(task, challenger, share or 0.0, by=_who(by), why=why)
+    champion = found.champion(task).version
+    given = "" if challenger is None else f", {_share(share or 0.0)} version {challenger}"
+    typer.echo(f"{found.environment}.{task}: version {champion} is champion{given}")
+
+
+def _registry() -> "Registry":
+    from resources.registry import registry
+
+    return registry(settings())
+
+
+def _require_ready(found: "Registry", one: "Registered") -> None:
+    """Refuse what could not score here, before it is to answer."""
+    from resources.encoder import Encoder
+
+    found.load(one, Encoder(threads=settings().encoder_threads).transform_id)
+
+
+def _who(by: str | None) -> str:
+    try:
+        return by or getpass.getuser()
+    except (KeyError, OSError):
+        raise typer.BadParameter("this machine's user has no name: say who does it", param_hint="--by") from None
+
+
+def _answers(one: "Registered") -> str:
+    return "champion" if one.champion else "" if one.share is None else _share(one.share)
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%} of traffic" if share else "shadow"
+
+
+def _gate(one: "Registered") -> str:
+    return "unjudged" if one.verdict is None else "passed" if one.verdict.passed else "failed"
+
+
+def _told(move: Move) -> str:
+    if move.action == "traffic":
+        return f"version {move.version} challenges: {'ended' if move.share is None else _share(move.share)}"
+    before = "the first" if move.before is None else f"instead of version {move.before}"
+    return f"{move.action} to version {move.version}, {before}"

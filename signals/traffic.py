@@ -1,0 +1,61 @@
+"""Which version of a task's model answers a document: the champion, or a challenger that is given a share.
+
+The champion is asked about every document. A challenger is asked about those of its share, which it then answers; in
+shadow it is asked about every document and answers none. So both versions have a decision about whatever the
+challenger was asked, and each decision says what became of it: its arm is ``champion`` or ``challenger`` where its
+version was the one to answer, else ``shadow``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+ARMS = ("champion", "challenger", "shadow")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The versions of a task's model that are asked.
+
+    Attributes:
+        champion: version of the champion.
+        challenger: version of the challenger; None if there is none.
+        share: of the documents, that the challenger answers, from 0 to 1; at 0 it is a shadow.
+    """
+
+    champion: int
+    challenger: int | None = None
+    share: float = 0.0
+
+
+def in_share(share: pl.Expr | float) -> pl.Expr:
+    """Say whether a document is of a share of all, by its content: the same always, and of any larger share too.
+
+    The digits of the hash are others than those by which labels are held out: a challenger's documents are as new to
+    it as any.
+    """
+    part = pl.col("content_hash").str.slice(8, 8).str.to_integer(base=16, strict=False) / 16**8
+    return (part < share).fill_null(value=False)
+
+
+def assigned(traffic: Mapping[str, Traffic]) -> pl.Expr:
+    """Return the version that answers, by ``task`` and ``content_hash``; null where the task has no champion."""
+
+    def known(value: Mapping[str, float | None], kind: type[pl.Int64 | pl.Float64]) -> pl.Expr:
+        return pl.col("task").replace_strict(value, default=None, return_dtype=kind)
+
+    champion = known({task: of.champion for task, of in traffic.items()}, pl.Int64)
+    challenger = known({task: of.challenger for task, of in traffic.items()}, pl.Int64)
+    share = known({task: of.share for task, of in traffic.items()}, pl.Float64)
+    return pl.when(in_share(share) & challenger.is_not_null()).then(challenger).otherwise(champion)
+
+
+def arm(traffic: Mapping[str, Traffic]) -> pl.Expr:
+    """Return the arm of a decision, by its ``task``, ``content_hash`` and ``model_version``."""
+    challengers = {task: of.challenger for task, of in traffic.items()}
+    is_challenger = (
+        pl.col("task").replace_strict(challengers, default=None, return_dtype=pl.Int64) == pl.col("model_version")
+    ).fill_null(value=False)
+    own = pl.when(is_challenger).then(pl.lit("challenger")).otherwise(pl.lit("champion"))
+    return pl.when(pl.col("model_version") == assigned(traffic)).then(own).otherwise(pl.lit("shadow"))
