@@ -152,10 +152,12 @@ def publish_increment(
     return kept
 
 
-def begin(context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str]) -> Hop:
+def begin(
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str], made_by: str = "inputs"
+) -> Hop:
     """Begin a hop: note the time, and the state of its inputs before any of them is read."""
     days = list(context.partition_keys)
-    return Hop(lakehouse, table, days, time.perf_counter(), lakehouse.marks(inputs, days))
+    return Hop(lakehouse, table, days, time.perf_counter(), lakehouse.marks(inputs, days, made_by))
 
 
 def accounted_for(passed: bool, **counts: int) -> dg.AssetCheckResult:  # noqa: FBT001

@@ -282,18 +282,18 @@ class Lakehouse(dg.ConfigurableResource):
                 files.setdefault(str(day), []).append(f"{table}:{path}")
         return {day: fingerprint(sorted(paths)) for day, paths in files.items()}
 
-    def marks(self, inputs: Sequence[str], days: Sequence[str]) -> dict[str, int]:
-        """Return what a table keeps with its rows to say which state of its inputs they were made from."""
+    def marks(self, inputs: Sequence[str], days: Sequence[str], made_by: str = "inputs") -> dict[str, int]:
+        """Return what a table keeps with its rows to say which state of its inputs they were made from, and by what."""
         found = self.fingerprints(inputs)
-        return {f"inputs:{day}": found.get(day, 0) for day in days} if inputs else {}
+        return {f"{made_by}:{day}": found.get(day, 0) for day in days} if inputs else {}
 
-    def stale_days(self, table: str, inputs: Sequence[str]) -> list[str]:
+    def stale_days(self, table: str, inputs: Sequence[str], made_by: str = "inputs") -> list[str]:
         """Return the days of which a table has not been made from its inputs as they are now, oldest first."""
         made = self.open(table) if self.exists(table) else None
         return sorted(
             day
             for day, state in self.fingerprints(inputs).items()
-            if made is None or made.transaction_version(f"inputs:{day}") != state
+            if made is None or made.transaction_version(f"{made_by}:{day}") != state
         )
 
     def write_file(self, name: str, content: bytes) -> str:

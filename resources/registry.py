@@ -19,6 +19,8 @@ from signals.scoring import Model, load_model
 from signals.transform import require_same
 
 CHAMPION = "champion"
+# The one registered model that answers no task: the encoder's weights.
+ENCODER = "encoder"
 
 
 class ModelMissingError(LookupError):
@@ -44,11 +46,27 @@ class Registered:
 
 
 class Registry(dg.ConfigurableResource):
-    """Versions of each task's model, their files and figures, and which version is champion."""
+    """Versions of each task's model, their files and figures, and which version is champion.
+
+    A task has a champion under each encoder, so that the heads of the next are ready before it serves. Those that are
+    looked at are of the encoder that serves, or of the one that ``under`` names.
+    """
 
     tracking_uri: str
     artifacts: str
     cache: str
+    encoder: str | None = None
+
+    def under(self, encoder: str) -> "Registry":
+        """Return the same registry for the heads of one encoder: its registered digest, or nothing if packaged."""
+        return self.model_copy(update={"encoder": encoder})
+
+    def serving_encoder(self) -> str:
+        """Return the digest of the encoder that serves; nothing while it is the packaged one."""
+        try:
+            return self.champion(ENCODER).digest
+        except ModelMissingError:
+            return ""
 
     def register(self, task: str, files: Path, metrics: Mapping[str, float], record: Mapping[str, Any]) -> Registered:
         """Log a trained model's files and figures, and register them as the next version.
@@ -79,6 +97,7 @@ class Registry(dg.ConfigurableResource):
         tags = {
             "digest": digest,
             "metrics": json.dumps(dict(metrics)),
+            ENCODER: self._encoder_of(task),
             **{k: str(v) for k, v in record.items()},
         }
         version = client.create_model_version(
@@ -92,12 +111,15 @@ class Registry(dg.ConfigurableResource):
         Raises:
             ModelMissingError: there is no such version.
         """
-        self.version(task, version)
-        client = self._client()
+        registered, client = self.version(task, version), self._client()
         moment = datetime.now(UTC).isoformat()
         for key, value in (("promoted_by", by), ("promoted_why", why), ("promoted_at", moment)):
             client.set_model_version_tag(task, str(version), key, value)
-        client.set_registered_model_alias(task, CHAMPION, str(version))
+        client.set_registered_model_alias(task, _alias(registered.record.get(ENCODER, "")), str(version))
+
+    def note(self, task: str, version: int, name: str, value: str) -> None:
+        """Keep with a version what became known of it after it was registered."""
+        self._client().set_model_version_tag(task, str(version), name, value)
 
     def champion(self, task: str) -> Registered:
         """Return a task's champion.
@@ -110,13 +132,15 @@ class Registry(dg.ConfigurableResource):
                 return registered
         raise ModelMissingError(f"task {task} has no champion: materialise models/{task}")
 
-    def versions(self, task: str) -> list[Registered]:
-        """Return all versions of a task's model, newest first; none if it was never trained."""
+    def versions(self, task: str, *, every_encoder: bool = False) -> list[Registered]:
+        """Return the versions of a task's model under the encoder, or under any, newest first."""
         model = self._registered(task)
         if model is None:
             return []
-        champion = int(model.aliases.get(CHAMPION, -1))
+        encoder = self._encoder_of(task)
+        champion = int(model.aliases.get(_alias(encoder), -1))
         found = self._client().search_model_versions(f"name = '{task}'")
+        found = [version for version in found if every_encoder or version.tags.get(ENCODER, "") == encoder]
         return sorted(
             (self._described(version, champion) for version in found),
             key=lambda v: v.version,
@@ -129,22 +153,30 @@ class Registry(dg.ConfigurableResource):
         Raises:
             ModelMissingError: it does not exist.
         """
-        for registered in self.versions(task):
+        for registered in self.versions(task, every_encoder=True):
             if registered.version == version:
                 return registered
         raise ModelMissingError(f"task {task} has no version {version}")
 
     def load(self, registered: Registered, running: str) -> Model:
-        """Return a version ready to score; its files are fetched once, and compared with what was registered each time.
+        """Return a version ready to score; its files are compared with what was registered each time.
 
         Raises:
             TransformMismatchError: it was trained under another transformation than ``running``.
             TamperedModelError: the files are not those that were registered.
         """
+        require_same(f"{registered.name} version {registered.version}", registered.transform_id, running)
+        return load_model(self.fetched(registered, running), registered.name, registered.version, running)
+
+    def fetched(self, registered: Registered, running: str | None = None) -> Path:
+        """Return a local folder with a version's files, which are fetched once.
+
+        Raises:
+            TransformMismatchError: they say that they are of another transformation than ``running``, if it is given.
+            TamperedModelError: they are not those that were registered.
+        """
         from mlflow.artifacts import download_artifacts
 
-        name = f"{registered.name} version {registered.version}"
-        require_same(name, registered.transform_id, running)
         folder = Path(self.cache) / registered.name / f"{registered.version}-{registered.digest[:16]}"
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +192,13 @@ class Registry(dg.ConfigurableResource):
                     if not folder.exists():
                         raise
         _require_same_files(folder, registered, running)
-        return load_model(folder, registered.name, registered.version, running)
+        return folder
+
+    def _encoder_of(self, task: str) -> str:
+        """Return the encoder whose heads are looked at; one that is itself registered is of none."""
+        if task == ENCODER:
+            return ""
+        return self.serving_encoder() if self.encoder is None else self.encoder
 
     def _described(self, version: Any, champion: int) -> Registered:
         tags = dict(version.tags)
@@ -216,16 +254,21 @@ def registry(settings: Settings) -> Registry:
     )
 
 
+def _alias(encoder: str) -> str:
+    """Return the alias of a champion under an encoder."""
+    return f"{CHAMPION}-{encoder[:16]}" if encoder else CHAMPION
+
+
 def _metric_name(name: str) -> str:
     """MLflow's metric names know no ``|`` or ``&``."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
-def _require_same_files(folder: Path, registered: Registered, running: str) -> None:
+def _require_same_files(folder: Path, registered: Registered, running: str | None) -> None:
     """Refuse files of another transformation first, since that names what to do, then files that were changed."""
     name = f"{registered.name} version {registered.version}"
     described = folder / "model.json"
-    if described.exists():
+    if running is not None and described.exists():
         require_same(name, json.loads(described.read_text(encoding="utf-8"))["transform_id"], running)
     found = directory_digest(folder)
     if found != registered.digest:

@@ -23,6 +23,7 @@ from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import champions
 from platform_assets.streaming import FLOWS, Flow, Worker
 from resources.encoder import Encoder
+from resources.encoder import encoder as serving_encoder
 from resources.lakehouse import DAY, Lakehouse, lakehouse
 from resources.registry import registry
 from resources.settings import Settings
@@ -102,14 +103,15 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                 if over or time.monotonic() - told >= TELL_SECONDS:
                     _tell(instance, worker, tally, settings, say)
                     told, tally = time.monotonic(), Tally()
-                    worker = replace(worker, models=serving_models(settings, worker.encoder))
+                    encoder = worker.encoder.of(None)
+                    worker = replace(worker, encoder=encoder, models=serving_models(settings, encoder))
                 if over:
                     return
 
 
 def prepared(settings: Settings) -> Worker:
     """Return a worker whose tables exist and whose champions are loaded."""
-    tables, encoder = lakehouse(settings), Encoder(threads=settings.encoder_threads)
+    tables, encoder = lakehouse(settings), serving_encoder(settings)
     for expected in RECEIVED:
         prepare(tables, expected, datetime.now(UTC))
     prepare_rules()
@@ -119,7 +121,7 @@ def prepared(settings: Settings) -> Worker:
 
 def serving_models(settings: Settings, encoder: Encoder) -> dict[str, Model]:
     """Return the champions as they are now: one that is promoted or rolled back serves from the next call on."""
-    return champions(registry(settings), encoder.transform_id)
+    return champions(registry(settings).under(encoder.digest), encoder.transform_id)
 
 
 def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]) -> None:

@@ -25,6 +25,7 @@ from signals.tasks import Task
 from signals.training import NotEnoughLabelsError, examples, seed_texts, train
 
 TRAINED_FROM = ("silver/labels", "silver/embeddings")
+PACKAGED_FROM = ("silver/labels", "silver/images")
 GATE = "gate"
 
 
@@ -32,7 +33,7 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
     """Return the asset whose materialisation trains a task, registers the model, and promotes it if it passes."""
     key = table_key(f"models/{task.name}")
     is_image = task.documents == ("image",)
-    source = ("silver/labels", "silver/images") if is_image else TRAINED_FROM
+    source = PACKAGED_FROM if is_image else TRAINED_FROM
 
     @dg.asset(
         key=key,
@@ -49,21 +50,31 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
     )
     def model(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
         started = time.perf_counter()
-        versions = {f"version:{table}": lakehouse.version(table) for table in source}
-        with tempfile.TemporaryDirectory() as folder:
-            make = packaged if is_image else trained
-            try:
-                metrics, record = make(task, lakehouse, encoder, Path(folder))
-            except NotEnoughLabelsError as error:
-                return _untrained(task, str(error))
-            record |= {**versions, "labels": labels_of(task, label_counts(lakehouse))}
-            registered = registry.register(task.name, Path(folder), metrics, record)
-        verdict = judged(task, registered, registry, lakehouse, encoder)
-        if verdict.passed:
-            registry.promote(task.name, registered.version, by="gate", why=verdict.why)
+        try:
+            registered, verdict = renewed(task, lakehouse, encoder, registry.under(encoder.digest))
+        except NotEnoughLabelsError as error:
+            return _untrained(task, str(error))
         return _result(task, registered, verdict, time.perf_counter() - started)
 
     return model
+
+
+def renewed(task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> tuple[Registered, Verdict]:
+    """Train a task's model under an encoder, register it, and make it champion there if it passes the gate.
+
+    Raises:
+        NotEnoughLabelsError: the labels do not suffice for a model that could be judged.
+    """
+    make, source = (packaged, PACKAGED_FROM) if task.documents == ("image",) else (trained, TRAINED_FROM)
+    versions = {f"version:{table}": lakehouse.version(table) for table in source}
+    with tempfile.TemporaryDirectory() as folder:
+        metrics, record = make(task, lakehouse, encoder, Path(folder))
+        record |= {**versions, "labels": labels_of(task, label_counts(lakehouse))}
+        registered = registry.register(task.name, Path(folder), metrics, record)
+    verdict = judged(task, registered, registry, lakehouse, encoder)
+    if verdict.passed:
+        registry.promote(task.name, registered.version, by="gate", why=verdict.why)
+    return registered, verdict
 
 
 def task_doc(task: Task) -> str:

@@ -32,7 +32,7 @@ def decisions(
 ) -> dg.MaterializeResult:
     """Ask the champion of every task about each document of these days."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    models = champions(registry, encoder.transform_id)
+    models = champions(registry.under(encoder.digest), encoder.transform_id)
     rows_in = asked = answered = 0
     for kind, table in DOCUMENTS.items():
         documents = pending(lakehouse, kind, hop.days, encoder.encoder_id)
