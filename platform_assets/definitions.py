@@ -9,6 +9,7 @@ from resources.lakehouse import lakehouse
 from resources.registry import registry
 from resources.settings import settings
 from sensors.keeping_up import keeping_up
+from sensors.retuning import retuning
 
 
 @dg.definitions
@@ -27,6 +28,6 @@ def defs() -> dg.Definitions:
             "encoder": encoder(known),
             "registry": registry(known),
         },
-        sensors=[keeping_up],
+        sensors=[keeping_up, retuning],
         executor=dg.in_process_executor,
     )

@@ -32,7 +32,10 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, kinds=("delta", "onnx")), pool="encoder")
+@dg.asset(
+    **described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
+    pool="encoder",
+)
 def embeddings(context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder) -> dg.MaterializeResult:
     """Encode the texts of these days that no day has encoded before."""
     hop = begin(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
