@@ -49,9 +49,14 @@ class Encoder(dg.ConfigurableResource):
         """Return one unit vector a normalised text, float32, (len(texts), 384)."""
         return self._loaded.encode(texts)
 
-    def of(self, version: int | None) -> "Encoder":
-        """Return the encoder of a registered version, serving or not; or that which serves by now."""
+    def of(self, version: int) -> "Encoder":
+        """Return the encoder of a registered version, serving or not."""
         return Encoder(threads=self.threads, registry=self.registry, version=version)
+
+    def now(self) -> "Encoder":
+        """Return the encoder that serves: this one, if it still does."""
+        still = self.registry is None or self.registry.serving_encoder() == self.digest
+        return self if still else Encoder(threads=self.threads, registry=self.registry)
 
     @property
     def _loaded(self) -> Int8Encoder:

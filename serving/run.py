@@ -89,10 +89,10 @@ def run(progress: Progress) -> Report:
             if due or not lakehouse.exists(MODEL_VERSIONS):
                 materialise("train", [*due, MODEL_VERSIONS])
 
-        encode_and_train(encoder.of(None))
+        encode_and_train(encoder.now())
         if retuning.decide(retuning.look(lakehouse, registry))[0]:
             materialise("tune the encoder", [NAME, MODEL_VERSIONS])
-            encode_and_train(encoder.of(None))
+            encode_and_train(encoder.now())
         for work in decide(stale(lakehouse, late, today), late):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
     return report

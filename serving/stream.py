@@ -103,7 +103,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                 if over or time.monotonic() - told >= TELL_SECONDS:
                     _tell(instance, worker, tally, settings, say)
                     told, tally = time.monotonic(), Tally()
-                    encoder = worker.encoder.of(None)
+                    encoder = worker.encoder.now()
                     worker = replace(worker, encoder=encoder, models=serving_models(settings, encoder))
                 if over:
                     return
