@@ -4,11 +4,12 @@ import dagster as dg
 
 from platform_assets import bronze, gold, models, operations, reports, silver
 from platform_assets.operations.stream_keeps_up import stream_keeps_up
-from resources.encoder import Encoder
+from resources.encoder import encoder
 from resources.lakehouse import lakehouse
 from resources.registry import registry
 from resources.settings import settings
 from sensors.keeping_up import keeping_up
+from sensors.retuning import retuning
 
 
 @dg.definitions
@@ -24,9 +25,9 @@ def defs() -> dg.Definitions:
         asset_checks=[stream_keeps_up],
         resources={
             "lakehouse": lakehouse(known),
-            "encoder": Encoder(threads=known.encoder_threads),
+            "encoder": encoder(known),
             "registry": registry(known),
         },
-        sensors=[keeping_up],
+        sensors=[keeping_up, retuning],
         executor=dg.in_process_executor,
     )

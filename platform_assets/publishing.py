@@ -169,11 +169,13 @@ def publish_increment(
     return kept
 
 
-def begin(context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str]) -> Hop:
+def begin(
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str], made_by: str = "inputs"
+) -> Hop:
     """Begin a hop: note the time, and the state of its inputs before any of them is read."""
     days = list(context.partition_keys)
     versions = [lakehouse.version(one) if lakehouse.exists(one) else None for one in (QUARANTINE, table)]
-    marks = lakehouse.marks(inputs, days, streamed=table in STREAMED)
+    marks = lakehouse.marks(inputs, days, made_by, streamed=table in STREAMED)
     return Hop(lakehouse, table, days, time.perf_counter(), marks, (versions[0], versions[1]))
 
 

@@ -49,10 +49,12 @@ class Ahead:
     """What has been worked out of bronze rows before they are taken through.
 
     Attributes:
+        encoder_id: of the encoder that made the vectors; another may serve when they are needed.
         articles: of pages, by address and body.
         vectors: of texts, by their hash.
     """
 
+    encoder_id: str
     articles: dict[Page, Article] = field(default_factory=dict)
     vectors: Vectors = field(default_factory=dict)
 
@@ -204,7 +206,8 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
     vectors = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
     if kind != "image":
         texts = rows.select("content_hash", DAY, text=decisions.text_of(kind))
-        vectors = worker.memory.vectors(texts, ahead.vectors)
+        made = ahead.vectors if ahead.encoder_id == worker.encoder.encoder_id else {}
+        vectors = worker.memory.vectors(texts, made)
     table, lakehouse = decisions.DOCUMENTS[kind], worker.lakehouse
     answers = decisions.decided(
         decisions.documents_of(kind, rows.lazy(), vectors.lazy()),

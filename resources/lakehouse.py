@@ -354,13 +354,15 @@ class Lakehouse(dg.ConfigurableResource):
 
         Args:
             inputs: the tables.
-            streamed: what a stream has changed does not count: it takes that through the tables itself.
+            streamed: what a stream has changed does not count, but that there is such a day: it takes that through
+                the tables itself.
         """
         changes: dict[str, list[str]] = {}
         for table in sorted(inputs):
             if not self.exists(table):
                 continue
             if streamed:
+                changes = {day: [] for day in self.days(table)} | changes
                 kept = self.positions(table).items()
                 found = [(f"{at}", name.removeprefix(CHANGED)) for name, (at, _) in kept if name.startswith(CHANGED)]
             else:
@@ -370,16 +372,20 @@ class Lakehouse(dg.ConfigurableResource):
                 changes.setdefault(day, []).append(f"{table}:{change}")
         return {day: fingerprint(sorted(some)) for day, some in changes.items()}
 
-    def marks(self, inputs: Sequence[str], days: Sequence[str], *, streamed: bool = False) -> dict[str, int]:
-        """Return what a table keeps with its rows to say which state of its inputs they were made from."""
+    def marks(
+        self, inputs: Sequence[str], days: Sequence[str], made_by: str = "inputs", *, streamed: bool = False
+    ) -> dict[str, int]:
+        """Return what a table keeps with its rows to say which state of its inputs they were made from, and by what."""
         found = self.fingerprints(inputs, streamed=streamed)
-        return {f"inputs:{day}": found.get(day, 0) for day in days} if inputs else {}
+        return {f"{made_by}:{day}": found.get(day, 0) for day in days} if inputs else {}
 
-    def stale_days(self, table: str, inputs: Sequence[str], *, streamed: bool = False) -> list[str]:
+    def stale_days(
+        self, table: str, inputs: Sequence[str], made_by: str = "inputs", *, streamed: bool = False
+    ) -> list[str]:
         """Return the days of which a table has not been made from its inputs as they are now, oldest first."""
         made = self.positions(table) if self.exists(table) else {}
         found = self.fingerprints(inputs, streamed=streamed)
-        return sorted(day for day, state in found.items() if made.get(f"inputs:{day}", (None, 0))[0] != state)
+        return sorted(day for day, state in found.items() if made.get(f"{made_by}:{day}", (None, 0))[0] != state)
 
     def write_file(self, name: str, content: bytes) -> str:
         """Write a file that is no table (a report, say) below the lakehouse, and return where it is."""

@@ -29,6 +29,8 @@ from signals.transform import require_same
 
 CHAMPION, CHALLENGER, SHARE = "champion", "challenger", "challenger_share"
 VERDICT, MOVE = "gate", "move:"
+# The one registered model that answers no task: the encoder's weights.
+ENCODER = "encoder"
 
 
 class ModelMissingError(LookupError):
@@ -57,6 +59,7 @@ class Registered:
         version: number of the version.
         digest: of its files.
         transform_id: transformation that it was trained under.
+        encoder: digest of the registered encoder that it was trained under; nothing if that is packaged.
         trained_at: when it was registered (UTC).
         champion: it is the champion.
         share: of the documents, that it answers as the challenger; 0 in shadow, None if it is no challenger.
@@ -71,6 +74,7 @@ class Registered:
     version: int
     digest: str
     transform_id: str
+    encoder: str
     trained_at: datetime
     champion: bool
     share: float | None
@@ -91,12 +95,17 @@ class Registered:
 
 
 class Registry(dg.ConfigurableResource):
-    """Versions of each task's model in one environment, their files and figures, and which of them answer."""
+    """Versions of each task's model in one environment, their files and figures, and which of them answer.
+
+    A task has a champion under each encoder, so that the heads of the next are ready before it serves. Those that are
+    looked at are of the encoder that serves, or of the one that ``under`` names.
+    """
 
     tracking_uri: str
     artifacts: str
     cache: str
     environment: str = "dev"
+    encoder: str | None = None
 
     def of(self, environment: str) -> "Registry":
         """Return the same registry for another environment."""
@@ -104,6 +113,23 @@ class Registry(dg.ConfigurableResource):
         return Registry(
             tracking_uri=self.tracking_uri, artifacts=self.artifacts, cache=self.cache, environment=environment
         )
+
+    def under(self, encoder: str) -> "Registry":
+        """Return the same registry for the heads of one encoder: its registered digest, or nothing if packaged."""
+        return Registry(
+            tracking_uri=self.tracking_uri,
+            artifacts=self.artifacts,
+            cache=self.cache,
+            environment=self.environment,
+            encoder=encoder,
+        )
+
+    def serving_encoder(self) -> str:
+        """Return the digest of the encoder that serves; nothing while it is the packaged one."""
+        try:
+            return self.champion(ENCODER).digest
+        except ModelMissingError:
+            return ""
 
     def register(self, task: str, files: Path, metrics: Mapping[str, float], record: Mapping[str, Any]) -> Registered:
         """Log a trained model's files and figures, and register them as the next version.
@@ -133,6 +159,7 @@ class Registry(dg.ConfigurableResource):
         tags = {
             "digest": digest,
             "metrics": json.dumps(dict(metrics)),
+            ENCODER: self._encoder_of(task),
             **{k: str(v) for k, v in record.items()},
         }
         version = client.create_model_version(
@@ -151,7 +178,8 @@ class Registry(dg.ConfigurableResource):
         """
         _require_passed(registered)
         origin = f"{registered.name}/{registered.version}"
-        known = [one for one in target.versions(registered.task) if one.record.get("copied_from") == origin]
+        there = target.versions(registered.task, every_encoder=True)
+        known = [one for one in there if one.record.get("copied_from") == origin]
         if not known:
             folder = self.fetched(registered)
             record = registered.record | {"copied_from": origin}
@@ -184,7 +212,8 @@ class Registry(dg.ConfigurableResource):
             ChampionMovedError: the champion is another, and ``unless_moved``.
         """
         with self._one_at_a_time(task):
-            challenger, champion = self.version(task, version), self._champion(task)
+            challenger = self.version(task, version)
+            champion = self._champion(challenger)
             verdict = _require_passed(challenger)
             if unless_moved and champion != verdict.against:
                 raise ChampionMovedError(
@@ -192,7 +221,7 @@ class Registry(dg.ConfigurableResource):
                     f"but version {champion} is champion now"
                 )
             if champion != version:
-                self._move(task, Move(datetime.now(UTC), "promotion", version, champion, by, why))
+                self._move(challenger, Move(datetime.now(UTC), "promotion", version, champion, by, why))
 
     def before(self, task: str) -> int:
         """Return the version that was champion before the present one was promoted.
@@ -213,14 +242,16 @@ class Registry(dg.ConfigurableResource):
 
         Raises:
             ModelMissingError: there is no champion, or no such version.
-            NotPassedError: the version has not passed the gate.
+            NotPassedError: the version has not passed the gate, or not under the encoder that serves.
         """
         with self._one_at_a_time(task):
-            champion = self.champion(task).version
-            _require_passed(self.version(task, to))
-            if to != champion:
-                self._move(task, Move(datetime.now(UTC), "rollback", to, champion, by, why))
-            return champion
+            champion, earlier_one = self.champion(task), self.version(task, to)
+            _require_passed(earlier_one)
+            if earlier_one.encoder != champion.encoder:
+                raise NotPassedError(f"{earlier_one.name} version {to} is of another encoder than the one that serves")
+            if to != champion.version:
+                self._move(earlier_one, Move(datetime.now(UTC), "rollback", to, champion.version, by, why))
+            return champion.version
 
     def give_traffic(self, task: str, version: int | None, share: float, *, by: str, why: str) -> None:
         """Have a challenger answer a share of the documents, or be asked in shadow at 0; end it if there is no version.
@@ -230,7 +261,8 @@ class Registry(dg.ConfigurableResource):
             NotPassedError: a version that would answer has not passed the gate; in shadow any may be asked.
         """
         with self._one_at_a_time(task):
-            name, client, champion = self._name(task), self._client(), self.champion(task).version
+            name, client, serving = self._name(task), self._client(), self.champion(task)
+            champion, alias = serving.version, _alias(CHALLENGER, serving.encoder)
             now = self.traffic()[task].challenger
             if version == champion:
                 raise NotPassedError(f"{name} version {version} is the champion: a challenger is another version")
@@ -243,16 +275,18 @@ class Registry(dg.ConfigurableResource):
             self._record(task, Move(datetime.now(UTC), "traffic", asked, champion, by, why, given))
             # A killed change leaves no challenger: never one with another's share.
             if now is not None:
-                client.delete_registered_model_alias(name, CHALLENGER)
+                client.delete_registered_model_alias(name, alias)
             if version is not None:
-                client.set_registered_model_tag(name, SHARE, str(share))
-                client.set_registered_model_alias(name, CHALLENGER, str(version))
+                client.set_registered_model_tag(name, _alias(SHARE, serving.encoder), str(share))
+                client.set_registered_model_alias(name, alias, str(version))
 
     def traffic(self) -> dict[str, Traffic]:
         """Return which versions answer each task that has a champion, in one look."""
         prefix = f"{self.environment}."
         found = self._client().search_registered_models(f"name LIKE '{prefix}%'", max_results=1_000)
-        return {model.name.removeprefix(prefix): _traffic(model) for model in found if CHAMPION in model.aliases}
+        models, encoder = {model.name.removeprefix(prefix): model for model in found}, self._encoder_of("")
+        asked = {task: _traffic(model, encoder) for task, model in models.items() if task != ENCODER}
+        return {task: traffic for task, traffic in asked.items() if traffic is not None}
 
     def champion(self, task: str) -> Registered:
         """Return a task's champion.
@@ -265,13 +299,16 @@ class Registry(dg.ConfigurableResource):
                 return registered
         raise ModelMissingError(f"task {task} has no champion in {self.environment}: materialise models/{task}")
 
-    def versions(self, task: str) -> list[Registered]:
-        """Return all versions of a task's model, newest first; none if it was never trained."""
+    def versions(self, task: str, *, every_encoder: bool = False) -> list[Registered]:
+        """Return the versions of a task's model under the encoder, or under any, newest first."""
         model = self._registered(task)
         if model is None:
             return []
-        found = self._client().search_model_versions(f"name = '{model.name}'")
-        return sorted((self._described(version, model) for version in found), key=lambda v: v.version, reverse=True)
+        encoder = self._encoder_of(task)
+        every = self._client().search_model_versions(f"name = '{model.name}'")
+        found = [self._described(version, model, encoder) for version in every]
+        found = [one for one in found if every_encoder or one.encoder == encoder]
+        return sorted(found, key=lambda one: one.version, reverse=True)
 
     def version(self, task: str, version: int) -> Registered:
         """Return one version.
@@ -279,7 +316,7 @@ class Registry(dg.ConfigurableResource):
         Raises:
             ModelMissingError: it does not exist.
         """
-        for registered in self.versions(task):
+        for registered in self.versions(task, every_encoder=True):
             if registered.version == version:
                 return registered
         raise ModelMissingError(f"task {task} has no version {version} in {self.environment}")
@@ -320,6 +357,12 @@ class Registry(dg.ConfigurableResource):
         _require_same_files(folder, registered, running)
         return folder
 
+    def _encoder_of(self, task: str) -> str:
+        """Return the encoder whose heads are looked at; one that is itself registered is of none."""
+        if task == ENCODER:
+            return ""
+        return self.serving_encoder() if self.encoder is None else self.encoder
+
     @contextmanager
     def _one_at_a_time(self, task: str) -> Generator[None]:
         """Let one process of this machine at a time look at a task's champion and move it."""
@@ -328,24 +371,26 @@ class Registry(dg.ConfigurableResource):
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _move(self, task: str, move: Move) -> None:
+    def _move(self, following: Registered, move: Move) -> None:
         """Make a version champion; the record comes first, so that nothing ever answers unrecorded."""
-        name, client = self._name(task), self._client()
-        self._record(task, move)
-        if CHALLENGER in client.get_registered_model(name).aliases:
-            client.delete_registered_model_alias(name, CHALLENGER)
-        client.set_registered_model_alias(name, CHAMPION, str(move.version))
+        name, client, encoder = following.name, self._client(), following.encoder
+        self._record(following.task, move)
+        if _alias(CHALLENGER, encoder) in client.get_registered_model(name).aliases:
+            client.delete_registered_model_alias(name, _alias(CHALLENGER, encoder))
+        client.set_registered_model_alias(name, _alias(CHAMPION, encoder), str(move.version))
 
     def _record(self, task: str, move: Move) -> None:
         key = f"{MOVE}{move.at:%Y-%m-%dT%H:%M:%S.%f}"
         self._client().set_model_version_tag(self._name(task), str(move.version), key, move.dump())
 
-    def _champion(self, task: str) -> int | None:
-        model = self._registered(task)
-        return None if model is None or CHAMPION not in model.aliases else int(model.aliases[CHAMPION])
+    def _champion(self, beside: Registered) -> int | None:
+        """Return the champion under the encoder of a version, which the registry has."""
+        found = self._client().get_registered_model(beside.name).aliases.get(_alias(CHAMPION, beside.encoder))
+        return None if found is None else int(found)
 
-    def _described(self, version: Any, model: Any) -> Registered:
+    def _described(self, version: Any, model: Any, encoder: str) -> Registered:
         tags, number = dict(version.tags), int(version.version)
+        champion, challenger = (int(model.aliases.get(_alias(name, encoder), 0)) for name in (CHAMPION, CHALLENGER))
         verdict, digest, metrics = tags.pop(VERDICT, None), tags.pop("digest"), tags.pop("metrics", "{}")
         moves = tuple(Move.load(tags.pop(key)) for key in sorted(tags) if key.startswith(MOVE))
         return Registered(
@@ -355,8 +400,9 @@ class Registry(dg.ConfigurableResource):
             digest=digest,
             transform_id=tags["transform_id"],
             trained_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-            champion=number == int(model.aliases.get(CHAMPION, 0)),
-            share=float(model.tags[SHARE]) if number == int(model.aliases.get(CHALLENGER, 0)) else None,
+            encoder=tags.get(ENCODER, ""),
+            champion=number == champion,
+            share=float(model.tags[_alias(SHARE, encoder)]) if number == challenger else None,
             metrics=json.loads(metrics),
             record=tags,
             verdict=None if verdict is None else Verdict.load(verdict),
@@ -413,10 +459,17 @@ def history(versions: Iterable[Registered]) -> list[Move]:
     return sorted((move for one in versions for move in one.moves), key=lambda move: move.at)
 
 
-def _traffic(model: Any) -> Traffic:
-    """Return what the aliases of MLflow's record of a model say, which has a champion."""
-    champion, challenger = int(model.aliases[CHAMPION]), model.aliases.get(CHALLENGER)
-    return Traffic(champion) if challenger is None else Traffic(champion, int(challenger), float(model.tags[SHARE]))
+def _traffic(model: Any, encoder: str) -> Traffic | None:
+    """Return what the aliases of MLflow's record of a model say; None if it has no champion under an encoder."""
+    champion, challenger = (model.aliases.get(_alias(name, encoder)) for name in (CHAMPION, CHALLENGER))
+    if champion is None or challenger is None:
+        return None if champion is None else Traffic(int(champion))
+    return Traffic(int(champion), int(challenger), float(model.tags[_alias(SHARE, encoder)]))
+
+
+def _alias(name: str, encoder: str) -> str:
+    """Return what an alias or a tag is called under an encoder."""
+    return f"{name}-{encoder[:16]}" if encoder else name
 
 
 def _require_passed(registered: Registered) -> Verdict:

@@ -111,7 +111,7 @@ def look(
     if unread:
         return State(unread=unread)
     before, after = around_training(daily)
-    early = _stale(lakehouse, before, now)
+    early = _stale(lakehouse, before, now, encoder.encoder_id)
     if early:
         return State(early=early)
     verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id, now, in_flight=in_training)
@@ -128,8 +128,8 @@ def around_training(daily: Inputs) -> tuple[Inputs, Inputs]:
     return {table: of for table, of in daily.items() if table not in late}, late
 
 
-def _stale(lakehouse: Lakehouse, tables: Inputs, today: datetime) -> tuple[Work, ...]:
-    return tuple(stale_days.decide(stale_days.stale(lakehouse, tables, today.date()), tables))
+def _stale(lakehouse: Lakehouse, tables: Inputs, today: datetime, encoder_id: str = "") -> tuple[Work, ...]:
+    return tuple(stale_days.decide(stale_days.stale(lakehouse, tables, today.date(), encoder_id), tables))
 
 
 def in_training(instance: dg.DagsterInstance) -> dict[str, str]:

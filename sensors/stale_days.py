@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import dagster as dg
 
 from platform_assets.conventions import STREAMED
+from platform_assets.silver import embeddings
 from resources.lakehouse import Lakehouse
 
 # Ranges whose gap is at most this many days are one run: empty days cost less than another run.
@@ -23,12 +24,20 @@ def daily_inputs(assets: Iterable[dg.AssetsDefinition]) -> dict[str, tuple[str, 
     }
 
 
-def stale(lakehouse: Lakehouse, inputs: Mapping[str, Iterable[str]], today: date) -> dict[str, list[str]]:
+def stale(
+    lakehouse: Lakehouse, inputs: Mapping[str, Iterable[str]], today: date, encoder_id: str = ""
+) -> dict[str, list[str]]:
     """Return the stale days of each table that has any.
 
     A table that does not exist is stale today at least, so that it comes to be, if without rows: others read it.
+    Vectors are stale where they are not of the encoder.
     """
-    found = {table: lakehouse.stale_days(table, tuple(of), streamed=table in STREAMED) for table, of in inputs.items()}
+    found = {
+        table: lakehouse.stale_days(
+            table, tuple(of), encoder_id if table == embeddings.TABLE else "inputs", streamed=table in STREAMED
+        )
+        for table, of in inputs.items()
+    }
     missing = {table: [today.isoformat()] for table, days in found.items() if not days and not lakehouse.exists(table)}
     return {table: days for table, days in found.items() if days} | missing
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from resources.encoder import Encoder
+from resources.encoder import encoder as serving_encoder
 from resources.registry import registry
 from resources.settings import settings
 from signals.scoring import DOCUMENT, Model, score
@@ -37,8 +38,8 @@ def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
         )
     if str(file) != "-" and not file.is_file():
         raise typer.BadParameter(f"there is no file {file}", param_hint="--input")
-    encoder = Encoder(threads=settings().encoder_threads)
-    found = registry(settings())
+    encoder = serving_encoder(settings())
+    found = registry(settings()).under(encoder.digest)
     model = found.load(found.champion(task), encoder.transform_id)
     with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream, _progress() as progress:
         bar = progress.add_task("predicting", total=None)

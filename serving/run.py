@@ -13,18 +13,21 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.definitions import defs
+from platform_assets.models.encoder import NAME
 from platform_assets.operations import promotions
 from platform_assets.publishing import QUARANTINE
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from resources.settings import PROJECT
-from sensors import retraining
+from sensors import retraining, retuning
 from sensors.keeping_up import OF_THE_REGISTRY, RANGE_END, RANGE_START, around_training
 from sensors.stale_days import daily_inputs, decide, stale
 
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 0.5
+# What says how far a run is: steps that are done, and what a long one says of itself.
+TELLING = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.ASSET_OBSERVATION}
 
 
 class RunFailedError(RuntimeError):
@@ -77,14 +80,21 @@ def run(progress: Progress) -> Report:
             spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if spec.group_name == "bronze"
         ]
         materialise("ingest", landed)
-        for work in decide(stale(lakehouse, early, today), early):
-            materialise("clean and encode", work.tables, (work.first, work.last))
-        now = datetime.now(UTC)
-        verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id, now, cool_down=timedelta())
-        due = [verdict.model for verdict in verdicts if verdict.needed]
-        report.unanswered = [verdict.why for verdict in verdicts if not verdict.needed and not verdict.served]
-        if due or promotions.behind(lakehouse, registry):
-            materialise("train", [*due, *OF_THE_REGISTRY])
+
+        def encode_and_train(encoder: Encoder) -> None:
+            for work in decide(stale(lakehouse, early, today, encoder.encoder_id), early):
+                materialise("clean and encode", work.tables, (work.first, work.last))
+            now, under = datetime.now(UTC), registry.under(encoder.digest)
+            verdicts = retraining.verdicts(lakehouse, under, encoder.transform_id, now, cool_down=timedelta())
+            due = [verdict.model for verdict in verdicts if verdict.needed]
+            report.unanswered = [verdict.why for verdict in verdicts if not verdict.needed and not verdict.served]
+            if due or promotions.behind(lakehouse, registry):
+                materialise("train", [*due, *OF_THE_REGISTRY])
+
+        encode_and_train(encoder.now())
+        if retuning.decide(retuning.look(lakehouse, registry))[0]:
+            materialise("tune the encoder", [NAME, *OF_THE_REGISTRY])
+            encode_and_train(encoder.now())
         for work in decide(stale(lakehouse, late, today), late):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
     return report
@@ -132,9 +142,15 @@ def _watched(instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, 
         done, cursor = 0, None
         while not over.wait(POLL_SECONDS):
             # From the last look on: reading a run's whole log twice a second would slow the run.
-            found = instance.get_records_for_run(run_id, cursor, dg.DagsterEventType.STEP_SUCCESS)
-            done, cursor = done + len(found.records), found.cursor
-            progress(stage, min(done, steps), steps)  # checks are steps too
+            found = instance.get_records_for_run(run_id, cursor, TELLING)
+            seen = [record.event_log_entry.get_dagster_event() for record in found.records]
+            done += sum(event.event_type is dg.DagsterEventType.STEP_SUCCESS for event in seen)
+            cursor = found.cursor
+            if seen and seen[-1].event_type is dg.DagsterEventType.ASSET_OBSERVATION:
+                told = seen[-1].asset_observation_data.asset_observation.metadata
+                progress(stage, *(int(str(told[name].value)) for name in ("done", "of")))
+            elif seen:
+                progress(stage, min(done, steps), steps)  # checks are steps too
 
     progress(stage, 0, steps)
     watcher = threading.Thread(target=watch, daemon=True)

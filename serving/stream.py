@@ -26,6 +26,7 @@ from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import Serving, serving
 from platform_assets.streaming import FLOWS, Ahead, Flow, Worker
 from resources.encoder import Encoder
+from resources.encoder import encoder as serving_encoder
 from resources.lakehouse import DAY, Lakehouse, lakehouse
 from resources.registry import registry
 from resources.settings import Settings
@@ -34,8 +35,8 @@ from resources.streams import Batch, BrokerError, Partition, Reader, streams
 
 # How often Dagster is told, which each micro-batch would cost more than the micro-batch.
 TELL_SECONDS = 10.0
-# How often it is looked up which versions answer: one query of the registry, some 30 ms.
-LOOK_SECONDS = 2.0
+# How often it is looked up which encoder and versions answer: a few queries of the registry, 30 ms each.
+LOOK_SECONDS = 3.0
 QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
 LEAST_EVENTS, MOST_EVENTS = 50, 50_000
 # A micro-batch is at most so many times as large as the one before it.
@@ -52,15 +53,15 @@ class Landed:
         events: how many they are.
         oldest: when the broker got the first of them, seconds since 1970; None if there is none.
         last: there is none, and every topic has been read to its end.
-        rows: of each flow that got some, with the positions after them.
         ahead: what has been worked out of them.
+        rows: of each flow that got some, with the positions after them.
     """
 
     events: int
     oldest: float | None
     last: bool
+    ahead: Ahead
     rows: list[tuple[Flow, pl.DataFrame, dict[str, int]]] = field(default_factory=list)
-    ahead: Ahead = field(default_factory=Ahead)
 
 
 @dataclass
@@ -118,7 +119,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     # The broker sends what comes first while the champions are still being loaded.
     reader = broker.reader(positions(tables, partitions))
     with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
-        encoder = Encoder(threads=settings.encoder_threads)
+        encoder = serving_encoder(settings)
         models, memory = serving_models(settings, encoder), Memory(tables, encoder)
         worker = Worker(tables, encoder, models, f"stream-{uuid.uuid4()}", memory)
         catch_up(worker, store, partitions)
@@ -146,8 +147,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                     continue
                 began, coming = time.monotonic(), other.submit(read_on)
                 if began - looked >= LOOK_SECONDS:
-                    looked = began
-                    worker = replace(worker, models=serving_models(settings, worker.encoder, worker.models))
+                    looked, worker = began, as_now(settings, worker)
                 take_through(worker, store, batch, tally)
                 pace.follow(batch.events, time.monotonic() - began)
                 over = until_drained and batch.last
@@ -177,10 +177,19 @@ def prepared(settings: Settings) -> Lakehouse:
 
 def serving_models(settings: Settings, encoder: Encoder, known: Serving | None = None) -> Serving:
     """Return the models that answer now; nothing is loaded unless it has changed which these are."""
-    found = registry(settings)
+    found = registry(settings).under(encoder.digest)
     if known is not None and found.traffic() == known.traffic:
         return known
     return serving(found, encoder.transform_id)
+
+
+def as_now(settings: Settings, worker: Worker) -> Worker:
+    """Return the worker with the encoder and the models that answer now."""
+    encoder = worker.encoder.now()
+    if encoder is worker.encoder:
+        return replace(worker, models=serving_models(settings, encoder, worker.models))
+    memory = Memory(worker.lakehouse, encoder)
+    return replace(worker, encoder=encoder, memory=memory, models=serving_models(settings, encoder))
 
 
 def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]) -> None:
@@ -189,7 +198,7 @@ def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]
         sources = [source_of(partition) for partition in partitions if partition[0] == flow.topic]
         rows, reached = flow.undone(worker.lakehouse, sources)
         if reached:
-            _advance(worker, store, flow, rows, reached, Ahead())
+            _advance(worker, store, flow, rows, reached, Ahead(worker.encoder.encoder_id))
 
 
 def landed(worker: Worker, reader: Reader, batch: Batch) -> Landed:
@@ -198,7 +207,12 @@ def landed(worker: Worker, reader: Reader, batch: Batch) -> Landed:
     Raises:
         CommitFailedError: another worker has read the same; what of it is in bronze is that worker's.
     """
-    found = Landed(sum(map(len, batch.records.values())), batch.oldest, not batch.records and reader.drained)
+    found = Landed(
+        events=sum(map(len, batch.records.values())),
+        oldest=batch.oldest,
+        last=not batch.records and reader.drained,
+        ahead=Ahead(worker.encoder.encoder_id),
+    )
     for flow in FLOWS:
         readings = [
             Reading(source_of(one), records, {source_of(one): batch.started[one]}, {source_of(one): batch.reached[one]})

@@ -93,11 +93,11 @@ def _models(report: Report) -> Table:
     for step in report.steps:
         if step.asset.startswith("models/"):
             said = step.metadata
-            metric = TASKS[step.asset.removeprefix("models/")].metric
+            name = step.asset.removeprefix("models/")
+            metric = TASKS[name].metric if name in TASKS else ""
             figure = f"{metric} {said[metric]:.3f}" if metric in said else str(said.get("gate", ""))
             serves = "yes" if said.get("champion") else "no"
-            seconds = f"{said.get('seconds', 0):.1f}"
-            table.add_row(step.asset.removeprefix("models/"), str(said.get("version", "-")), serves, figure, seconds)
+            table.add_row(name, str(said.get("version", "-")), serves, figure, f"{said.get('seconds', 0):.1f}")
     return table
 
 

@@ -1,6 +1,7 @@
-"""One asset a task, its value the registered version of the task's model."""
+"""One asset a task, its value the registered version of the task's model; and one of the encoder that they share."""
 
+from platform_assets.models.encoder import encoder_model
 from platform_assets.models.heads import model_asset
 from signals.tasks import TASKS
 
-ASSETS = [model_asset(task) for task in TASKS.values()]
+ASSETS = [encoder_model, *(model_asset(task) for task in TASKS.values())]

@@ -23,6 +23,7 @@ from signals.tasks import Task
 from signals.training import NotEnoughLabelsError, examples, seed_texts, train
 
 TRAINED_FROM = ("silver/labels", "silver/embeddings")
+PACKAGED_FROM = ("silver/labels", "silver/images")
 GATE = "gate"
 # What comes after a model in the same run, its answers, goes on where a champion can give them, or where there was
 # never one, so that the task is not asked: a failed challenger is then a warning. The check is an error, and blocks,
@@ -37,7 +38,7 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
     """Return the asset whose materialisation trains a task, registers the model, and promotes it if it passes."""
     key = table_key(f"models/{task.name}")
     is_image = task.documents == ("image",)
-    source = ("silver/labels", "silver/images") if is_image else TRAINED_FROM
+    source = PACKAGED_FROM if is_image else TRAINED_FROM
 
     @dg.asset(
         key=key,
@@ -52,21 +53,32 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
     )
     def model(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
         started = time.perf_counter()
-        # What lands while it is trained must not count as seen.
-        seen = {f"version:{table}": lakehouse.version(table) for table in source}
-        seen["labels"] = labels_of(task, label_counts(lakehouse))
-        with tempfile.TemporaryDirectory() as folder:
-            make = packaged if is_image else trained
-            try:
-                metrics, record = make(task, lakehouse, encoder, Path(folder))
-            except NotEnoughLabelsError as error:
-                return _untrained(task, str(error))
-            registered = registry.register(task.name, Path(folder), metrics, record | seen)
-        verdict = contested(task, registered, registry, lakehouse, encoder)
-        can_serve = verdict.passed or serves(registry, task, encoder.transform_id)
+        under = registry.under(encoder.digest)
+        try:
+            registered, verdict = renewed(task, lakehouse, encoder, under)
+        except NotEnoughLabelsError as error:
+            return _untrained(task, str(error))
+        can_serve = verdict.passed or serves(under, task, encoder.transform_id)
         return _result(task, registered, verdict, can_serve=can_serve, seconds=time.perf_counter() - started)
 
     return model
+
+
+def renewed(task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> tuple[Registered, Verdict]:
+    """Train a task's model under an encoder, register it, and make it champion there if it passes the gate.
+
+    Raises:
+        NotEnoughLabelsError: the labels do not suffice for a model that could be judged.
+    """
+    make, source = (packaged, PACKAGED_FROM) if task.documents == ("image",) else (trained, TRAINED_FROM)
+    # What lands while it is trained must not count as seen.
+    seen = {f"version:{table}": lakehouse.version(table) for table in source}
+    seen["labels"] = labels_of(task, label_counts(lakehouse))
+    with tempfile.TemporaryDirectory() as folder:
+        metrics, record = make(task, lakehouse, encoder, Path(folder))
+        registered = registry.register(task.name, Path(folder), metrics, record | seen)
+    verdict = contested(task, registered, registry, lakehouse, encoder)
+    return registered, verdict
 
 
 def task_doc(task: Task) -> str:

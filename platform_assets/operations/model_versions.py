@@ -39,11 +39,13 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", deps=MODELS, daily=False))
+@dg.asset(**described(TABLE, __doc__, owner="ml", deps=[*MODELS, "models/encoder"], daily=False))
 def model_versions(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
     """Copy the registry's record of every version."""
     started = time.perf_counter()
-    rows = pl.DataFrame([row(one) for task in TASKS for one in registry.versions(task)], schema=SCHEMA)
+    rows = pl.DataFrame(
+        [row(one) for task in TASKS for one in registry.versions(task, every_encoder=True)], schema=SCHEMA
+    )
     version = lakehouse.replace_all(TABLE, rows.sort("model_name", "model_version"))
     seconds = round(time.perf_counter() - started, 3)
     return dg.MaterializeResult(

@@ -13,7 +13,7 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse import Lakehouse
-from resources.registry import Registry, history
+from resources.registry import ENCODER, Registry, history
 from signals.tasks import TASKS
 
 TABLE = "operations/promotions"
@@ -49,8 +49,8 @@ def recorded(registry: Registry) -> pl.DataFrame:
             f"{registry.environment}.{task}", task, move.at, move.action, move.version, move.before, move.share,
             move.by, move.why,
         )
-        for task in TASKS
-        for move in history(registry.versions(task))
+        for task in (*TASKS, ENCODER)
+        for move in history(registry.versions(task, every_encoder=True))
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("model_name", "moved_at")
 

@@ -34,7 +34,7 @@ def decisions(
 ) -> dg.MaterializeResult:
     """Ask the champion of every task about each document of these days, and challengers about their share."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    models = serving(registry, encoder.transform_id)
+    models = serving(registry.under(encoder.digest), encoder.transform_id)
     rows_in = answered = 0
     asked: list[str] = []
     for kind, table in DOCUMENTS.items():

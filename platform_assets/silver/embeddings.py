@@ -4,7 +4,7 @@ Key: content_hash and encoder_id. Grain: one distinct text; the day is that of t
 Equal texts are encoded once, ever, whatever document, label or task they belong to. Owner: ml.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import numpy as np
@@ -32,33 +32,46 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, kinds=("delta", "onnx")), pool="encoder")
+@dg.asset(
+    **described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
+    pool="encoder",
+)
 def embeddings(context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder) -> dg.MaterializeResult:
     """Encode the texts of these days that no day has encoded before."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    texts = distinct_texts(lakehouse, hop.days)
-    missing = unencoded(lakehouse, texts, encoder.encoder_id)
-    for chunk in missing.iter_slices(CHUNK):
-        rows = encoded(chunk, encoder)
-        lakehouse.insert_missing(TABLE, rows, KEY, days=hop.days)
-        context.log.info("encoded %d texts", rows.height)
-    lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=hop.days, marks=hop.marks)
+    hop = begin(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
+    texts = distinct_texts(lakehouse, hop.days, teaching(lakehouse))
+    fresh = fill(lakehouse, encoder, texts, hop.days, hop.marks)
     return hop.result(
         {
             "rows_in": texts.height,
-            "rows_encoded": missing.height,
-            "rows_known": texts.height - missing.height,
+            "rows_encoded": fresh,
+            "rows_known": texts.height - fresh,
         },
         rows_out=lakehouse.count(TABLE),
         check_results=[accounted_for(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)],
     )
 
 
-def distinct_texts(lakehouse: Lakehouse, days: Sequence[str]) -> pl.DataFrame:
-    """Return content_hash, text and day of each distinct text of these days: documents, and labels that train."""
-    text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
+def fill(
+    lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame, days: Sequence[str], marks: Mapping[str, int]
+) -> int:
+    """Encode the texts of these days that have no vector of an encoder yet, and return how many they were."""
+    missing = unencoded(lakehouse, texts, encoder.encoder_id)
+    for chunk in missing.iter_slices(CHUNK):
+        lakehouse.insert_missing(TABLE, encoded(chunk, encoder), KEY, days=days)
+    lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=days, marks=marks)
+    return missing.height
+
+
+def teaching(lakehouse: Lakehouse) -> pl.DataFrame:
+    """Return the content_hash of each text whose label trains or judges a task."""
     labels = lakehouse.read("silver/labels")
-    teaching = pl.concat([examples(task, labels).select("content_hash") for task in TASKS.values()]).unique()
+    return pl.concat([examples(task, labels).select("content_hash") for task in TASKS.values()]).unique()
+
+
+def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], teaching: pl.DataFrame) -> pl.DataFrame:
+    """Return content_hash, text and day of each distinct text of these days: documents, and labels that teach."""
+    text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
     parts = [
         lakehouse.scan("silver/pages", days).select("content_hash", DAY, text=text).collect(),
         lakehouse.scan("silver/messages", days).select("content_hash", DAY, "text").collect(),

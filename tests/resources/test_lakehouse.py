@@ -366,11 +366,14 @@ def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lak
         return [lake.stale_days(PAGES, [source], streamed=streamed) for streamed in (True, False)]
 
     stream.append_once(source, frame(("a", 1, MON)), {}, {"s": 1})
+    assert stale() == [[MON], [MON]]
+    lake.mark(PAGES, lake.marks([source], [MON], streamed=True))
+    stream.append_once(source, frame(("a", 2, MON)), {}, {"s": 2})
     assert stale() == [[], [MON]]
     lake.append_once(source, frame(("b", 1, TUE)), {}, {"t": 1})
     assert stale() == [[TUE], [MON, TUE]]
     lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE)), marks=lake.marks([source], [TUE], streamed=True))
-    stream.append_once(source, frame(("c", 1, TUE)), {}, {"s": 2})
+    stream.append_once(source, frame(("c", 1, TUE)), {}, {"s": 3})
     stream.insert_missing(source, frame(("d", 1, TUE)), ["id"])
     assert stale()[0] == []
     for change in (

@@ -72,10 +72,10 @@ def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_
         with dg.instance_for_test() as instance:
 
             def tick():
-                context = dg.build_sensor_context(
+                with dg.build_sensor_context(
                     instance=instance, repository_def=repository, resources=platform.defs().resources
-                )
-                return keeping_up(context)
+                ) as context:
+                    return keeping_up(context)
 
             assert isinstance(tick(), dg.SkipReason)
             (landing / "messages" / "later.jsonl").write_text(

@@ -23,6 +23,7 @@ from benchmarks.place import create_topics, produce
 from platform_assets.conventions import STREAMED
 from platform_assets.definitions import defs
 from platform_assets.operations.stream_keeps_up import CHECK
+from resources.encoder import encoder
 from resources.lakehouse import DAY, Lakehouse
 from resources.settings import PROJECT, Settings, configure, settings
 from resources.signal_store import LocalStore
@@ -107,10 +108,10 @@ def published(home: Path, tenant_id: str, document_id: str) -> dict[str, object]
         return store.get(tenant_id, document_id)
 
 
-def story(name: str) -> tuple[str, bytes]:
+def story(name: str, **more: str) -> tuple[str, bytes]:
     """Return a page that the samples do not have."""
     body = f"<html><body><article><p>{'The harbour opened again. ' * 20} {name}</p></article></body></html>"
-    return "pages", json.dumps({"url": f"https://live.example/{name}", "html": body}).encode()
+    return "pages", json.dumps({"url": f"https://live.example/{name}", "html": body, **more}).encode()
 
 
 @pytest.fixture
@@ -242,11 +243,14 @@ def test_what_is_streamed_is_not_made_again_by_batch_but_what_is_made_of_it(copi
     graph = defs().resolve_asset_graph().assets_defs
     daily = daily_inputs(asset for asset in graph if isinstance(asset, dg.AssetsDefinition))
     today = datetime.now(UTC).date()
-    assert stale(lake, daily, today) == {}
+    with configured(copied, broker) as known:
+        serving = encoder(known).encoder_id
+    assert stale(lake, daily, today, serving) == {}
     message = next(iter(lines("messages"))) | {"message_id": "new"}
-    send(broker, [story("new"), ("messages", json.dumps(message).encode())])
+    latest = lake.read("silver/pages")["fetched_at"].max().isoformat()
+    send(broker, [story("new", fetched_at=latest), ("messages", json.dumps(message).encode())])
     drain(copied, broker)
-    behind = set(stale(lake, daily, today))
+    behind = set(stale(lake, daily, today, serving))
     assert not behind & STREAMED
     assert {"silver/message_features", "gold/contextual_signals"} <= behind
 

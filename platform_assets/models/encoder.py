@@ -1,0 +1,196 @@
+"""The encoder that all tasks share, tuned on all of them at once, rarely; it serves once everything under it is ready.
+
+One materialisation takes one version through: tune and register it, encode the stored texts beside the vectors that
+serve, fit every head, compare, and, if all are as good, make it champion. Until that last step the encoder and heads
+that serve are not touched; a run that is killed is gone on with where it ended, but for the tuning itself.
+"""
+
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from governance.encoder_gate import Compared, gate
+from governance.promotion import Verdict
+from platform_assets.conventions import FRESHNESS, table_key
+from platform_assets.models.contest import BY, held_out
+from platform_assets.models.heads import GATE, renewed
+from platform_assets.silver import embeddings
+from resources.encoder import WEIGHTS, Encoder, packaged_weights, tokenizer
+from resources.lakehouse import Lakehouse
+from resources.registry import ENCODER, ModelMissingError, Registered, Registry
+from signals import tuning
+from signals.encoder import Int8Encoder
+from signals.metrics import evaluate
+from signals.tasks import TASKS, Task
+from signals.training import NotEnoughLabelsError
+from signals.transform import TransformMismatchError, transform_id
+
+NAME = f"models/{ENCODER}"
+SOURCE = ("silver/labels", "silver/pages", "silver/messages")
+# Fewer different labelled texts than this teach the encoder less than tuning on them takes from it.
+LEAST_TEXTS = 20_000
+# How often progress is told, in shares of all examples.
+TOLD = 100
+
+
+@dg.asset(
+    key=table_key(NAME),
+    deps=[table_key(table) for table in SOURCE],
+    group_name="models",
+    description=__doc__,
+    owners=["team:ml"],
+    kinds={"mlflow", "pytorch", "onnx"},
+    freshness_policy=FRESHNESS["models"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            GATE, asset=table_key(NAME), description="Every task is as good under it as under the encoder that serves."
+        )
+    ],
+)
+def encoder_model(
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
+) -> dg.MaterializeResult:
+    """Take the newest version, or one that is tuned now, through to champion, or refuse it."""
+    started = time.perf_counter()
+
+    def progress(done: int, of: int) -> None:
+        context.log_event(dg.AssetObservation(table_key(NAME), metadata={"done": done, "of": of}))
+
+    texts = teaching_texts(lakehouse)
+    if texts < LEAST_TEXTS:
+        return _untuned(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
+    candidate = unsettled(registry) or tuned(lakehouse, encoder, registry, progress)
+    following = encoder.of(candidate.version)
+    encode_stored(lakehouse, following)
+    verdict = gate(figures(lakehouse, encoder, following, registry))
+    registry.judge(candidate, verdict)
+    if verdict.passed:
+        registry.promote(ENCODER, candidate.version, by=BY, why=verdict.why)
+    return _result(candidate, verdict, time.perf_counter() - started)
+
+
+def unsettled(registry: Registry) -> Registered | None:
+    """Return the newest version if it was neither refused nor promoted: a run was killed, and goes on."""
+    newest = next(iter(registry.versions(ENCODER)), None)
+    return None if newest is None or newest.settled else newest
+
+
+def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: tuning.Progress) -> Registered:
+    """Tune the packaged weights on what labels teach, and register them."""
+    from safetensors.numpy import load_file, save_file
+
+    version, started = lakehouse.version("silver/labels"), time.perf_counter()
+    labels = lakehouse.read("silver/labels")
+    rows = tuning.lessons(labels)
+
+    def told(done: int, of: int) -> None:
+        if done * TOLD // of > (done - tuning.BATCH) * TOLD // of:
+            progress(done, of)
+
+    weights = tuning.tune(
+        load_file(packaged_weights()),
+        tokenizer(),
+        rows,
+        asked=frozenset(TASKS),
+        threads=encoder.threads,
+        progress=told,
+    )
+    record = {
+        "family": "bert",
+        "version:silver/labels": version,
+        "texts": teaching_texts(lakehouse),
+        "rows_train": rows.height,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / WEIGHTS
+        save_file(weights, file)
+        record["transform_id"] = transform_id(Int8Encoder(file, tokenizer()).identity)
+        return registry.register(ENCODER, Path(folder), {}, record)
+
+
+def teaching_texts(lakehouse: Lakehouse) -> int:
+    """Return how many different texts have a label that may teach."""
+    if not lakehouse.exists("silver/labels"):
+        return 0
+    rows = lakehouse.scan("silver/labels").filter(pl.col("split") == "train", pl.col("text") != "")
+    return rows.select(pl.col("content_hash").n_unique()).collect().item()
+
+
+def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
+    """Give every stored text a vector of an encoder, a day at a time."""
+    teaching = embeddings.teaching(lakehouse)
+    for day in sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)}):
+        marks = lakehouse.marks(embeddings.INPUTS, [day], encoder.encoder_id, streamed=True)
+        embeddings.fill(lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], teaching), [day], marks)
+
+
+def figures(lakehouse: Lakehouse, serving: Encoder, following: Encoder, registry: Registry) -> dict[str, Compared]:
+    """Return how each task that has a champion does under the next encoder and as it serves.
+
+    Heads under the next encoder are fitted where there are none yet; one that does not pass has no figure.
+    """
+    found = {}
+    for task in TASKS.values():
+        before = _measured(task, serving, registry, lakehouse)
+        if not before:
+            continue
+        after: dict[str, float] = {}
+        with suppress(TransformMismatchError):  # it was fitted before the transformation changed otherwise
+            after = _measured(task, following, registry, lakehouse)
+        if not after:
+            with suppress(NotEnoughLabelsError):
+                renewed(task, lakehouse, following, registry.under(following.digest))
+            after = _measured(task, following, registry, lakehouse)
+        found[task.name] = Compared(after.get(task.metric), before.get(task.metric), before.get("rows", 0))
+    return found
+
+
+def _measured(task: Task, encoder: Encoder, registry: Registry, lakehouse: Lakehouse) -> dict[str, float]:
+    """Return figures of a task's champion under an encoder on the held-out rows as they are now; none without one.
+
+    Raises:
+        TransformMismatchError: it was trained under another transformation than the encoder completes.
+    """
+    try:
+        champion = registry.under(encoder.digest).champion(task.name)
+    except ModelMissingError:
+        return {}
+    rows = held_out(task, lakehouse, encoder)
+    scores = registry.load(champion, encoder.transform_id).scorer.scores(*rows.seen)
+    return evaluate(scores, rows.answers, task.labels)
+
+
+def _untuned(why: str) -> dg.MaterializeResult:
+    warned = dg.AssetCheckSeverity.WARN
+    check = dg.AssetCheckResult(check_name=GATE, passed=False, severity=warned, metadata={"why": why})
+    return dg.MaterializeResult(metadata={"champion": False, "gate": why}, check_results=[check])
+
+
+def _result(candidate: Registered, verdict: Verdict, seconds: float) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        metadata={
+            "version": candidate.version,
+            "champion": verdict.passed,
+            "gate": verdict.why,
+            "digest": candidate.digest,
+            "transform_id": candidate.transform_id,
+            "tasks": dg.MetadataValue.json([asdict(figure) for figure in verdict.figures]),
+            "record": dg.MetadataValue.json(candidate.record),
+            "seconds": round(seconds, 3),
+        },
+        data_version=dg.DataVersion(candidate.digest),
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=GATE,
+                passed=verdict.passed,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"why": verdict.why},
+            )
+        ],
+    )
