@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rollbacks", type=int, default=3)
     asked = parser.parse_args()
-    with folder() as here, broker(here / "stack") as address:
+    with folder() as here, broker() as address:
         landing = Path(shutil.copytree(SAMPLES, here / "landing"))
         configure(landing=landing)
         from serving.run import run
