@@ -367,7 +367,7 @@ def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lak
 
     stream.append_once(source, frame(("a", 1, MON)), {}, {"s": 1})
     assert stale() == [[MON], [MON]]
-    lake.mark(PAGES, lake.marks([source], [MON], streamed=True))
+    lake.replace_days(PAGES, [MON], frame(), marks=lake.marks([source], [MON], streamed=True))
     stream.append_once(source, frame(("a", 2, MON)), {}, {"s": 2})
     assert stale() == [[], [MON]]
     lake.append_once(source, frame(("b", 1, TUE)), {}, {"t": 1})

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import signals
+from signals.encoder import MAX_TOKENS
 from signals.transform import TransformMismatchError, encoder_id, require_same, transform_id
 
 SIGNALS = Path(signals.__file__).parent
@@ -40,7 +41,7 @@ def test_ids_are_stable_and_change_with_the_encoder(encoder):
 
 def test_the_encoder_names_weights_tokenizer_and_precision(encoder):
     precision, weights, tokenizer, tokens = encoder._loaded.identity.split(":")
-    assert (precision, tokens) == ("int8", "128")
+    assert (precision, tokens) == ("int8", str(MAX_TOKENS))
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in (weights, tokenizer))
     assert encoder.transform_id == transform_id(encoder._loaded.identity)
     assert encoder.encoder_id == encoder_id(encoder._loaded.identity)
