@@ -92,11 +92,17 @@ def run(progress: Progress) -> Report:
                 materialise("train", [*due, *OF_THE_REGISTRY])
 
         encode_and_train(encoder.now())
+        untuned: RunFailedError | None = None
         if retuning.decide(retuning.look(lakehouse, registry))[0]:
-            materialise("tune the encoder", [NAME, *OF_THE_REGISTRY])
+            try:
+                materialise("tune the encoder", [NAME, *OF_THE_REGISTRY])
+            except RunFailedError as error:  # the one that serves goes on serving
+                untuned = error
             encode_and_train(encoder.now())
         for work in decide(stale(lakehouse, late, today), late):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
+        if untuned:
+            raise untuned
     return report
 
 

@@ -235,7 +235,7 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
     models = serving(rivals, encoder.transform_id)
     worker = streaming.Worker(stream, encoder, models, "run", Memory(stream, encoder))
     rows = stream.read("silver/pages", DAYS)
-    read = streaming._answers(worker, "page", rows, streaming.Ahead())
+    read = streaming._answers(worker, "page", rows, streaming.Ahead(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
     assert stream.read("silver/decisions").select(of).sort(of).equals(batch.select(of).sort(of))
     assert "shadow" not in read["traffic_arm"].to_list()
