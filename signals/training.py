@@ -20,11 +20,13 @@ MAX_HELD_OUT = 3_000
 MAX_BORROWED = 0.5
 # The strength is chosen by fits on at most this many rows. Where there are no more, they are cross-fitted, and their
 # scores also calibrate; where there are, that takes a share of all rows, kept from the fit, and from the encoder's
-# tuning too: it would have learned them by heart, and vectors of other texts are never as clear.
+# tuning too: it would have learned them by heart, and vectors of other texts are never as clear. Lent rows do not
+# calibrate: they are of other texts than those that the task is asked of.
 TUNING_ROWS = 1_500
 FOLDS = 3
 CALIBRATION_SHARE = 0.15
 STRENGTHS = (0.3, 3.0)
+TEMPERATURES = np.geomspace(0.2, 5.0, 81)
 SEED_WEIGHT = 2.0
 # Up to here, factoring rows × rows is cheaper than fitting rows × columns.
 ROTATED_BELOW = 2_000
@@ -55,7 +57,7 @@ class Trained:
 
 
 def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows that train and judge a task: content_hash, text, label, split (``train`` or ``val``).
+    """Return the rows that train and judge a task: content_hash, text, label, split (``train``, ``lent`` or ``val``).
 
     Args:
         task: its labels and the tasks it borrows from.
@@ -84,7 +86,7 @@ def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(
         [
             train.select(columns, split=pl.lit("train")),
-            lent.select(columns, split=pl.lit("train")),
+            lent.select(columns, split=pl.lit("lent")),
             val.select(columns, split=pl.lit("val")),
         ]
     )
@@ -120,13 +122,13 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
     rows_of = _Rows(task, vectors, ngrams(texts), answers, seed_vectors)
     chance = np.random.default_rng(0)
     if len(train_rows) <= TUNING_ROWS:
-        strength, tried, asked = _cross_fitted(task, chance.permutation(train_rows), rows_of)
+        strength, tried, asked = _cross_fitted(chance.permutation(train_rows), rows_of)
         (fitted,) = rows_of.fit(train_rows, [strength])
     else:
-        kept = rows.select(calibrates()).to_series().to_numpy()[train_rows]
-        fitting, asked = train_rows[~kept], train_rows[kept]
+        kept, own = (rows.select(of).to_series().to_numpy() for of in (calibrates(), pl.col("split") == "train"))
+        fitting, asked = np.flatnonzero(~is_val & ~kept), np.flatnonzero(own & kept)
         heads = rows_of.fit(np.sort(chance.permutation(fitting)[:TUNING_ROWS]), STRENGTHS)
-        strength = _best(task, [rows_of.logits(head, asked) for head in heads], answers[asked])
+        strength = _best([rows_of.logits(head, asked) for head in heads], answers[asked])
         (fitted,) = rows_of.fit(fitting, [strength])
         tried = rows_of.logits(fitted, asked)
     fitted = replace(fitted, temperature=_temperature(tried, answers[asked]))
@@ -163,7 +165,7 @@ class _Rows:
         return head.logits(self.vectors[index], self.grams[index])
 
 
-def _cross_fitted(task: Task, order: Indices, rows: _Rows) -> tuple[float, npt.NDArray[np.float64], Indices]:
+def _cross_fitted(order: Indices, rows: _Rows) -> tuple[float, npt.NDArray[np.float64], Indices]:
     """Return the strength that does best on rows which its fits did not see, its logits for them, and the rows."""
     parts = [np.sort(part) for part in np.array_split(order, FOLDS)]
     heads = [rows.fit(np.setdiff1d(order, part), STRENGTHS) for part in parts]
@@ -172,14 +174,16 @@ def _cross_fitted(task: Task, order: Indices, rows: _Rows) -> tuple[float, npt.N
         np.concatenate([rows.logits(fitted[i], part) for fitted, part in zip(heads, parts, strict=True)])
         for i in range(len(STRENGTHS))
     ]
-    best = _best(task, found, rows.answers[asked])
+    best = _best(found, rows.answers[asked])
     return best, found[STRENGTHS.index(best)], asked
 
 
-def _best(task: Task, logits: Sequence[npt.NDArray[np.float64]], answers: Indices) -> float:
-    """Return the strength whose logits do best, given those of each strength."""
-    figures = [evaluate(softmax(of), answers, task.labels)[task.metric] for of in logits]
-    return STRENGTHS[int(np.argmax(figures))]
+def _best(logits: Sequence[npt.NDArray[np.float64]], answers: Indices) -> float:
+    """Return the strength whose logits, at their best temperature, have the least log loss.
+
+    On the few rows that choose, the published metrics, which count each answer as right or wrong, are mostly noise.
+    """
+    return STRENGTHS[int(np.argmin([_losses(of, answers).min() for of in logits]))]
 
 
 def fit(
@@ -258,7 +262,10 @@ def _weights(answers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -
 
 def _temperature(logits: npt.NDArray[np.float64], answers: npt.NDArray[np.int64]) -> float:
     """Return the temperature of least log loss (Guo et al. 2017), on a grid fine enough for a probability."""
-    grid = np.geomspace(0.2, 5.0, 81)
+    return float(TEMPERATURES[int(np.argmin(_losses(logits, answers)))])
+
+
+def _losses(logits: npt.NDArray[np.float64], answers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the mean log loss at each temperature."""
     rows = np.arange(len(answers))
-    losses = [-np.log(np.maximum(softmax(logits / t)[rows, answers], 1e-12)).mean() for t in grid]
-    return float(grid[int(np.argmin(losses))])
+    return np.array([-np.log(np.maximum(softmax(logits / t)[rows, answers], 1e-12)).mean() for t in TEMPERATURES])
