@@ -141,18 +141,17 @@ def _plain(
     frames, waiting = [], [plain]
     while waiting:
         some = waiting.pop()
+        if len(some) < AT_ONCE:
+            others += [(at, record) for at, record, _ in some]
+            continue
         try:
-            if len(some) < AT_ONCE:
-                raise ValueError("too few")
             frame = _columns(some, expected, types, now)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
             # What Arrow cannot hold, half a surrogate pair or a huge number, is a fault of some record among them.
-            half = len(some) // 2 if len(some) >= AT_ONCE else 0
-            waiting += [some[:half], some[half:]] if half else []
-            others += [] if half else [(at, record) for at, record, _ in some]
-        else:
-            others += [some[index][:2] for index in (~frame["fit"]).arg_true()]
-            frames.append(frame.filter("fit").drop("fit").with_columns(source=pl.lit(source)))
+            waiting += [some[: len(some) // 2], some[len(some) // 2 :]]
+            continue
+        others += [some[index][:2] for index in (~frame["fit"]).arg_true()]
+        frames.append(frame.filter("fit").drop("fit").with_columns(source=pl.lit(source)))
     return frames, sorted(others, key=lambda other: other[0])
 
 

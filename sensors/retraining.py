@@ -60,7 +60,7 @@ class State:
         labels: how many labels there are now.
         champion: the training of its champion, if it has one.
         latest: the latest training, whatever became of it.
-        windows: of drift, oldest first.
+        windows: of drift, oldest first; nothing measures it yet.
         in_flight: id of a run that trains it now.
         cool_down: least time between two trainings.
     """
