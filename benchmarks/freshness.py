@@ -8,7 +8,6 @@ vector is known of. The worker is `seamless stream`, in a process of its own; pr
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.end_to_end import SAMPLES, lines
-from benchmarks.place import broker, create_topics, folder
+from benchmarks.place import broker, create_topics, environment, folder
 from resources.settings import configure
 from resources.signal_store import LocalStore
 from signals.pages import address as page_address
@@ -80,7 +79,7 @@ def main() -> None:
         run(lambda *_: None)
         create_topics(address, ["pages"])
         command = [Path(sys.executable).with_name("seamless"), "stream"]
-        own = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": address}
+        own = environment(KAFKA_BOOTSTRAP_SERVERS=address)
         with Path("worker.log").open("w") as said, closing(LocalStore(Path(".signals"))) as store:
             worker = subprocess.Popen(command, env=own, stderr=said, stdout=said)
             try:

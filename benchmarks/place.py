@@ -33,6 +33,11 @@ def folder() -> Generator[Path]:
         yield Path(name)
 
 
+def environment(**given: str) -> dict[str, str]:
+    """Return the environment of a process that is to work in the folder, with some settings of its own."""
+    return os.environ | given
+
+
 @contextmanager
 def durable_broker(servers: Path) -> Generator[str]:
     """Run a local stack in a folder, and give the address of its broker, which keeps all on the object store."""

@@ -9,7 +9,6 @@ process of its own, whose start counts. For batch, a file lands before the comma
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.end_to_end import SAMPLES
-from benchmarks.place import broker, create_topics, folder, produce
+from benchmarks.place import broker, create_topics, environment, folder, produce
 from governance.promotion import Verdict
 from resources.lakehouse import Lakehouse, lakehouse
 from resources.registry import Registry, history, registry
@@ -93,7 +92,7 @@ def in_stream(models: Registry, tables: Lakehouse, address: str, times: int) -> 
             produce(address, [("messages", json.dumps(message(f"stream-{number}")).encode())])
 
     create_topics(address, ["messages"])
-    own = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": address}
+    own = environment(KAFKA_BOOTSTRAP_SERVERS=address)
     with Path("worker.log").open("w") as said:
         worker = subprocess.Popen([SEAMLESS, "stream"], env=own, stderr=said, stdout=said)
         sender = threading.Thread(target=send)
@@ -116,7 +115,7 @@ def in_batch(models: Registry, tables: Lakehouse, landing: Path) -> None:
     models.promote(TASK, 2, by="benchmark", why="to be rolled back")
     (landing / "messages" / "late.jsonl").write_text(json.dumps(message("batch-1")) + "\n")
     given = roll_back()
-    subprocess.run([SEAMLESS, "run"], env=os.environ | {"LANDING": str(landing)}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([SEAMLESS, "run"], env=environment(LANDING=str(landing)), check=True, stdout=subprocess.DEVNULL)
     tell(models, tables, "batch", given)
     late = (pl.col("document_id") == "batch-1") & (pl.col("task") == TASK)
     versions = tables.scan("silver/decisions").filter(late).collect()["model_version"].to_list()

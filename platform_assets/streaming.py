@@ -18,7 +18,7 @@ from platform_assets.bronze import inventory as bronze_inventory
 from platform_assets.bronze import page_fetches, review_labels, social_messages
 from platform_assets.bronze import rtb_auctions as bronze_rtb_auctions
 from platform_assets.bronze import user_sync as bronze_user_sync
-from platform_assets.memory import Memory, Vectors
+from platform_assets.known_vectors import KnownVectors, Vectors
 from platform_assets.publishing import publish_increment
 from platform_assets.records import Received
 from platform_assets.silver import (
@@ -67,11 +67,11 @@ class Worker:
     encoder: Encoder
     models: decisions.Serving
     run_id: str
-    memory: Memory
+    known: KnownVectors
 
     def encode(self, texts: Iterable[tuple[str, str]], ahead: Ahead) -> None:
         """Add the vectors of texts, given with their hashes, that have none yet."""
-        fresh = self.memory.unknown(texts)
+        fresh = self.known.unknown(texts)
         ahead.vectors.update(zip(fresh, self.encoder.encode(list(fresh.values())), strict=True))
 
 
@@ -207,7 +207,7 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
     if kind != "image":
         texts = rows.select("content_hash", DAY, text=decisions.text_of(kind))
         made = ahead.vectors if ahead.encoder_id == worker.encoder.encoder_id else {}
-        vectors = worker.memory.vectors(texts, made)
+        vectors = worker.known.vectors(texts, made)
     table, lakehouse = decisions.DOCUMENTS[kind], worker.lakehouse
     answers = decisions.decided(
         decisions.documents_of(kind, rows.lazy(), vectors.lazy()),

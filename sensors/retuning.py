@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from platform_assets.conventions import table_key
-from platform_assets.models.encoder import LEAST_TEXTS, NAME, teaching_texts, unsettled
+from platform_assets.models.encoder import ENCODER_MODEL, LEAST_TEXTS, teaching_texts, unsettled
 from resources.lakehouse import Lakehouse
 from resources.registry import ENCODER, Registry
 from sensors.keeping_up import IN_FLIGHT, OF_THE_REGISTRY
@@ -43,7 +43,7 @@ def look(lakehouse: Lakehouse, registry: Registry) -> State:
 
 
 @dg.sensor(
-    target=dg.AssetSelection.assets(*map(table_key, (NAME, *OF_THE_REGISTRY))),
+    target=dg.AssetSelection.assets(*map(table_key, (ENCODER_MODEL, *OF_THE_REGISTRY))),
     minimum_interval_seconds=int(INTERVAL.total_seconds()),
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

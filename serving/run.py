@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.definitions import defs
-from platform_assets.models.encoder import NAME
+from platform_assets.models.encoder import ENCODER_MODEL
 from platform_assets.operations import promotions
 from platform_assets.publishing import QUARANTINE
 from resources.encoder import Encoder
@@ -95,7 +95,7 @@ def run(progress: Progress) -> Report:
         untuned: RunFailedError | None = None
         if retuning.decide(retuning.look(lakehouse, registry))[0]:
             try:
-                materialise("tune the encoder", [NAME, *OF_THE_REGISTRY])
+                materialise("tune the encoder", [ENCODER_MODEL, *OF_THE_REGISTRY])
             except RunFailedError as error:  # the one that serves goes on serving
                 untuned = error
             encode_and_train(encoder.now())

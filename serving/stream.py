@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError
 from governance.quality import prepare_rules
 from platform_assets.bronze import RECEIVED
 from platform_assets.conventions import table_key
-from platform_assets.memory import Memory
+from platform_assets.known_vectors import KnownVectors
 from platform_assets.operations.stream_keeps_up import CHECK, LAG, TABLES, verdict
 from platform_assets.receiving import Reading, append, prepare
 from platform_assets.silver import embeddings
@@ -121,8 +121,8 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     reader = broker.reader(positions(tables, partitions))
     with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
         encoder = serving_encoder(settings)
-        models, memory = serving_models(settings, encoder), Memory(tables, encoder)
-        worker = Worker(tables, encoder, models, f"stream-{uuid.uuid4()}", memory)
+        models, known = serving_models(settings, encoder), KnownVectors(tables, encoder)
+        worker = Worker(tables, encoder, models, f"stream-{uuid.uuid4()}", known)
         catch_up(worker, store, partitions)
         told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
         looked = told
@@ -194,8 +194,8 @@ def as_now(settings: Settings, worker: Worker) -> Worker:
     encoder = worker.encoder.now()
     if encoder is worker.encoder:
         return replace(worker, models=serving_models(settings, encoder, worker.models))
-    memory = Memory(worker.lakehouse, encoder)
-    return replace(worker, encoder=encoder, memory=memory, models=serving_models(settings, encoder))
+    known = KnownVectors(worker.lakehouse, encoder)
+    return replace(worker, encoder=encoder, known=known, models=serving_models(settings, encoder))
 
 
 def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]) -> None:

@@ -18,7 +18,7 @@ from governance.encoder_gate import Compared, gate
 from governance.promotion import Verdict
 from platform_assets.conventions import FRESHNESS, table_key
 from platform_assets.models.contest import BY, held_out
-from platform_assets.models.heads import GATE, renewed
+from platform_assets.models.heads import GATE, renewed, unmade
 from platform_assets.silver import embeddings
 from resources.encoder import WEIGHTS, Encoder, packaged_weights, tokenizer
 from resources.lakehouse import Lakehouse
@@ -30,27 +30,24 @@ from signals.tasks import TASKS, Task
 from signals.training import NotEnoughLabelsError
 from signals.transform import TransformMismatchError, transform_id
 
-NAME = f"models/{ENCODER}"
+ENCODER_MODEL = f"models/{ENCODER}"
 SOURCE = ("silver/labels", "silver/pages", "silver/messages")
 # Fewer different labelled texts than this teach the encoder less than tuning on them takes from it.
 LEAST_TEXTS = 20_000
+GATE_DOC = "Every task is as good under it as under the encoder that serves."
 # How often progress is told, in shares of all examples.
 TOLD = 100
 
 
 @dg.asset(
-    key=table_key(NAME),
+    key=table_key(ENCODER_MODEL),
     deps=[table_key(table) for table in SOURCE],
     group_name="models",
     description=__doc__,
     owners=["team:ml"],
     kinds={"mlflow", "pytorch", "onnx"},
     freshness_policy=FRESHNESS["models"],
-    check_specs=[
-        dg.AssetCheckSpec(
-            GATE, asset=table_key(NAME), description="Every task is as good under it as under the encoder that serves."
-        )
-    ],
+    check_specs=[dg.AssetCheckSpec(GATE, asset=table_key(ENCODER_MODEL), description=GATE_DOC)],
 )
 def encoder_model(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
@@ -59,11 +56,11 @@ def encoder_model(
     started = time.perf_counter()
 
     def progress(done: int, of: int) -> None:
-        context.log_event(dg.AssetObservation(table_key(NAME), metadata={"done": done, "of": of}))
+        context.log_event(dg.AssetObservation(table_key(ENCODER_MODEL), metadata={"done": done, "of": of}))
 
     texts = teaching_texts(lakehouse)
     if texts < LEAST_TEXTS:
-        return _untuned(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
+        return unmade(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
     candidate = unsettled(registry) or tuned(lakehouse, encoder, registry, progress)
     following = encoder.of(candidate.version)
     encode_stored(lakehouse, following)
@@ -164,12 +161,6 @@ def _measured(task: Task, encoder: Encoder, registry: Registry, lakehouse: Lakeh
     rows = held_out(task, lakehouse, encoder)
     scores = registry.load(champion, encoder.transform_id).scorer.scores(*rows.seen)
     return evaluate(scores, rows.answers, task.labels)
-
-
-def _untuned(why: str) -> dg.MaterializeResult:
-    warned = dg.AssetCheckSeverity.WARN
-    check = dg.AssetCheckResult(check_name=GATE, passed=False, severity=warned, metadata={"why": why})
-    return dg.MaterializeResult(metadata={"champion": False, "gate": why}, check_results=[check])
 
 
 def _result(candidate: Registered, verdict: Verdict, seconds: float) -> dg.MaterializeResult:

@@ -57,7 +57,7 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
         try:
             registered, verdict = renewed(task, lakehouse, encoder, under)
         except NotEnoughLabelsError as error:
-            return _untrained(task, str(error))
+            return unmade(str(error))
         can_serve = verdict.passed or serves(under, task, encoder.transform_id)
         return _result(task, registered, verdict, can_serve=can_serve, seconds=time.perf_counter() - started)
 
@@ -161,15 +161,8 @@ def _result(
     )
 
 
-def _untrained(task: Task, why: str) -> dg.MaterializeResult:
-    return dg.MaterializeResult(
-        metadata={"champion": False, "gate": why},
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=GATE,
-                passed=False,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"why": why, "task": task.name},
-            )
-        ],
-    )
+def unmade(why: str) -> dg.MaterializeResult:
+    """Return what a model's asset says that has registered nothing, and why."""
+    warned = dg.AssetCheckSeverity.WARN
+    check = dg.AssetCheckResult(check_name=GATE, passed=False, severity=warned, metadata={"why": why})
+    return dg.MaterializeResult(metadata={"champion": False, "gate": why}, check_results=[check])

@@ -1,6 +1,7 @@
 """The whole graph on the samples, as `seamless run` does it, in one lake that the tests of this file share."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import polars as pl
 import pytest
 
 from platform_assets import definitions as platform
+from platform_assets.models import encoder as encoder_asset
 from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT, configure, settings
+from sensors import retuning
+from serving.run import RunFailedError, run
 from signals.tasks import TASKS
 from tests.conftest import seamless
 
@@ -204,3 +208,35 @@ def test_a_tampered_weight_refuses_to_score(home: Path):
         weights.write_bytes(original)
     assert refused.returncode == 1
     assert "digest" in refused.stderr
+
+
+def test_a_run_whose_tuning_fails_is_made_to_its_end_and_fails(home: Path, tmp_path: Path, monkeypatch):
+    own, before = Path(shutil.copytree(home, tmp_path / "own")), settings()
+    (tmp_path / "landing" / "messages").mkdir(parents=True)
+    sent = {
+        "message_id": "late",
+        "author_id": "u-1",
+        "text": "The bridge is open again.",
+        "sent_at": "2026-11-12T10:00Z",
+    }
+    (tmp_path / "landing" / "messages" / "one.jsonl").write_text(json.dumps(sent) + "\n")
+
+    def fails(*_):
+        raise OSError("no memory left")
+
+    monkeypatch.setenv("DAGSTER_HOME", str(own))
+    monkeypatch.setattr(retuning, "decide", lambda _: (True, ""))
+    monkeypatch.setattr(encoder_asset, "teaching_texts", fails)
+    try:
+        configure(
+            lakehouse_uri=str(own / "lake"),
+            landing=tmp_path / "landing",
+            mlflow_tracking_uri=f"sqlite:///{own}/mlflow.db",
+            model_cache=own / "models",
+        )
+        with pytest.raises(RunFailedError, match="no memory left"):
+            run(lambda *_: None)
+    finally:
+        configure(**before.model_dump())
+    about = Lakehouse(uri=str(own / "lake")).read("silver/message_signals").filter(pl.col("message_id") == "late")
+    assert about["sentiment"].item() is not None

@@ -8,7 +8,7 @@ import pytest
 
 from governance.promotion import Verdict
 from platform_assets import streaming
-from platform_assets.memory import Memory
+from platform_assets.known_vectors import KnownVectors
 from platform_assets.silver.decisions import Serving, decided, decisions, pending, serving
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
@@ -233,7 +233,7 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
     models = serving(rivals, encoder.transform_id)
-    worker = streaming.Worker(stream, encoder, models, "run", Memory(stream, encoder))
+    worker = streaming.Worker(stream, encoder, models, "run", KnownVectors(stream, encoder))
     rows = stream.read("silver/pages", DAYS)
     read = streaming._answers(worker, "page", rows, streaming.Ahead(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets import memory
-from platform_assets.memory import Memory
+from platform_assets import known_vectors
+from platform_assets.known_vectors import KnownVectors
 from platform_assets.silver import embeddings
 from resources.lakehouse import DAY, Lakehouse
 from signals.encoder import DIMENSIONS
@@ -38,7 +38,7 @@ def made(path):
     lake, encoder = Lakehouse(uri=str(path)), CountingEncoder()
     if not lake.exists(embeddings.TABLE):
         lake.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
-    return lake, encoder, Memory(lake, encoder)
+    return lake, encoder, KnownVectors(lake, encoder)
 
 
 def stored(lake):
@@ -54,7 +54,7 @@ def right(found, texts):
 @given(st.lists(st.lists(st.sampled_from(TEXTS), max_size=6), max_size=6), st.integers(1, 4), st.data())
 def test_each_text_is_encoded_once_whatever_comes_and_is_forgotten(tmp_path_factory, batches, most, data):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(memory, "MOST", most)
+        patched.setattr(known_vectors, "MOST", most)
         lake, encoder, known = made(tmp_path_factory.mktemp("lake"))
         for number, texts in enumerate(batches):
             ahead = {}
@@ -62,7 +62,7 @@ def test_each_text_is_encoded_once_whatever_comes_and_is_forgotten(tmp_path_fact
                 fresh = known.unknown((content_hash(text), text) for text in texts)
                 ahead = dict(zip(fresh, encoder.encode(list(fresh.values())), strict=True))
             if data.draw(st.booleans()):
-                known = Memory(lake, encoder)
+                known = KnownVectors(lake, encoder)
             assert right(known.vectors(frame(texts, f"2026-11-{number + 1:02d}"), ahead), texts)
         distinct = {text for texts in batches for text in texts}
         assert sorted(encoder.encoded) == sorted(distinct)

@@ -20,7 +20,7 @@ MOST = 50_000
 Vectors = dict[str, npt.NDArray[np.float32]]
 
 
-class Memory:
+class KnownVectors:
     """Vectors of texts by their hash, under one encoder. One thread may ask what is ``unknown`` beside another."""
 
     def __init__(self, lakehouse: Lakehouse, encoder: Encoder) -> None:
