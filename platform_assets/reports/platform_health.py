@@ -65,6 +65,8 @@ GOLD = (
 )
 TABLES = (*WRITERS, "silver/embeddings", DECISIONS, *GOLD)
 INPUTS = (*TABLES, QUARANTINE)
+# The day of a declaration is when its file came, not when something happened: others are not behind it.
+DATED = pl.col("table") != "bronze/seller_declarations"
 LAYERS = {"bronze": "var(--second)", "silver": "var(--muted)", "gold": "var(--medium)"}
 ROWS, LOST = pl.col("rows").sum(), pl.col("quarantined").sum()
 REFUSERS = ("bronze", "silver")
@@ -73,7 +75,7 @@ TERMS = {
     "Bronze, silver, gold": "As received; typed, cleaned and judged; as consumers read it.",
     "Quarantined": "A row that broke a rule, kept in silver/quarantine with the rule’s name. Nothing is dropped "
     "without a trace: rows in are rows out and rows quarantined.",
-    "Behind": "Days from the newest day of the table to the newest of any.",
+    "Behind": "Days from the newest day of the table to the newest of any that is dated by what happened.",
     "Champion": "The version of a model that answers.",
     "Held-out figure": "How well it did on labelled rows that it was not trained on, by the measure that its task "
     "is judged by; below the floor it could not have been promoted.",
@@ -178,7 +180,7 @@ def told(
     champions = models.filter(pl.col("is_champion"))
     asked, stored, far = serving(answers, champions), rows.filter(pl.col("rows") > 0), reach(rows, last_written)
     received = stored.filter(pl.col("layer") == "bronze")
-    newest, lost = stored.select(pl.col(DAY).max()).item(), total(rows, "quarantined")
+    newest, lost = stored.filter(DATED).select(pl.col(DAY).max()).item(), total(rows, "quarantined")
     age = f"{counted((now.date() - newest).days, 'day')} ago" if newest else ""
     share = lost / (total(received, "rows") + lost) if lost else 0.0
     return Page(
@@ -225,7 +227,7 @@ def reach(rows: pl.DataFrame, last_written: Mapping[str, datetime | None]) -> pl
         share=ratio(LOST, ROWS + LOST),
     )
     found = known.join(of, on="table", how="left", maintain_order="left")
-    behind = (pl.col("newest").max() - pl.col("newest")).dt.total_days()
+    behind = (pl.col("newest").filter(DATED).max() - pl.col("newest")).dt.total_days().clip(lower_bound=0)
     return found.with_columns(pl.col("rows", "quarantined").fill_null(0), behind=behind)
 
 
@@ -279,7 +281,7 @@ def quarantined_by_day(rows: pl.DataFrame) -> Chart:
 
 def tables(far: pl.DataFrame) -> Grid:
     """Return how far each table reaches, and what it lost."""
-    newest = far.select(pl.col("newest").max()).item()
+    newest = far.filter(DATED).select(pl.col("newest").max()).item()
     if newest is None:
         return Grid("Tables")
     empty, late = (far.filter(which)["table"].to_list() for which in (pl.col("rows") == 0, pl.col("behind") > 0))

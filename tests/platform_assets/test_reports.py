@@ -324,6 +324,18 @@ class TestFigures:
         assert pages.last_days(lakehouse, ["gold/inventory_daily", "gold/none"]) == ["2026-10-14", "2026-11-10"]
 
 
+def test_no_table_is_behind_the_day_on_which_a_declaration_came():
+    came = DAY_2 + timedelta(days=9)
+    rows = pl.DataFrame(
+        [("bronze/ad_events", DAY_1, 3, 0), ("silver/pages", DAY_2, 1, 0), ("bronze/seller_declarations", came, 1, 0)],
+        schema=["table", DAY, "rows", "quarantined"],
+        orient="row",
+    )
+    behind = health.reach(rows, dict.fromkeys(rows["table"])).select("table", "behind").rows()
+    lag = (DAY_2 - DAY_1).days
+    assert dict(behind) == {"bronze/ad_events": lag, "silver/pages": 0, "bronze/seller_declarations": 0}
+
+
 class TestPages:
     @pytest.fixture(scope="class")
     def lakehouse(self, tmp_path_factory):
