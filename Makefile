@@ -32,7 +32,7 @@ test: setup ## Lint, check types and layers, and run every test.
 	@ruff check && ruff format --check
 	@lint-imports
 	@ty check --quiet
-	@pytest
+	@pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 setup: $(VENV)/installed $(MANIFEST) ## Install what is locked, once.
 

@@ -97,6 +97,7 @@ def main() -> None:
         create_topics(address, backlogs)
         for topic, (table, bodies) in backlogs.items():
             produce(address, [(topic, body) for body in bodies])
+            os.sync()  # else the kernel writes what was produced while it is read
             raw = len(bodies) / read_raw(address, topic, len(bodies))
             seconds, memory = drain()
             written = len(bodies) / write_raw(table)

@@ -41,7 +41,7 @@ LOOK_SECONDS = 5.0
 QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
 LEAST_EVENTS, MOST_EVENTS = 50, 50_000
 # A micro-batch is at most so many times as large as the one before it.
-GROWTH = 8
+GROWTH = 25
 # After as many commits, a table's small files are put together.
 COMMITS = 200
 

@@ -55,6 +55,14 @@ def instance(home: Path) -> None:
     (home / "dagster.yaml").write_text(told.replace(": .dagster", f": {home}/.dagster"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process have all tests of the lake that takes longest to make, and begin with them."""
+    items.sort(key=lambda item: "home" not in _fixtures(item))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("home" if "home" in _fixtures(item) else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder for which ``make run`` has run once."""
