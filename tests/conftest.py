@@ -58,9 +58,10 @@ def instance(home: Path) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one process have all tests of the lake that takes longest to make, and begin with them."""
-    items.sort(key=lambda item: "home" not in _fixtures(item))
+    alone = {item for item in items if "home" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item not in alone)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("home" if "home" in _fixtures(item) else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group("home" if item in alone else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,10 @@ TASK = Task(
     retrain_after=20,
 )
 '''
-TEXTS = {"urgent": "The server is down, fix it right now, ticket {}!", "calm": "No hurry, have a look at note {} some day."}
+TEXTS = {
+    "urgent": "The server is down, fix it right now, ticket {}!",
+    "calm": "No hurry, have a look at note {} some day.",
+}
 LABELS = 60
 
 

@@ -9,5 +9,6 @@ TASK = Task(
     metric="macro_f1",
     floor=0.55,
     retrain_after=300,
-    borrowed={"hate_davidson": {"hate speech": "hate", "neither": "not-hate"}},
+    # Offensive language that is not hate speech is what a model takes for it first.
+    borrowed={"hate_davidson": {"hate speech": "hate", "offensive language": "not-hate", "neither": "not-hate"}},
 )
