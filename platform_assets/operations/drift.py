@@ -6,8 +6,8 @@ does not change the row. ``input_drift`` is of the texts against those that trai
 its labels against its labels on held-out rows, ``prediction_drift`` of labels and scores against those of its earlier
 windows; each has drifted beyond its limit (``signals/drift.py``). ``drifted`` is null where nothing could be measured;
 ``finding`` says why. Calibration is of what labels of the day say about documents of the last 28 days, and only labels
-that the version was not trained on; the delay of a label runs from its document to when it was given, in seconds.
-Of a day's texts, as many as ``MOST`` are measured, and only those that first came in the last 28 days. Owner: ml.
+that the version was not trained on. The delay of a label runs from its document to when it was given, in seconds. Of a
+day's texts, as many as ``MOST`` are measured, and only those that first came in the last 28 days. Owner: ml.
 """
 
 from collections import Counter, defaultdict
@@ -142,7 +142,10 @@ def sampled(lakehouse: Lakehouse, encoder: Encoder, hashes: pl.Series, day: str)
 
 
 def came(lakehouse: Lakehouse, day: str) -> pl.DataFrame:
-    """Return the labels of a day, the latest of each text and task, and the seconds since its document."""
+    """Return the labels of a day, the latest of each text and task, and the seconds since its document.
+
+    That is the last before the label that holds the text, or the picture; without one there is no delay.
+    """
     given = lakehouse.scan(labels.TABLE, [day]).filter(pl.col("task").is_in(list(TASKS)))
     latest = given.sort("labelled_at", "label_id").unique(["task", "content_hash"], keep="last").collect()
     parts = [
@@ -150,11 +153,10 @@ def came(lakehouse: Lakehouse, day: str) -> pl.DataFrame:
         for kind, table in decisions.DOCUMENTS.items()
     ]
     of_labels = pl.col("content_hash").is_in(latest["content_hash"].implode())
-    first = pl.concat(parts).filter(of_labels).group_by("content_hash").agg(pl.col("at").min()).collect()
+    moments = pl.concat(parts).filter(of_labels).sort("at").collect()
+    found = latest.sort("labelled_at").join_asof(moments, left_on="labelled_at", right_on="at", by="content_hash")
     delay = (pl.col("labelled_at") - pl.col("at")).dt.total_microseconds() / 1e6
-    return latest.join(first, on="content_hash", how="left").select(
-        "task", "content_hash", "split", "received_at", right="label", delay=delay.clip(lower_bound=0)
-    )
+    return found.select("task", "content_hash", "split", "received_at", right="label", delay=delay)
 
 
 def answered(

@@ -49,11 +49,11 @@ COUNTED = ("answers", "reliability")
 COLOURS = ("accent", "high", "good", "floor", "second", "medium", "low", "ink")
 HOUR = 3_600
 # A point of the reliability curve is of at least so many documents.
-LEAST_IN_BIN = 10
+LEAST_IN_BIN = 20
 WHAT = {
-    "input": ("What is asked, beside what trained", "texts"),
-    "category": ("What is answered, beside the held-out rows", "labels"),
-    "prediction": ("What is answered, beside earlier days", "labels and scores"),
+    "input": ("texts asked, beside those that trained", "texts"),
+    "category": ("labels given, beside the held-out rows", "labels"),
+    "prediction": ("labels and scores, beside earlier days", "labels and scores"),
 }
 TERMS = {
     "Window": "The documents of one day. Fewer than "
@@ -104,7 +104,7 @@ def told(rows: pl.DataFrame, made_from: Mapping[str, int], today: date) -> Page:
         purpose="Whether models are asked what taught them, whether their scores hold, and when labels tell.",
         finding=finding(states, measured),
         headlines=[
-            headline("Documents answered, all tasks", rows, pl.col("documents").sum(), "count"),
+            headline("Answers, all tasks", rows, pl.col("documents").sum(), "count"),
             Headline("Windows measured", f"{measured.height} of {rows.height}"),
             headline("Windows that drifted", measured, pl.col("drifted").mean(), "percent", rising="bad"),
             Headline("Tasks that drift", f"{sum(state['drifts'] for state in states)} of {len(states)}"),
@@ -164,7 +164,7 @@ def drifts(rows: pl.DataFrame, name: str) -> Chart:
     title, of = WHAT[name]
     times = pl.col(f"{name}_drift") / pl.col(f"{name}_limit")
     known = rows.with_columns(times=times).drop_nulls("times")
-    title = f"{title}: {name} drift, times its limit"
+    title = f"{name.capitalize()} drift: {title}"
     if known.is_empty():
         return Chart(title)
     task, day, most = known.sort("times", "task", descending=[True, False]).select("task", DAY, "times").row(0)
@@ -172,8 +172,9 @@ def drifts(rows: pl.DataFrame, name: str) -> Chart:
     reading = f"{task} was the furthest off, on {day:%-d %B}: its {of} were {most:.1f} times as far as the limit. "
     reading += f"{over.height} of {counted(known.height, 'window')} passed it"
     reading += f", of {listed(over['task'].unique().sort())}." if over.height else "."
-    layout = _over_days(known) | {"shapes": [_line(0, 1, 1, 1, "paper")]}
-    return Chart(title, reading, _of_tasks(known, pl.col("times").mean(), "decimal"), layout)
+    layout = _over_days(known, "times its limit") | {"shapes": [_line(0, 1, 1, 1, "paper")]}
+    drawn = _of_tasks(known, pl.col("times").mean(), "decimal")
+    return Chart(title, reading, drawn, layout, wide=name == MEASURES[-1])
 
 
 def newest(rows: pl.DataFrame, states: Sequence[Mapping[str, Any]]) -> Grid:
@@ -235,8 +236,7 @@ def gaps(known: pl.DataFrame) -> Chart:
     how = "too sure" if most > 0 else "not sure enough"
     reading = f"{task} is the most {how} over all days, by {percent(abs(most))} on {counted(labelled, 'document')}. "
     reading += "A day has few labels: single points are mostly chance."
-    layout = _over_days(known) | {"shapes": [_line(0, 0, 1, 0, "paper")]}
-    layout["yaxis"] = {"tickformat": "+.0%"}
+    layout = _over_days(known, "") | {"yaxis": {"tickformat": "+.0%"}, "shapes": [_line(0, 0, 1, 0, "paper")]}
     return Chart(title, reading, _of_tasks(known, gap, "percent"), layout, height=380)
 
 
@@ -270,7 +270,7 @@ def calibration(rows: pl.DataFrame) -> Grid:
 
 def delays(rows: pl.DataFrame) -> Chart:
     """Return the median delay of the labels of each day, by task."""
-    title = "Median hours from a document to its label, by day of the label"
+    title = "From a document to its label, the median by day of the label"
     known = rows.drop_nulls("label_delay_p50")
     if known.is_empty():
         return Chart(title)
@@ -280,7 +280,7 @@ def delays(rows: pl.DataFrame) -> Chart:
     reading += f"were those of {late['task']} on {late[DAY]:%-d %B}: one in twenty took "
     reading += f"{show(late['label_delay_p95'] / HOUR, 'decimal')} hours or more."
     drawn = _of_tasks(known, pl.col("label_delay_p50").mean() / HOUR, "decimal")
-    return Chart(title, reading, drawn, _over_days(known), wide=True)
+    return Chart(title, reading, drawn, _over_days(known, "hours"), wide=True)
 
 
 def _pooled(rows: pl.DataFrame) -> pl.DataFrame:
@@ -296,11 +296,11 @@ def _of_tasks(rows: pl.DataFrame, value: pl.Expr, shown: Any) -> list[dict[str, 
     return [lines(task, _colour(task), by_day(of, value), shown) for (task,), of in parts]
 
 
-def _over_days(rows: pl.DataFrame) -> dict[str, Any]:
+def _over_days(rows: pl.DataFrame, unit: str) -> dict[str, Any]:
     """Return the layout of lines over days, some of which have no point on some days."""
     days = rows[DAY].unique().sort().dt.strftime("%-d %b").to_list()
     axis = {**BY_DAY, "categoryorder": "array", "categoryarray": days}
-    return {"xaxis": axis, "yaxis": {"rangemode": "tozero"}}
+    return {"xaxis": axis, "yaxis": {"rangemode": "tozero", "title": {"text": unit}}}
 
 
 def _line(x0: float, y0: float, x1: float, y1: float, across: str) -> dict[str, Any]:

@@ -422,7 +422,7 @@ class TestPages:
             "No task drifts: none has 3 such days among its last 5, the latest included."
         )
         shown = blocks(page)
-        drifted = shown["What is asked, beside what trained: input drift, times its limit"]
+        drifted = shown["Input drift: texts asked, beside those that trained"]
         assert [(trace["name"], trace["y"]) for trace in drifted.data] == [
             ("hate", [pytest.approx(0.8)]),
             ("threat", [pytest.approx(0.8), pytest.approx(2.4)]),
@@ -434,7 +434,7 @@ class TestPages:
             row["task"]: (row["labelled"], row["error"]) for row in shown["Calibration, over all days shown"].rows
         }
         assert errors == {"hate": (60, pytest.approx(2 / 60)), "threat": (120, pytest.approx(4 / 120))}
-        delayed = shown["Median hours from a document to its label, by day of the label"]
+        delayed = shown["From a document to its label, the median by day of the label"]
         assert delayed.data[0]["y"] == [2.0]
         assert "one in twenty took 10.00 hours or more" in delayed.reading
 

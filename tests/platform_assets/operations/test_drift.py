@@ -4,9 +4,11 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from governance.promotion import Verdict
-from platform_assets.operations.drift import INPUTS, LEAST, MOMENTS, TABLE, drift, latest
+from platform_assets.operations.drift import INPUTS, LEAST, MOMENTS, SCHEMA, TABLE, beside_earlier, drift, latest
 from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import DOCUMENTS
 from resources.encoder import Encoder
@@ -128,9 +130,39 @@ def measured(lake, encoder, registry):
     return measure
 
 
-pytestmark = pytest.mark.slow
+def window(number, version, negative):
+    answers = [
+        {"label": "negative", "step": 3, "documents": negative},
+        {"label": "neutral", "step": 3, "documents": 40},
+    ]
+    figures = dict.fromkeys(f"{name}_{part}" for name in ("input", "category") for part in ("drift", "limit"))
+    about = {"task": TASK, "model_version": version, "documents": negative + 40, "answers": answers}
+    return dict.fromkeys(SCHEMA) | figures | about | {DAY: day(number)}
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(1, 2), st.integers(0, 60)),
+        unique_by=lambda one: one[0],
+        min_size=1,
+        max_size=8,
+    ),
+    st.data(),
+)
+def test_whichever_days_are_measured_again_the_rows_are_those_of_all_at_once(known, data):
+    rows = [window(*one) for one in known]
+    every = beside_earlier(rows, [], FIRST)
+    again = data.draw(st.lists(st.sampled_from(rows), min_size=1, unique_by=lambda row: row[DAY]))
+    first = min(row[DAY] for row in again)
+    kept = [row for row in every.to_dicts() if row[DAY] not in {one[DAY] for one in again}]
+    assert beside_earlier(again, kept, first).equals(every.filter(pl.col(DAY) >= first))
+    assert every.filter(pl.col("documents") < LEAST)["drifted"].null_count() == sum(
+        one[2] + 40 < LEAST for one in known
+    )
+
+
+@pytest.mark.slow
 def test_days_like_those_that_trained_do_not_drift_and_others_do(champion, answer, measured):
     champion()
     for number in range(3):
@@ -152,6 +184,7 @@ def test_days_like_those_that_trained_do_not_drift_and_others_do(champion, answe
     assert rows["answered_at"][4] == at(4, 9)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_says_why_and_raises_nothing(champion, answer, measured):
     champion(kept=False)
     answer(0, rows=LEAST - 1, moved=3.0, shares=OTHER)
@@ -164,13 +197,17 @@ def test_what_cannot_be_measured_says_why_and_raises_nothing(champion, answer, m
     ]
 
 
-def test_labels_say_how_right_and_sure_answers_were_that_they_did_not_train(champion, answer, label, measured):
+@pytest.mark.slow
+def test_labels_say_how_right_and_sure_answers_were_that_they_did_not_train(lake, champion, answer, label, measured):
     version = champion()
     decided = answer(0, score=0.7)
     wrong = ["neutral" if told == "negative" else "negative" for told in decided["label"]]
     label(0, decided.head(60), [*decided["label"][:30], *wrong[30:60]])
     label(0, decided[60:70], wrong[60:70], split="train")
     label(0, decided[70:80], wrong[70:80], split="train", hours=30, received=version.trained_at + timedelta(hours=1))
+    again = pl.DataFrame({"document_id": ["x", "y"], "content_hash": [decided["content_hash"][0]] * 2})
+    moments = again.with_columns(sent_at=pl.Series([at(0, 7), at(0, 23)]), event_date=pl.lit(day(0)))
+    lake.insert_missing("silver/messages", moments, ["document_id"])
     first, second = measured().rows(named=True)
     assert (first["labels"], first["labelled"], first["accuracy"]) == (70, 60, 0.5)
     assert first["confidence"] == pytest.approx(0.7)
@@ -182,6 +219,7 @@ def test_labels_say_how_right_and_sure_answers_were_that_they_did_not_train(cham
     assert sum(of["rows"] for of in first["reliability"]) == 60
 
 
+@pytest.mark.slow
 def test_only_days_whose_answers_or_labels_changed_are_measured_again(lake, champion, answer, label, measured):
     champion()
     decided = [answer(number) for number in range(3)]
@@ -200,6 +238,7 @@ def test_only_days_whose_answers_or_labels_changed_are_measured_again(lake, cham
     assert after[1:].select(same).equals(once[1:].select(same))
 
 
+@pytest.mark.slow
 def test_a_later_champion_is_measured_by_its_own_answers_alone(lake, champion, answer, measured):
     champion()
     for number in range(2):
@@ -216,6 +255,7 @@ def test_a_later_champion_is_measured_by_its_own_answers_alone(lake, champion, a
     assert latest(lake, day(2), 1).height == 1
 
 
+@pytest.mark.slow
 def test_every_task_is_measured_under_its_own_name(champion, answer, lake, measured):
     for task in ("irony", TASK):
         champion(task=task)
