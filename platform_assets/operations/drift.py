@@ -154,7 +154,9 @@ def came(lakehouse: Lakehouse, day: str) -> pl.DataFrame:
     ]
     of_labels = pl.col("content_hash").is_in(latest["content_hash"].implode())
     moments = pl.concat(parts).filter(of_labels).sort("at").collect()
-    found = latest.sort("labelled_at").join_asof(moments, left_on="labelled_at", right_on="at", by="content_hash")
+    found = latest.sort("labelled_at").join_asof(
+        moments, left_on="labelled_at", right_on="at", by="content_hash", check_sortedness=False
+    )
     delay = (pl.col("labelled_at") - pl.col("at")).dt.total_microseconds() / 1e6
     return found.select("task", "content_hash", "split", "received_at", right="label", delay=delay)
 
