@@ -22,13 +22,14 @@ import dagster as dg
 from governance.history import Move, earlier
 from governance.promotion import Verdict
 from resources.settings import Settings
+from signals.drift import Reference
 from signals.heads import directory_digest
 from signals.scoring import Model, load_model
 from signals.traffic import Traffic
 from signals.transform import require_same
 
 CHAMPION, CHALLENGER, SHARE = "champion", "challenger", "challenger_share"
-VERDICT, MOVE = "gate", "move:"
+VERDICT, MOVE, REFERENCE = "gate", "move:", "reference"
 # The one registered model that answers no task: the encoder's weights.
 ENCODER = "encoder"
 
@@ -87,6 +88,12 @@ class Registered:
     def promoted(self) -> Move | None:
         """The move that made it champion last."""
         return next((move for move in reversed(self.moves) if move.action != "traffic"), None)
+
+    @property
+    def reference(self) -> Reference | None:
+        """What its documents and answers are compared with; None of a version from before that was kept."""
+        told = self.record.get(REFERENCE)
+        return None if told is None else Reference.load(told)
 
     @property
     def settled(self) -> bool:

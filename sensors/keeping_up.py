@@ -19,6 +19,8 @@ from sensors.stale_days import Work
 # Copies of what the registry holds.
 OF_THE_REGISTRY = ("operations/model_versions", promotions.TABLE)
 ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
+# Layers that are made from answers.
+AFTER = ("gold", "reports", "operations")
 # Runs that the sensor asked for carry this tag: one is in flight at a time.
 TAG = {"seamless/keeping_up": "true"}
 INTERVAL = timedelta(seconds=60)
@@ -124,7 +126,7 @@ def look(
 
 def around_training(daily: Inputs) -> tuple[Inputs, Inputs]:
     """Part tables, with their inputs, into those that models are trained from and those that hold their answers."""
-    late = {table: of for table, of in daily.items() if table in ANSWERS or table.split("/")[0] in ("gold", "reports")}
+    late = {table: of for table, of in daily.items() if table in ANSWERS or table.split("/")[0] in AFTER}
     return {table: of for table, of in daily.items() if table not in late}, late
 
 

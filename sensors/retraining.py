@@ -7,10 +7,14 @@ seen starts no training, and only as many labels again as the threshold asks for
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import ceil
 
+import polars as pl
+
 from platform_assets.models.labelled import label_counts, labels_of
+from platform_assets.operations import drift
+from platform_assets.operations.drift import DRIFTED, WINDOWS
 from resources.lakehouse import Lakehouse
 from resources.registry import Registered, Registry
 from signals.tasks import TASKS, Task
@@ -19,8 +23,6 @@ from signals.tasks import TASKS, Task
 ENOUGH = 0.2
 # Labels that come all the time must not keep a task in training all the time.
 COOL_DOWN = timedelta(minutes=1)
-# There is drift if so many of the last windows show it, and the latest of them.
-WINDOWS, DRIFTED = 5, 3
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of time up to ``end``, and whether what came in it, or was answered, was unlike what trained."""
+    """A day that is over, when the last of it was answered, and whether it was unlike what trained, or came before."""
 
     end: datetime
     drifted: bool
@@ -60,7 +62,7 @@ class State:
         labels: how many labels there are now.
         champion: the training of its champion, if it has one.
         latest: the latest training, whatever became of it.
-        windows: of drift, oldest first; nothing measures it yet.
+        windows: of drift against the champion, oldest first.
         in_flight: id of a run that trains it now.
         cool_down: least time between two trainings.
     """
@@ -145,6 +147,7 @@ def verdicts(
         cool_down: least time between two trainings; none where a person asks.
     """
     counts = label_counts(lakehouse) if lakehouse.exists("silver/labels") else {}
+    measured = drift.latest(lakehouse, now.astimezone(UTC).date(), WINDOWS)
     found = []
     for task in TASKS.values():
         model = f"models/{task.name}"
@@ -156,11 +159,19 @@ def verdicts(
             labels_of(task, counts),
             champion=_training(champion) if champion else None,
             latest=_training(versions[0]) if versions else None,
+            windows=_windows(measured, champion) if champion else (),
             in_flight=(in_flight or {}).get(model),
             cool_down=cool_down,
         )
         found.append(Verdict(model, *decide(state, now), served=champion is not None))
     return found
+
+
+def _windows(measured: pl.DataFrame, champion: Registered) -> tuple[Window, ...]:
+    """Return what could be measured of a champion; days of another, or without enough documents, say nothing of it."""
+    of_it = (pl.col("task") == champion.task) & (pl.col("model_version") == champion.version)
+    rows = measured.filter(of_it, pl.col("drifted").is_not_null())
+    return tuple(Window(*row) for row in rows.select("answered_at", "drifted").rows())
 
 
 def _training(one: Registered) -> Training:

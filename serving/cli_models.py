@@ -56,7 +56,7 @@ def show_model(
     version: Annotated[int | None, typer.Argument(help="Version; the champion if left out.")] = None,
 ) -> None:
     """Show what is known of one version (figures, training, gate), and the task's traffic and history."""
-    from resources.registry import history
+    from resources.registry import REFERENCE, history
 
     found = _registry()
     versions = found.versions(task)
@@ -67,7 +67,8 @@ def show_model(
     typer.echo(f"  {'trained':<24} {one.trained_at:%Y-%m-%d %H:%M:%S} UTC")
     typer.echo(f"  {'digest':<24} {one.digest}")
     for name, value in sorted(one.record.items()):
-        typer.echo(f"  {name:<24} {value}")
+        if name != REFERENCE:
+            typer.echo(f"  {name:<24} {value}")
     typer.echo(f"  {'gate':<24} {_gate(one)}{f': {one.verdict.why}' if one.verdict else ''}")
     for figure in one.verdict.figures if one.verdict else ():
         compared = "" if figure.champion is None else f"  champion {figure.champion:.3f}"

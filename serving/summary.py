@@ -54,7 +54,8 @@ def show(report: Report, seconds: float) -> None:
     for why in report.unanswered:
         console.print(f"[yellow]not answered:[/yellow] {why}")
     lake = settings().lakehouse_uri
-    console.print(f"\nReports   {lake}/reports/risk_analysis.html, business_insights.html, platform_health.html")
+    pages = ("risk_analysis", "business_insights", "platform_health", "model_monitoring")
+    console.print(f"\nReports   {lake}/reports/{', '.join(f'{page}.html' for page in pages)}")
     console.print(f"Data docs {lake}/reports/data_docs/")
     console.print("Next      make dev                    the graph in the Dagster UI, at http://127.0.0.1:3000")
     console.print('          seamless sql "SELECT * FROM gold.site_brand_safety LIMIT 5"')

@@ -76,7 +76,7 @@ def evaluate(scores: Numbers, answers: Indices, labels: tuple[str, ...]) -> dict
     of = counts(found, answers, len(labels))
     names = ("macro_f1", "macro_recall", "accuracy", *(("f1_positive",) if len(labels) == 2 else ()))
     figures = {name: float(metric(name, of)[0]) for name in names}
-    figures["calibration_error"] = calibration_error(scores.max(axis=1), found == answers)
+    figures["calibration_error"] = calibration_error(reliability(scores.max(axis=1), found == answers))
     figures["rows"] = float(len(answers))
     return figures | {f"f1_{labels[index]}": float(f1(of)[0, index]) for index in np.unique(answers)}
 
@@ -86,8 +86,13 @@ def resampled(rows: int, times: int) -> Numbers:
     return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=times).astype(np.float64)
 
 
-def calibration_error(confidence: Numbers, right: npt.NDArray[np.bool_]) -> float:
-    """Return the mean gap between confidence and accuracy over equal-width bins, weighted by their rows."""
+def reliability(confidence: Numbers, right: npt.NDArray[np.bool_]) -> Numbers:
+    """Return (bins, 3): of each equal-width bin of confidence its rows, their summed confidence, and those right."""
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = [abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
-    return float(sum(gaps))
+    sums = [np.bincount(bins, of, CALIBRATION_BINS) for of in (np.ones(len(bins)), confidence, right)]
+    return np.stack(sums, axis=1).astype(np.float64)
+
+
+def calibration_error(bins: Numbers) -> float:
+    """Return the mean gap between confidence and accuracy over the bins of ``reliability``, weighted by their rows."""
+    return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / bins[:, 0].sum())

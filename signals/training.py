@@ -48,10 +48,11 @@ class NotEnoughLabelsError(ValueError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A head, the figures of its held-out split, and the rows behind both."""
+    """A head, the figures of its held-out split, how often it gave each label there, and the rows behind all."""
 
     head: LinearHead
     metrics: dict[str, float]
+    answers: dict[str, int]
     rows: dict[str, int]
     strength: float
 
@@ -136,9 +137,16 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
     return Trained(
         head=fitted,
         metrics=evaluate(scores, answers[is_val], task.labels),
+        answers=answered(scores, task),
         rows={"train": len(train_rows), "val": int(is_val.sum()), "seeds": len(seed_vectors)},
         strength=strength,
     )
+
+
+def answered(scores: npt.NDArray[np.float64], task: Task) -> dict[str, int]:
+    """Return how often each label is the answer among scores, (rows, labels); without those that never are."""
+    counts = np.bincount(scores.argmax(axis=1), minlength=len(task.labels))
+    return {label: int(n) for label, n in zip(task.labels, counts, strict=True) if n}
 
 
 @dataclass(frozen=True)

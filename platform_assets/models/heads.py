@@ -16,11 +16,12 @@ from platform_assets.models.contest import contested, serves
 from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
-from resources.registry import Registered, Registry
+from resources.registry import REFERENCE, Registered, Registry
+from signals.drift import reference
 from signals.images import OpenNsfw, package
 from signals.metrics import evaluate
 from signals.tasks import Task
-from signals.training import NotEnoughLabelsError, examples, seed_texts, train
+from signals.training import NotEnoughLabelsError, answered, examples, seed_texts, train
 
 TRAINED_FROM = ("silver/labels", "silver/embeddings")
 PACKAGED_FROM = ("silver/labels", "silver/images")
@@ -105,7 +106,13 @@ def trained(
     seed_vectors = encoder.encode(seeds) if seeds else np.zeros((0, vectors.shape[1]), np.float32)
     result = train(task, rows, vectors, seed_vectors)
     result.head.save(folder, task=task.name, transform_id=encoder.transform_id)
-    record = {"transform_id": encoder.transform_id, "family": "linear-head", "strength": result.strength}
+    teaching = vectors[(rows["split"] != "val").to_numpy()]
+    record = {
+        "transform_id": encoder.transform_id,
+        "family": "linear-head",
+        "strength": result.strength,
+        REFERENCE: reference(teaching, result.answers).dump(),
+    }
     return result.metrics, record | {f"rows_{name}": count for name, count in result.rows.items()}
 
 
@@ -128,6 +135,7 @@ def packaged(
         "family": "open-nsfw",
         "rows_train": 0,
         "rows_val": len(answers),
+        REFERENCE: reference(np.zeros((0, 0), np.float32), answered(scores, task)).dump(),
     }
     return evaluate(scores, answers, task.labels), record
 
@@ -136,6 +144,7 @@ def _result(
     task: Task, registered: Registered, verdict: Verdict, *, can_serve: bool, seconds: float
 ) -> dg.MaterializeResult:
     figures = {name: value for name, value in registered.metrics.items() if not name.startswith("f1_")}
+    record = {name: value for name, value in registered.record.items() if name != REFERENCE}
     return dg.MaterializeResult(
         metadata={
             "version": registered.version,
@@ -146,7 +155,7 @@ def _result(
             "metric": task.metric,
             task.metric: registered.metrics.get(task.metric, float("nan")),
             **figures,
-            "record": dg.MetadataValue.json(json.loads(json.dumps(registered.record, default=str))),
+            "record": dg.MetadataValue.json(json.loads(json.dumps(record, default=str))),
             "seconds": round(seconds, 3),
         },
         data_version=dg.DataVersion(registered.digest),

@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 
 from platform_assets import reports
+from platform_assets.operations import drift
 from platform_assets.reports import business_insights as business
 from platform_assets.reports import context
+from platform_assets.reports import model_monitoring as monitoring
 from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
 from platform_assets.reports import risk_analysis as risk
@@ -59,6 +61,7 @@ SCHEMAS = {
         "author_id": TEXT, "messages": WHOLE, "positive_share": REAL, "negative_share": REAL, "joy_messages": WHOLE,
         "optimism_messages": WHOLE, "sadness_messages": WHOLE, "anger_messages": WHOLE, DAY: pl.Date,
     },
+    "operations/drift": drift.SCHEMA,
 }  # fmt: skip
 MODEL = {
     "model_name": "threat", "model_version": 2, "task": "threat", "metric": "macro_f1", "metric_value": 0.66,
@@ -102,6 +105,22 @@ def events(*kinds, url="https://news.example/a", campaign="cmp-1", **more):
     money = {"impression": {"cost_usd": 0.25, "revenue_usd": 0.0}, "conversion": {"cost_usd": 0.0, "revenue_usd": 40.0}}
     nothing = {"cost_usd": 0.0, "revenue_usd": 0.0}
     return [{"event_type": kind, **of, **money.get(kind, nothing), **more} for kind in kinds]
+
+
+def a_window(task="threat", **more):
+    bins = [{"rows": 20.0, "confidence": 17.0, "right": 15.0}, {"rows": 40.0, "confidence": 38.0, "right": 38.0}]
+    figures = {f"{name}_drift": 0.2 for name in drift.MEASURES} | {f"{name}_limit": 0.25 for name in drift.MEASURES}
+    labelled = {"labels": 80, "labelled": 60, "confidence": 0.92, "accuracy": 0.88, "calibration_error": 0.03}
+    delay = {"label_delay_p50": 7_200.0, "label_delay_p95": 36_000.0}
+    said = {
+        "task": task,
+        "model_version": 2,
+        "documents": 150,
+        "answered_at": NOON,
+        "mean_score": 0.8,
+        "drifted": False,
+    }
+    return said | figures | labelled | delay | {"finding": f"no drift: {HOSTILE}", "reliability": bins} | more
 
 
 def full_rows():
@@ -148,6 +167,7 @@ def full_rows():
         ],
         "gold/user_sync_hourly": [{"partner": "tessera", "attempts": 4, "matched": 3, "unmatched": 1, "errors": 0}],
         "gold/psychosocial_daily": crowd,
+        "operations/drift": [a_window(), a_window(drifted=True, input_drift=0.6, event_date=DAY_2), a_window("hate")],
     }  # fmt: skip
 
 
@@ -164,7 +184,9 @@ ASSETS = {
     risk.TABLE: risk.risk_analysis,
     business.TABLE: business.business_insights,
     health.TABLE: health.platform_health,
+    monitoring.TABLE: monitoring.model_monitoring,
 }
+MODULES = (risk, business, health, monitoring)
 LAST = max(day for rows in full_rows().values() for row in rows if (day := row.get(DAY)))
 
 
@@ -345,7 +367,7 @@ class TestPages:
         return lakehouse
 
     def test_every_chart_of_a_full_lake_has_data_and_a_reading(self, lakehouse):
-        for module in (risk, business, health):
+        for module in MODULES:
             page = module.page(lakehouse)
             empty = [title for title, block in blocks(page).items() if not block.reading]
             assert empty == [], module.TABLE
@@ -353,7 +375,7 @@ class TestPages:
     def test_charts_are_what_plotly_knows(self, lakehouse):
         from plotly.graph_objects import Figure
 
-        for module in (risk, business, health):
+        for module in MODULES:
             for chart in charts(module.page(lakehouse)):
                 Figure(json.loads(re.sub(r"var\(--[\w-]+\)", "#123456", json.dumps(chart.figure, allow_nan=False))))
 
@@ -392,6 +414,42 @@ class TestPages:
         page = health.page(lakehouse)
         assert "No model answers for emotion, hate, iab_category" in page.finding
         assert "threat is nearest to its floor, 0.66 where 0.30 is needed." in blocks(page)["Champions"].reading
+
+    def test_monitoring_says_what_drifted_how_sure_models_are_and_how_late_labels(self, lakehouse):
+        page = monitoring.page(lakehouse)
+        assert page.finding == (
+            "1 of 3 windows drifted. Most often input did, in 1. "
+            "No task drifts: none has 3 such days among its last 5, the latest included."
+        )
+        shown = blocks(page)
+        drifted = shown["Input drift: texts asked, beside those that trained"]
+        assert [(trace["name"], trace["y"]) for trace in drifted.data] == [
+            ("hate", [pytest.approx(0.8)]),
+            ("threat", [pytest.approx(0.8), pytest.approx(2.4)]),
+        ]
+        assert "threat was the furthest off, on 10 November: its texts were 2.4 times" in drifted.reading
+        curve = shown["Right answers by confidence"]
+        assert [(trace["x"], trace["y"]) for trace in curve.data] == [([0.85, 0.95], [0.75, 0.95])] * 2
+        errors = {
+            row["task"]: (row["labelled"], row["error"]) for row in shown["Calibration, over all days shown"].rows
+        }
+        assert errors == {"hate": (60, pytest.approx(2 / 60)), "threat": (120, pytest.approx(4 / 120))}
+        delayed = shown["From a document to its label, the median by day of the label"]
+        assert delayed.data[0]["y"] == [2.0]
+        assert "one in twenty took 10.00 hours or more" in delayed.reading
+
+    def test_a_task_drifts_whose_last_days_that_are_over_do(self):
+        days = [DAY_1 + timedelta(days=i) for i in range(6)]
+
+        def finding(drifted):
+            has = {"+": True, "-": False, "?": None}
+            windows = [a_window(drifted=has[d], event_date=day) for d, day in zip(drifted, days, strict=True)]
+            return monitoring.told(table("operations/drift", *windows), {}, days[-1]).finding
+
+        assert "threat drifts: the next new labels train it again." in finding("-+-++-")
+        assert "No task drifts" in finding("-+++-+")
+        assert "No task drifts" in finding("---+++")
+        assert "No window could be measured yet" in finding("??????")
 
     def test_what_sellers_may_sell_is_a_share_of_all_slots(self, lakehouse):
         shown = blocks(business.page(lakehouse))["Slots by authorisation of their seller, by day"]
@@ -506,10 +564,10 @@ class TestRuns:
         assert lakehouse.stale_days(risk.TABLE, risk.INPUTS) == [str(DAY_1)]
         materialise(lakehouse, last=DAY_1)
         assert lakehouse.read(risk.TABLE, [str(DAY_2)]).sort(risk.KEY).equals(before.sort(risk.KEY))
-        for module in (risk, business, health):
+        for module in MODULES:
             assert lakehouse.stale_days(module.TABLE, module.INPUTS) == []
 
-    def test_the_three_reports_are_found_and_described(self):
+    def test_the_reports_are_found_and_described(self):
         found = {asset.key.to_user_string(): asset for asset in dg.load_assets_from_package_module(reports)}
         assert set(found) == set(ASSETS)
         for asset in found.values():

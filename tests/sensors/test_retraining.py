@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.lakehouse import Lakehouse
+from governance.promotion import Verdict
+from platform_assets.operations import drift
+from resources.lakehouse import DAY, Lakehouse
 from sensors.retraining import COOL_DOWN, DRIFTED, WINDOWS, State, Training, Window, decide, threshold, verdicts
 from signals.tasks import TASKS, Task
 
@@ -173,3 +175,55 @@ def test_borrowed_labels_count_for_the_task_that_borrows_them(tmp_path, registry
         "sentiment: no champion yet, 1 labels",
         "toxicity: no champion yet, 2 labels",
     ]
+
+
+@pytest.fixture
+def known(tmp_path, registry):
+    """Return a function that gives the verdict on a task whose champion has seen 100 of its labels.
+
+    It takes what the days up to today were found to be: drifted, not, or None where they could not be measured.
+    """
+    lake = Lakehouse(uri=str(tmp_path / "lake"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("{}")
+    record = {"transform_id": RUNNING, "labels": 100, "rows_train": 1_000}
+    one = registry.register("irony", tmp_path / "model", {}, record)
+    registry.judge(one, Verdict(passed=True, why="good"))
+    registry.promote("irony", one.version, by="test", why="test")
+    now = registry.champion("irony").trained_at + timedelta(days=30)
+
+    def verdict(*drifted, labels=103, version=1, answered=timedelta()):
+        days = [now.date() - timedelta(days=len(drifted) - 1 - place) for place in range(len(drifted))]
+        rows = [
+            {DAY: day, "task": "irony", "model_version": version, "drifted": has, "answered_at": now - answered}
+            for day, has in zip(days, drifted, strict=True)
+        ]
+        lake.replace_all(drift.TABLE, pl.DataFrame(rows, schema=drift.SCHEMA))
+        lake.replace_all("silver/labels", pl.DataFrame({"task": ["irony"] * labels}))
+        found = verdicts(lake, registry, RUNNING, now)
+        return next((one.needed, one.why) for one in found if one.model == "models/irony")
+
+    return verdict
+
+
+@pytest.mark.slow
+def test_days_of_drift_up_to_yesterday_start_a_training_for_few_labels(known):
+    yes, no, unknown = True, False, None
+    said = "irony: 3 new labels of 200, drift in {} of {} windows"
+    assert known(no, yes, no, yes, yes, unknown) == (True, said.format(3, 5))
+    assert known(yes, yes, no, yes, no, no) == (False, said.format(3, 5))
+    assert known(yes, yes, no, no, no, yes, yes, yes) == (False, said.format(2, 5))
+    # Today is not over, and a day that could not be measured says nothing.
+    assert known(no, no, no, yes, yes, yes) == (False, said.format(2, 5))
+    assert known(yes, unknown, yes, yes, unknown, no) == (True, said.format(3, 3))
+    assert known() == (False, said.format(0, 0))
+
+
+@pytest.mark.slow
+def test_days_of_an_earlier_champion_or_without_new_labels_start_none(known):
+    drifted = [True] * WINDOWS + [None]
+    assert known(*drifted)[0]
+    assert known(*drifted, version=2) == (False, "irony: 3 new labels of 200, drift in 0 of 0 windows")
+    assert known(*drifted, labels=100) == (False, "irony: nothing new since the last training on 100 labels")
+    # What was answered before the last training has had its training.
+    assert not known(*drifted, answered=timedelta(days=31))[0]

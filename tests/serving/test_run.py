@@ -52,7 +52,8 @@ TABLES = {
         "user_sync_hourly",
         "audit_trail",
     ],
-    "reports": ["risk_analysis", "business_insights", "platform_health"],
+    "reports": ["risk_analysis", "business_insights", "platform_health", "model_monitoring"],
+    "operations": ["drift"],
 }
 DERIVED = [f"{layer}/{name}" for layer, names in TABLES.items() for name in names]
 # What a decision says of the run that made it, not of its document.
@@ -119,7 +120,7 @@ def definitions(home: Path) -> Iterator[dg.Definitions]:
     "tables",
     [
         *([f"silver/{name}"] for name in TABLES["silver"]),
-        *([f"{of}/{t}" for t in TABLES[of]] for of in ("gold", "reports")),
+        *([f"{of}/{t}" for t in TABLES[of]] for of in ("gold", "reports", "operations")),
     ],
     ids=lambda tables: tables[0] if len(tables) == 1 else tables[0].split("/")[0],
 )

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signals.metrics import calibration_error, counts, evaluate, metric, resampled
+from signals.metrics import calibration_error, counts, evaluate, metric, reliability, resampled
 from signals.tasks import METRICS
 
 
@@ -60,9 +60,11 @@ def test_calibration_error_by_hand():
     confidence = np.array([0.99, 0.97, 0.55, 0.55, 1.0])
     right = np.array([True, False, True, True, True])
     # last bin: mean confidence 2.96 / 3, two of three right; bin of 0.55: two of two right
-    assert calibration_error(confidence, right) == pytest.approx(abs(2.96 / 3 - 2 / 3) * 0.6 + 0.45 * 0.4)
-    assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0.0
-    assert calibration_error(np.array([1.0]), np.array([False])) == 1.0
+    bins = reliability(confidence, right)
+    assert bins[[8, 14]].tolist() == [[2, pytest.approx(1.1), 2], [3, pytest.approx(2.96), 2]]
+    assert calibration_error(bins) == pytest.approx(abs(2.96 / 3 - 2 / 3) * 0.6 + 0.45 * 0.4)
+    assert calibration_error(reliability(np.array([1.0, 1.0]), np.array([True, True]))) == 0.0
+    assert calibration_error(reliability(np.array([1.0]), np.array([False]))) == 1.0
 
 
 @settings(max_examples=50, deadline=None)

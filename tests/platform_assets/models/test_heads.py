@@ -7,7 +7,8 @@ import pytest
 from platform_assets.models.contest import held_out
 from platform_assets.models.heads import model_asset, task_doc, trained
 from platform_assets.models.labelled import MissingVectorsError, label_counts, labelled_pictures, labels_of, vectors_of
-from resources.registry import ModelMissingError
+from resources.registry import REFERENCE, ModelMissingError
+from signals.drift import Reference
 from signals.heads import directory_digest, load_head
 from signals.metrics import evaluate
 from signals.tasks import TASKS
@@ -75,6 +76,7 @@ def test_the_packaged_image_model_is_judged_on_labelled_pictures(lake, encoder, 
     champion = registry.champion("image_threat")
     assert (champion.metrics["accuracy"], champion.metrics["rows"]) == (1.0, 3.0)
     assert champion.record["rows_train"] == "0"
+    assert (champion.reference.rows, champion.reference.answers) == (0, {"safe": 3})
     assert shown["metric"] == "accuracy"
 
 
@@ -84,12 +86,17 @@ def test_training_from_the_tables_writes_a_head_with_its_record(lake, encoder, t
     assert metrics["f1_positive"] == 1.0
     assert (record["rows_train"], record["rows_val"], record["rows_seeds"]) == (28, 12, 0)
     assert record["transform_id"] == encoder.transform_id
+    kept = Reference.load(record[REFERENCE])
+    rows = examples(IRONY, lake.read("silver/labels"))
+    taught = vectors_of(rows.filter(pl.col("split") != "val"), lake, encoder)
+    assert kept.mean == pytest.approx(taught.mean(axis=0), abs=1e-5)
+    assert (kept.rows, kept.answers) == (28, {"non_irony": 6, "irony": 6})
     head = load_head(tmp_path)
     assert head.labels == IRONY.labels
     assert figures(head, lake, encoder) == metrics
     again = tmp_path / "again"
     again.mkdir()
-    trained(IRONY, lake, encoder, again)
+    assert trained(IRONY, lake, encoder, again) == (metrics, record)
     assert directory_digest(again) == directory_digest_of_files(tmp_path)
 
 

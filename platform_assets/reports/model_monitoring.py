@@ -1,0 +1,314 @@
+"""One row is what was measured of how one task was answered on one day.
+
+Key: event_date and task. Grain: one task and day, as in operations/drift, without the counts that it keeps. Its page is
+``reports/model_monitoring.html``, on the last 28 days: drift of what is asked and answered, calibration, and the delay
+of labels. Owner: ml.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.operations.drift import DRIFTED, LEAST, MEASURES, WINDOWS
+from platform_assets.operations.drift import TABLE as DRIFT
+from platform_assets.publishing import begin
+from platform_assets.reports.page import (
+    BY_DAY,
+    KINDS,
+    Chart,
+    Column,
+    Grid,
+    Headline,
+    Page,
+    Section,
+    by_day,
+    count,
+    counted,
+    headline,
+    last_days,
+    lines,
+    listed,
+    percent,
+    publish,
+    ratio,
+    read,
+    show,
+    versions,
+)
+from resources.lakehouse import DAY, Lakehouse
+from signals.metrics import calibration_error
+from signals.tasks import TASKS
+
+TABLE = "reports/model_monitoring"
+INPUTS = (DRIFT,)
+COUNTED = ("answers", "reliability")
+COLOURS = ("accent", "high", "good", "floor", "second", "medium", "low", "ink")
+HOUR = 3_600
+# A point of the reliability curve is of at least so many documents.
+LEAST_IN_BIN = 20
+WHAT = {
+    "input": ("texts asked, beside those that trained", "texts"),
+    "category": ("labels given, beside the held-out rows", "labels"),
+    "prediction": ("labels and scores, beside earlier days", "labels and scores"),
+}
+TERMS = {
+    "Window": "The documents of one day. Fewer than "
+    f"{LEAST} are not measured; a window is measured against the version that answered it.",
+    "Input drift": "How far the mean of the texts’ vectors lies from that of the texts that trained the model, "
+    "in units of their spread.",
+    "Category drift": "Jensen-Shannon distance of the labels given from those given on the held-out rows.",
+    "Prediction drift": "The same distance, of labels and scores, from those of the model’s earlier windows.",
+    "Limit": "What samples so small differ by at most in 99 of 100 cases without any drift, or the least that matters. "
+    "Plots show how many times its limit a measure is: above 1 is drift.",
+    "Drifting": f"At least {DRIFTED} of the last {WINDOWS} days that are over have drifted, the latest among them: new "
+    "labels then start a training though they are few.",
+    "Calibration error": "How far a model’s scores are, on the whole, from how often it is right; 0 is best. Of labels "
+    "that it was not trained on.",
+    "Label delay": "From when a document was sent or fetched to when a reviewer labelled it.",
+}
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, kinds=KINDS))
+def model_monitoring(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """Show what was measured of every task."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    rows = lakehouse.read(DRIFT, hop.days).drop(COUNTED).sort(DAY, "task")
+    lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
+    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+
+
+def page(lakehouse: Lakehouse) -> Page:
+    """Return the page on the last days of the table."""
+    days = last_days(lakehouse, INPUTS)
+    return told(read(lakehouse, DRIFT, days), versions(lakehouse, [TABLE, *INPUTS]), datetime.now(UTC).date())
+
+
+def told(rows: pl.DataFrame, made_from: Mapping[str, int], today: date) -> Page:
+    """Return what a person reads.
+
+    Args:
+        rows: operations/drift of the days shown.
+        made_from: versions of the tables read.
+        today: the day that is not over.
+    """
+    rows = rows.sort(DAY, "task")
+    states = [_state(task, of, today) for (task,), of in rows.group_by("task", maintain_order=True)]
+    known, measured = rows.filter(pl.col("labelled") > 0), rows.drop_nulls("drifted")
+    right = ratio((pl.col("accuracy") * pl.col("labelled")).sum(), pl.col("labelled").sum())
+    return Page(
+        title="Model monitoring",
+        purpose="Whether models are asked what taught them, whether their scores hold, and when labels tell.",
+        finding=finding(states, measured),
+        headlines=[
+            headline("Answers, all tasks", rows, pl.col("documents").sum(), "count"),
+            Headline("Windows measured", f"{measured.height} of {rows.height}"),
+            headline("Windows that drifted", measured, pl.col("drifted").mean(), "percent", rising="bad"),
+            Headline("Tasks that drift", f"{sum(state['drifts'] for state in states)} of {len(states)}"),
+            headline("Labels that came", rows, pl.col("labels").sum(), "count", rising="good"),
+            headline("Answers right, of those labelled", known, right, "percent", rising="good"),
+        ],
+        sections=[
+            Section(
+                "Are models asked what taught them?", [*(drifts(rows, name) for name in MEASURES), newest(rows, states)]
+            ),
+            Section("Do they know when they are right?", [reliability(rows), gaps(known), calibration(rows)]),
+            Section("When do labels tell?", [delays(rows)]),
+        ],
+        terms=TERMS,
+        days=rows[DAY].unique().sort().to_list(),
+        versions=made_from,
+    )
+
+
+def _state(task: str, rows: pl.DataFrame, today: date) -> dict[str, Any]:
+    """Return what the last windows of a task's newest version that are over say; ``rows`` are of the task, by day."""
+    version = rows["model_version"].max()
+    of_it = rows.filter(pl.col("model_version") == version, pl.col(DAY) < today, pl.col("drifted").is_not_null())
+    last = of_it.tail(WINDOWS)
+    drifted = int(last["drifted"].sum())
+    return {
+        "task": task,
+        "version": version,
+        "windows": last.height,
+        "drifted": drifted,
+        "drifts": drifted >= DRIFTED and last["drifted"][-1],
+        **rows.select(DAY, "documents", "finding").row(-1, named=True),
+    }
+
+
+def finding(states: Sequence[Mapping[str, Any]], measured: pl.DataFrame) -> str:
+    """Return the page in a sentence or two."""
+    if measured.is_empty():
+        return (
+            f"No window could be measured yet: that takes {LEAST} documents of a day, and a model that knows its rows."
+        )
+    drifting = [state["task"] for state in states if state["drifts"]]
+    over = {name: int((measured[f"{name}_drift"] > measured[f"{name}_limit"]).sum()) for name in MEASURES}
+    windows = int(measured["drifted"].sum())
+    said = f"{windows} of {counted(measured.height, 'window')} drifted. "
+    if windows:
+        most = max(over, key=lambda name: over[name])
+        said += f"Most often {most} did, in {count(over[most])}. "
+    if not drifting:
+        return f"{said}No task drifts: none has {DRIFTED} such days among its last {WINDOWS}, the latest included."
+    verb = "drifts" if len(drifting) == 1 else "drift"
+    return f"{said}{listed(drifting)} {verb}: the next new labels train {'it' if len(drifting) == 1 else 'them'} again."
+
+
+def drifts(rows: pl.DataFrame, name: str) -> Chart:
+    """Return how many times its limit a measure was, by task and day."""
+    title, of = WHAT[name]
+    times = pl.col(f"{name}_drift") / pl.col(f"{name}_limit")
+    known = rows.with_columns(times=times).drop_nulls("times")
+    title = f"{name.capitalize()} drift: {title}"
+    if known.is_empty():
+        return Chart(title)
+    task, day, most = known.sort("times", "task", descending=[True, False]).select("task", DAY, "times").row(0)
+    over = known.filter(pl.col("times") > 1)
+    reading = f"{task} was the furthest off, on {day:%-d %B}: its {of} were {most:.1f} times as far as the limit. "
+    reading += f"{over.height} of {counted(known.height, 'window')} passed it"
+    reading += f", of {listed(over['task'].unique().sort())}." if over.height else "."
+    layout = _over_days(known, "times its limit") | {"shapes": [_line(0, 1, 1, 1, "paper")]}
+    drawn = _of_tasks(known, pl.col("times").mean(), "decimal")
+    return Chart(title, reading, drawn, layout, wide=name == MEASURES[-1])
+
+
+def newest(rows: pl.DataFrame, states: Sequence[Mapping[str, Any]]) -> Grid:
+    """Return how each task stands now."""
+    if not states:
+        return Grid("Where each task stands")
+    far = [state for state in states if state["windows"]]
+    reading = f"{listed(state['task'] for state in states if not state['windows'])} could not be measured."
+    if len(far) == len(states):
+        reading = "Every task could be measured."
+    times = pl.max_horizontal(*(pl.col(f"{name}_drift") / pl.col(f"{name}_limit") for name in MEASURES))
+    by_task = {task: by_day(of, times.mean())["y"] for (task,), of in rows.sort(DAY).group_by("task")}
+    columns = [
+        Column("task", "Task", "name"),
+        Column("version", "Version", "count"),
+        Column("drifted", "Days with drift", "count"),
+        Column("windows", f"Of the last {WINDOWS} measured", "count"),
+        Column("line", "Furthest measure by day", "line"),
+        Column(DAY, "Newest day", "moment"),
+        Column("documents", "Documents", "count"),
+        Column("finding", "What was measured, each of its limit", "title"),
+    ]
+    return Grid("Where each task stands", reading, columns, [{**s, "line": by_task[s["task"]]} for s in states])
+
+
+def reliability(rows: pl.DataFrame) -> Chart:
+    """Return how often answers of each confidence were right, by task."""
+    title = "Right answers by confidence"
+    bins = _pooled(rows).filter(pl.col("rows") >= LEAST_IN_BIN)
+    if bins.is_empty():
+        return Chart(title)
+    bins = bins.with_columns(sure=pl.col("confidence") / pl.col("rows"), share=pl.col("right") / pl.col("rows"))
+    bins = bins.with_columns(off=pl.col("share") - pl.col("sure"))
+    task, sure, share = bins.sort(pl.col("off").abs(), descending=True).select("task", "sure", "share").row(0)
+    reading = f"On the dotted line a score is how often it is right. {task} is the furthest from it: where it was "
+    reading += f"{percent(sure)} sure, {percent(share)} were right. Points of fewer than {LEAST_IN_BIN} are left out."
+    drawn = [
+        lines(name, _colour(name), {"x": of["sure"].round(2).to_list(), "y": of["share"].to_list()}, "percent")
+        for (name,), of in bins.sort("task", "sure").group_by("task", maintain_order=True)
+    ]
+    axis = {"tickformat": ".0%", "range": [0, 1.03]}
+    layout = {
+        "xaxis": axis | {"title": {"text": "confidence"}},
+        "yaxis": axis | {"title": {"text": "right"}},
+        "shapes": [_line(0, 0, 1, 1, "x")],
+    }
+    return Chart(title, reading, drawn, layout, height=380)
+
+
+def gaps(known: pl.DataFrame) -> Chart:
+    """Return by how much confidence was above the share of right answers, by task and day of the label."""
+    title = "Confidence above right answers, by day of the label"
+    if known.is_empty():
+        return Chart(title)
+    both = (pl.col("confidence") - pl.col("accuracy")) * pl.col("labelled")
+    gap = ratio(both.sum(), pl.col("labelled").sum())
+    by_task = known.group_by("task").agg(gap=gap, labelled=pl.col("labelled").sum())
+    task, most, labelled = by_task.sort(pl.col("gap").abs(), "task", descending=[True, False]).row(0)
+    how = "too sure" if most > 0 else "not sure enough"
+    reading = f"{task} is the most {how} over all days, by {percent(abs(most))} on {counted(labelled, 'document')}. "
+    reading += "A day has few labels: single points are mostly chance."
+    layout = _over_days(known, "") | {"yaxis": {"tickformat": "+.0%"}, "shapes": [_line(0, 0, 1, 0, "paper")]}
+    return Chart(title, reading, _of_tasks(known, gap, "percent"), layout, height=380)
+
+
+def calibration(rows: pl.DataFrame) -> Grid:
+    """Return how sure and how right each task was, on labels that its model was not trained on."""
+    title = "Calibration, over all days shown"
+    bins = _pooled(rows)
+    if bins["rows"].sum() == 0:
+        return Grid(title)
+    found = []
+    for (task,), of in bins.filter(pl.col("rows") > 0).group_by("task", maintain_order=True):
+        sums = of.select("rows", "confidence", "right").to_numpy()
+        labelled, confidence, right = sums.sum(axis=0)
+        shares = {"confidence": confidence / labelled, "accuracy": right / labelled}
+        found.append({"task": task, "labelled": labelled, **shares, "error": calibration_error(sums)})
+    enough = [row for row in found if row["labelled"] >= LEAST]
+    reading = f"No task has {LEAST} such labels: the errors are mostly chance."
+    if enough:
+        worst = max(enough, key=lambda row: row["error"])
+        off = show(worst["error"], "decimal")
+        reading = f"{worst['task']} is the least calibrated of those with {LEAST} labels: {off} off."
+    columns = [
+        Column("task", "Task", "name"),
+        Column("labelled", "Labels that it was not trained on", "count"),
+        Column("confidence", "Mean confidence", "percent"),
+        Column("accuracy", "Right", "percent"),
+        Column("error", "Calibration error", "decimal"),
+    ]
+    return Grid(title, reading, columns, found)
+
+
+def delays(rows: pl.DataFrame) -> Chart:
+    """Return the median delay of the labels of each day, by task."""
+    title = "From a document to its label, the median by day of the label"
+    known = rows.drop_nulls("label_delay_p50")
+    if known.is_empty():
+        return Chart(title)
+    late = known.sort("label_delay_p95", "task", descending=[True, False]).row(0, named=True)
+    usual = known.select(pl.col("label_delay_p50").median()).item() / HOUR
+    reading = f"On a usual day half of the labels come within {show(usual, 'decimal')} hours. The slowest "
+    reading += f"were those of {late['task']} on {late[DAY]:%-d %B}: one in twenty took "
+    reading += f"{show(late['label_delay_p95'] / HOUR, 'decimal')} hours or more."
+    drawn = _of_tasks(known, pl.col("label_delay_p50").mean() / HOUR, "decimal")
+    return Chart(title, reading, drawn, _over_days(known, "hours"), wide=True)
+
+
+def _pooled(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return task and bin with the sums of ``rows``, ``confidence`` and ``right`` over all days."""
+    bins = rows.select("task", "reliability").with_columns(bin=pl.int_ranges(pl.col("reliability").list.len()))
+    sums = bins.explode("reliability", "bin").unnest("reliability").group_by("task", "bin")
+    return sums.agg(pl.col("rows", "confidence", "right").sum()).sort("task", "bin")
+
+
+def _of_tasks(rows: pl.DataFrame, value: pl.Expr, shown: Any) -> list[dict[str, Any]]:
+    """Return a line a task through the days."""
+    parts = rows.sort("task", DAY).group_by("task", maintain_order=True)
+    return [lines(task, _colour(task), by_day(of, value), shown) for (task,), of in parts]
+
+
+def _over_days(rows: pl.DataFrame, unit: str) -> dict[str, Any]:
+    """Return the layout of lines over days, some of which have no point on some days."""
+    days = rows[DAY].unique().sort().dt.strftime("%-d %b").to_list()
+    axis = {**BY_DAY, "categoryorder": "array", "categoryarray": days}
+    return {"xaxis": axis, "yaxis": {"rangemode": "tozero", "title": {"text": unit}}}
+
+
+def _line(x0: float, y0: float, x1: float, y1: float, across: str) -> dict[str, Any]:
+    """Return a dotted line to compare with; ``across`` is the reference of its ``x``."""
+    look = {"color": "var(--muted)", "width": 1.5, "dash": "dot"}
+    return {"type": "line", "xref": across, "x0": x0, "x1": x1, "y0": y0, "y1": y1, "line": look, "layer": "below"}
+
+
+def _colour(task: object) -> str:
+    place = list(TASKS).index(str(task)) if task in TASKS else len(TASKS)
+    return f"var(--{COLOURS[place % len(COLOURS)]})"
