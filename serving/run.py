@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.definitions import defs
+from platform_assets.models import parity
 from platform_assets.models.encoder import ENCODER_MODEL
 from platform_assets.operations import promotions
 from platform_assets.publishing import QUARANTINE
@@ -90,6 +91,8 @@ def run(progress: Progress) -> Report:
             report.unanswered = [verdict.why for verdict in verdicts if not verdict.needed and not verdict.served]
             if due or promotions.behind(lakehouse, registry):
                 materialise("train", [*due, *OF_THE_REGISTRY])
+            if parity.due(encoder, registry):
+                materialise("compare precisions", [parity.PARITY_MODEL])
 
         encode_and_train(encoder.now())
         untuned: RunFailedError | None = None
