@@ -73,9 +73,9 @@ class Encoder(dg.ConfigurableResource):
         return Encoder(threads=self.threads, registry=self.registry, version=version)
 
     def now(self) -> "Encoder":
-        """Return the encoder that serves: this one, if it still does and has not lost its GPU."""
-        lost = isinstance(self._loaded, HalfEncoder) and self._loaded.lost
-        still = not lost and (self.registry is None or self.registry.serving_encoder() == self.digest)
+        """Return the encoder that serves: this one, if it still does, in the precision that it now has here."""
+        same = self.registry is None or self.registry.serving_encoder() == self.digest
+        still = same and _fitting(self._loaded.weights, self.threads, self.registry).identity == self._loaded.identity
         return self if still else Encoder(threads=self.threads, registry=self.registry)
 
     def precisions(self) -> Precisions | None:

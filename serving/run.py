@@ -91,8 +91,6 @@ def run(progress: Progress) -> Report:
             report.unanswered = [verdict.why for verdict in verdicts if not verdict.needed and not verdict.served]
             if due or promotions.behind(lakehouse, registry):
                 materialise("train", [*due, *OF_THE_REGISTRY])
-            if parity.due(encoder, registry):
-                materialise("compare precisions", [parity.PARITY_MODEL])
 
         encode_and_train(encoder.now())
         untuned: RunFailedError | None = None
@@ -101,6 +99,9 @@ def run(progress: Progress) -> Report:
                 materialise("tune the encoder", [ENCODER_MODEL, *OF_THE_REGISTRY])
             except RunFailedError as error:  # the one that serves goes on serving
                 untuned = error
+            encode_and_train(encoder.now())
+        if parity.due(encoder.now(), registry):
+            materialise("compare precisions", [parity.PARITY_MODEL])
             encode_and_train(encoder.now())
         for work in decide(stale(lakehouse, late, today), late):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))

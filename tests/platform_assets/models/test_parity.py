@@ -60,6 +60,7 @@ def test_a_gpu_encodes_and_a_head_crosses_once_parity_is_recorded(trained):
     assert "same labels in 1 tasks" in why
     half = Encoder(registry=registry)
     assert isinstance(half._loaded, HalfEncoder)
+    assert int8.now().transform_id == half.transform_id
     assert not due(half, registry)
     assert half.transform_id != int8.transform_id == before.transform_id
     model = registry.load(before, half.transform_id)
