@@ -1,6 +1,6 @@
 """The contest of a challenger with the champion: both answer the same held-out rows, and the gate compares them."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -83,16 +83,13 @@ def judged(task: Task, challenger: Registered, registry: Registry, rows: HeldOut
     )
 
 
-def undoes(challenger: Registered, versions: Iterable[Registered]) -> str | None:
+def undoes(challenger: Registered, versions: Sequence[Registered]) -> str | None:
     """Return why a version is refused that has the files of one which a person rolled back; None if it has not."""
-    versions = list(versions)
     refused = rolled_back(history(versions))
-    same = next((one.version for one in versions if one.version in refused and one.digest == challenger.digest), None)
-    return (
-        None
-        if same is None
-        else f"has the files of version {same}, which was rolled back: only a person may promote it"
-    )
+    for one in versions:
+        if one.version in refused and one.digest == challenger.digest:
+            return f"has the files of version {one.version}, which was rolled back: only a person may promote it"
+    return None
 
 
 def serves(registry: Registry, task: Task, running: str) -> bool:
