@@ -7,6 +7,10 @@ from datetime import datetime
 from typing import Literal
 
 Action = Literal["promotion", "rollback", "traffic"]
+# The one registered model that answers no task: the encoder's weights.
+ENCODER = "encoder"
+# Its version that is packaged, not registered: those that are count from 1.
+PACKAGED = 0
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Move:
     Attributes:
         at: when (UTC).
         action: a version became champion, by promotion or by rollback; or a challenger was given traffic.
-        version: the new champion, or the challenger.
+        version: the new champion, or the challenger; ``PACKAGED`` if the packaged encoder serves again.
         before: the champion until then; None if there was none.
         share: of the documents, that the challenger answers from then on; 0 in shadow, None when its traffic ends.
         by: who or what did it.

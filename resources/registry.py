@@ -9,9 +9,10 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -19,19 +20,22 @@ from typing import Any
 
 import dagster as dg
 
-from governance.history import Move, earlier
+from governance.history import ENCODER, PACKAGED, Move, earlier, rolled_back
 from governance.promotion import Verdict
 from resources.settings import Settings
 from signals.drift import Reference
 from signals.heads import directory_digest
 from signals.scoring import Model, load_model
+from signals.tasks import TASKS
 from signals.traffic import Traffic
 from signals.transform import require_same
 
 CHAMPION, CHALLENGER, SHARE = "champion", "challenger", "challenger_share"
 VERDICT, MOVE, REFERENCE = "gate", "move:", "reference"
-# The one registered model that answers no task: the encoder's weights.
-ENCODER = "encoder"
+# No move takes a tenth of this.
+LOCK_SECONDS = 30.0
+# A registered model without versions: whether heads may cross between two transformations, whatever the environment.
+PARITY = "parity"
 
 
 class ModelMissingError(LookupError):
@@ -67,7 +71,7 @@ class Registered:
         metrics: held-out figures of its training.
         record: what else is known of its training.
         verdict: what the gate said; None if it has not been judged.
-        moves: changes that made it answer, oldest first.
+        moves: changes that made it answer, or the packaged encoder instead of it, oldest first.
     """
 
     name: str
@@ -87,7 +91,8 @@ class Registered:
     @property
     def promoted(self) -> Move | None:
         """The move that made it champion last."""
-        return next((move for move in reversed(self.moves) if move.action != "traffic"), None)
+        mine = (move for move in reversed(self.moves) if move.action != "traffic" and move.version == self.version)
+        return next(mine, None)
 
     @property
     def reference(self) -> Reference | None:
@@ -203,6 +208,32 @@ class Registry(dg.ConfigurableResource):
         """Keep what the gate said of a version."""
         self._client().set_model_version_tag(registered.name, str(registered.version), VERDICT, verdict.dump())
 
+    def keep_parity(self, transforms: tuple[str, str], verdict: Verdict) -> None:
+        """Keep whether two transformations, which differ by the encoder's precision, give the same answers."""
+        client = self._client()
+        if not client.search_registered_models(f"name = '{PARITY}'"):
+            client.create_registered_model(PARITY)
+        client.set_registered_model_tag(PARITY, _pair(*transforms), verdict.dump())
+
+    def parity(self, one: str, other: str) -> Verdict | None:
+        """Return what is recorded of two transformations; None if they have not been compared."""
+        found = self._client().search_registered_models(f"name = '{PARITY}'")
+        told = found[0].tags.get(_pair(one, other)) if found else None
+        return None if told is None else Verdict.load(told)
+
+    def may_score(self, registered: Registered, running: str) -> bool:
+        """Say whether a version was trained under a transformation, or under one that is recorded to answer alike.
+
+        The record must have measured the version's task, unless it reads pictures, whose answers no encoder changes.
+        """
+        if registered.transform_id == running:
+            return True
+        found = self.parity(registered.transform_id, running)
+        if found is None or not found.passed:
+            return False
+        measured = {figure.part for figure in found.figures if figure.kind == "task"}
+        return registered.task in measured or TASKS[registered.task].documents == ("image",)
+
     def promote(self, task: str, version: int, *, by: str, why: str, unless_moved: bool = False) -> None:
         """Make a version champion, and record who or what did so, when and why; a challenger's traffic ends.
 
@@ -211,17 +242,21 @@ class Registry(dg.ConfigurableResource):
             version: the version.
             by: who or what promotes it.
             why: the reason.
-            unless_moved: only if the champion is the one that the gate compared it with.
+            unless_moved: only if the champion is the one that the gate compared it with, and nobody rolled it back.
 
         Raises:
             ModelMissingError: there is no such version.
-            NotPassedError: it has not passed the gate.
+            NotPassedError: it has not passed the gate, or was rolled back, and ``unless_moved``.
             ChampionMovedError: the champion is another, and ``unless_moved``.
         """
         with self._one_at_a_time(task):
             challenger = self.version(task, version)
             champion = self._champion(challenger)
             verdict = _require_passed(challenger)
+            if unless_moved and version in rolled_back(history(self.versions(task, every_encoder=True))):
+                raise NotPassedError(
+                    f"{challenger.name} version {version} was rolled back: only a person may promote it"
+                )
             if unless_moved and champion != verdict.against:
                 raise ChampionMovedError(
                     f"{challenger.name} version {version} was compared with version {verdict.against}, "
@@ -231,13 +266,15 @@ class Registry(dg.ConfigurableResource):
                 self._move(challenger, Move(datetime.now(UTC), "promotion", version, champion, by, why))
 
     def before(self, task: str) -> int:
-        """Return the version that was champion before the present one was promoted.
+        """Return the version that was champion before the present one was promoted; the first encoder's is packaged.
 
         Raises:
             ModelMissingError: there is no champion, or none before it.
         """
         champion = self.champion(task).version
         found = earlier(history(self.versions(task)), champion)
+        if found is None and task == ENCODER:
+            return PACKAGED
         if found is None:
             raise ModelMissingError(
                 f"task {task} had no champion before version {champion} in {self.environment} to go back to"
@@ -247,17 +284,23 @@ class Registry(dg.ConfigurableResource):
     def rollback(self, task: str, to: int, *, by: str, why: str) -> int:
         """Make an earlier version champion again, and record it; return the version that was champion.
 
+        Whether an encoder has heads is not looked at here: ``resources.encoder_moves`` does.
+
         Raises:
             ModelMissingError: there is no champion, or no such version.
             NotPassedError: the version has not passed the gate, or not under the encoder that serves.
         """
         with self._one_at_a_time(task):
-            champion, earlier_one = self.champion(task), self.version(task, to)
-            _require_passed(earlier_one)
-            if earlier_one.encoder != champion.encoder:
-                raise NotPassedError(f"{earlier_one.name} version {to} is of another encoder than the one that serves")
+            champion = self.champion(task)
+            if (task, to) != (ENCODER, PACKAGED):
+                earlier_one = self.version(task, to)
+                _require_passed(earlier_one)
+                if earlier_one.encoder != champion.encoder:
+                    raise NotPassedError(
+                        f"{earlier_one.name} version {to} is of another encoder than the one that serves"
+                    )
             if to != champion.version:
-                self._move(earlier_one, Move(datetime.now(UTC), "rollback", to, champion.version, by, why))
+                self._move(champion, Move(datetime.now(UTC), "rollback", to, champion.version, by, why))
             return champion.version
 
     def give_traffic(self, task: str, version: int | None, share: float, *, by: str, why: str) -> None:
@@ -332,11 +375,16 @@ class Registry(dg.ConfigurableResource):
         """Return a version ready to score; its files are compared with what was registered each time.
 
         Raises:
-            TransformMismatchError: it was trained under another transformation than ``running``.
+            TransformMismatchError: it was trained under another transformation than ``running``, and no parity with
+                that one is recorded.
             TamperedModelError: the files are not those that were registered.
         """
-        require_same(f"{registered.name} version {registered.version}", registered.transform_id, running)
-        return load_model(self.fetched(registered, running), registered.name, registered.version, running)
+        if not self.may_score(registered, running):
+            require_same(f"{registered.name} version {registered.version}", registered.transform_id, running)
+        trained_under = registered.transform_id
+        folder = self.fetched(registered, trained_under)
+        made = load_model(folder, registered.name, registered.version, trained_under)
+        return replace(made, transform_id=running)
 
     def fetched(self, registered: Registered, running: str | None = None) -> Path:
         """Return a local folder with a version's files, which are fetched once.
@@ -372,23 +420,41 @@ class Registry(dg.ConfigurableResource):
 
     @contextmanager
     def _one_at_a_time(self, task: str) -> Generator[None]:
-        """Let one process of this machine at a time look at a task's champion and move it."""
+        """Let one process at a time look at a task's champion and move it.
+
+        Those of this machine wait for a file's lock, which ends with its process. Between machines, the lock is a
+        registered model without versions: a name that MLflow lets one client take. One that a killed process has left,
+        or one that is stopped holds, is taken over after ``LOCK_SECONDS``, by clocks that must not differ by as much.
+        """
+        name, client = f"lock.{self._name(task)}", self._client()
         Path(self.cache).mkdir(parents=True, exist_ok=True)
         with Path(self.cache, f"{self._name(task)}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            while not _taken(client, name):
+                time.sleep(0.1)
+            try:
+                yield
+            finally:
+                client.delete_registered_model(name)
 
-    def _move(self, following: Registered, move: Move) -> None:
-        """Make a version champion; the record comes first, so that nothing ever answers unrecorded."""
-        name, client, encoder = following.name, self._client(), following.encoder
-        self._record(following.task, move)
+    def _move(self, beside: Registered, move: Move) -> None:
+        """Make a version champion, under the encoder of one beside it.
+
+        The record comes first, so that nothing ever answers unrecorded. Where no encoder is champion, the packaged one
+        serves.
+        """
+        name, client, encoder = beside.name, self._client(), beside.encoder
+        self._record(beside.task, move)
         if _alias(CHALLENGER, encoder) in client.get_registered_model(name).aliases:
             client.delete_registered_model_alias(name, _alias(CHALLENGER, encoder))
-        client.set_registered_model_alias(name, _alias(CHAMPION, encoder), str(move.version))
+        if move.version == PACKAGED:
+            client.delete_registered_model_alias(name, _alias(CHAMPION, encoder))
+        else:
+            client.set_registered_model_alias(name, _alias(CHAMPION, encoder), str(move.version))
 
     def _record(self, task: str, move: Move) -> None:
         key = f"{MOVE}{move.at:%Y-%m-%dT%H:%M:%S.%f}"
-        self._client().set_model_version_tag(self._name(task), str(move.version), key, move.dump())
+        self._client().set_model_version_tag(self._name(task), str(move.version or move.before), key, move.dump())
 
     def _champion(self, beside: Registered) -> int | None:
         """Return the champion under the encoder of a version, which the registry has."""
@@ -472,6 +538,27 @@ def _traffic(model: Any, encoder: str) -> Traffic | None:
     if champion is None or challenger is None:
         return None if champion is None else Traffic(int(champion))
     return Traffic(int(champion), int(challenger), float(model.tags[_alias(SHARE, encoder)]))
+
+
+def _taken(client: Any, name: str) -> bool:
+    """Make a registered model of a name that is free, and say whether that was so; one that is too old is deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    else:
+        return True
+    for found in client.search_registered_models(f"name = '{name}'"):
+        if time.time() - found.creation_timestamp / 1_000 > LOCK_SECONDS:
+            client.delete_registered_model(name)
+    return False
+
+
+def _pair(one: str, other: str) -> str:
+    return "-".join(sorted((one, other)))
 
 
 def _alias(name: str, encoder: str) -> str:

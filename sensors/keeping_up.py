@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from platform_assets.bronze import RECEIVED
+from platform_assets.models import parity
 from platform_assets.operations import promotions
 from platform_assets.publishing import QUARANTINE
 from platform_assets.receiving import has_unread
@@ -116,8 +117,11 @@ def look(
     early = _stale(lakehouse, before, now, encoder.encoder_id)
     if early:
         return State(early=early)
-    verdicts = retraining.verdicts(lakehouse, registry, encoder.transform_id, now, in_flight=in_training)
+    under = registry.under(encoder.digest)
+    verdicts = retraining.verdicts(lakehouse, under, encoder.transform_id, now, in_flight=in_training)
     due, reasons = tuple(v.model for v in verdicts if v.needed), tuple(v.why for v in verdicts)
+    if not due and parity.due(encoder, registry):
+        due, reasons = (parity.PARITY_MODEL,), ("the GPU has not been compared with int8",)
     if due:
         return State(due=due, reasons=reasons)
     unrecorded = promotions.behind(lakehouse, registry)

@@ -32,7 +32,7 @@ class Training:
     Attributes:
         labels: how many labels there were.
         rows: rows that it was trained on.
-        transform_id: transformation that it was trained under.
+        transform_id: transformation that it was trained under, or the running one if that is known to answer alike.
         at: when (UTC).
         settled: it was judged, and promoted if it passed; a training that was killed before is not.
     """
@@ -157,8 +157,8 @@ def verdicts(
             task,
             running,
             labels_of(task, counts),
-            champion=_training(champion) if champion else None,
-            latest=_training(versions[0]) if versions else None,
+            champion=_training(champion, registry, running) if champion else None,
+            latest=_training(versions[0], registry, running) if versions else None,
             windows=_windows(measured, champion) if champion else (),
             in_flight=(in_flight or {}).get(model),
             cool_down=cool_down,
@@ -174,6 +174,7 @@ def _windows(measured: pl.DataFrame, champion: Registered) -> tuple[Window, ...]
     return tuple(Window(*row) for row in rows.select("answered_at", "drifted").rows())
 
 
-def _training(one: Registered) -> Training:
+def _training(one: Registered, registry: Registry, running: str) -> Training:
+    transform_id = running if registry.may_score(one, running) else one.transform_id
     labels, rows = (int(one.record.get(name, 0)) for name in ("labels", "rows_train"))
-    return Training(labels, rows, one.transform_id, one.trained_at, one.settled)
+    return Training(labels, rows, transform_id, one.trained_at, one.settled)

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from governance.history import ENCODER
 from platform_assets.conventions import table_key
 from platform_assets.models.encoder import ENCODER_MODEL, LEAST_TEXTS, teaching_texts, unsettled
 from resources.lakehouse import Lakehouse
-from resources.registry import ENCODER, Registry
+from resources.registry import Registry
 from sensors.keeping_up import IN_FLIGHT, OF_THE_REGISTRY
 
 GROWTH = 2

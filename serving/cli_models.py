@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from governance.history import Move
+from governance.history import ENCODER, PACKAGED, Move
 from resources.settings import Environment, settings
 from signals.tasks import TASKS
 
@@ -22,7 +22,23 @@ def _known_task(task: str) -> str:
     return task
 
 
+def _known_model(name: str) -> str:
+    return name if name == ENCODER else _known_task(name)
+
+
+def _version(told: str) -> int:
+    if told == "packaged":
+        return PACKAGED
+    if not told.isdigit() or int(told) == PACKAGED:
+        raise typer.BadParameter(f"a version's number is expected, or packaged for the encoder; {told!r} is neither")
+    return int(told)
+
+
 Task = Annotated[str, typer.Argument(help="Task, such as iab_category.", callback=_known_task)]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="TASK|encoder", help="Task, such as iab_category, or the encoder.", callback=_known_model),
+]
 Why = Annotated[str, typer.Option("--why", help="Reason, which is kept.")]
 By = Annotated[
     str | None, typer.Option("--by", help="Who does it, which is kept; the user of this machine if left out.")
@@ -33,7 +49,7 @@ By = Annotated[
 def list_models() -> None:
     """List every registered version: which answers in which environment, and how good it is on held-out rows."""
     found = _registry()
-    rows = [one for env in ENVIRONMENTS for task in TASKS for one in found.of(env).versions(task)]
+    rows = [one for env in ENVIRONMENTS for name in (*TASKS, ENCODER) for one in found.of(env).versions(name)]
     if not rows:
         typer.echo("no models yet: `seamless run` trains them")
         return
@@ -42,25 +58,31 @@ def list_models() -> None:
         f"{'calibration error':>19}  trained"
     )
     for one in rows:
-        metric = TASKS[one.task].metric
-        value, error = (one.metrics.get(name, float("nan")) for name in (metric, "calibration_error"))
+        metric = TASKS[one.task].metric if one.task in TASKS else ""
+        value, error = (
+            f"{one.metrics[name]:.3f}" if name in one.metrics else "" for name in (metric, "calibration_error")
+        )
         typer.echo(
             f"{one.name.removesuffix(f'.{one.task}'):<13}{one.task:<14}{one.version:>8}  {_answers(one):<14}"
-            f"{_gate(one):<9}{metric:<14}{value:>7.3f}{error:>19.3f}  {one.trained_at:%Y-%m-%d %H:%M} UTC"
+            f"{_gate(one):<9}{metric:<14}{value:>7}{error:>19}  {one.trained_at:%Y-%m-%d %H:%M} UTC"
         )
 
 
 @models_app.command("show")
 def show_model(
-    task: Task,
-    version: Annotated[int | None, typer.Argument(help="Version; the champion if left out.")] = None,
+    task: Model,
+    version: Annotated[
+        int | None,
+        typer.Argument(help="Version; if left out the champion, or the newest encoder where the packaged one serves."),
+    ] = None,
 ) -> None:
     """Show what is known of one version (figures, training, gate), and the task's traffic and history."""
     from resources.registry import REFERENCE, history
 
     found = _registry()
     versions = found.versions(task)
-    one = found.champion(task) if version is None else found.version(task, version)
+    newest = versions[0] if versions and task == ENCODER and not found.serving_encoder() else None
+    one = found.version(task, version) if version is not None else newest or found.champion(task)
     answers = _answers(one)
     typer.echo(f"{one.name} version {one.version}{f', {answers}' if answers else ''}")
     typer.echo(f"  {'environment':<24} {found.environment}")
@@ -78,18 +100,18 @@ def show_model(
     typer.echo("  held-out figures")
     for name, value in sorted(one.metrics.items()):
         typer.echo(f"    {name:<22} {value:.3f}")
-    typer.echo("  traffic of the task")
+    typer.echo(f"  what answers now{', the packaged encoder' if newest else ''}")
     for other in versions:
         if _answers(other):
             typer.echo(f"    version {other.version}: {_answers(other)}")
-    typer.echo("  history of the task, newest first")
+    typer.echo("  history, newest first")
     for move in reversed(history(versions)):
         typer.echo(f"    {move.at:%Y-%m-%d %H:%M:%S} UTC  {_told(move)}, by {move.by}: {move.why}")
 
 
 @models_app.command("promote")
 def promote(
-    task: Task,
+    task: Model,
     to: Annotated[Environment, typer.Option("--to", help="Environment in which it is to answer.")],
     version: Annotated[
         int | None,
@@ -98,31 +120,50 @@ def promote(
     why: Why = "by hand",
     by: By = None,
 ) -> None:
-    """Make a version that has passed the gate the champion of an environment; its tested files are copied there."""
+    """Make a version that has passed the gate the champion of an environment; its tested files are copied there.
+
+    The encoder takes along the heads that were fitted and gated under it.
+    """
     here, who = _registry(), _who(by)
     one = here.champion(task) if version is None else here.version(task, version)
-    _require_ready(here, one)
     there = here.of(to)
-    made = one if to == here.environment else here.copy_to(there, one)
-    there.promote(task, made.version, by=who, why=why)
+    if task == ENCODER:
+        from resources import encoder_moves
+
+        made = encoder_moves.promote(one, here, there, by=who, why=why)
+    else:
+        _require_ready(here, one, there)
+        made = one if to == here.environment else here.copy_to(there, one)
+        there.promote(task, made.version, by=who, why=why)
     typer.echo(f"{made.name} version {made.version} is champion in {to}: digest {made.digest[:16]}…, as it was tested")
 
 
 @models_app.command("rollback")
 def rollback(
-    task: Task,
+    task: Model,
     to: Annotated[
-        int | None, typer.Option("--to", help="Version to go back to; the champion before this one if left out.")
+        int | None,
+        typer.Option(
+            "--to",
+            parser=_version,
+            metavar="VERSION|packaged",
+            help="Version to go back to, packaged for the encoder's first; the champion before this one if left out.",
+        ),
     ] = None,
     why: Why = "by hand",
     by: By = None,
 ) -> None:
     """Make an earlier version the champion again: batch answers by it at once, the stream in seconds."""
-    found = _registry()
-    earlier = found.version(task, found.before(task) if to is None else to)
-    _require_ready(found, earlier)
-    was = found.rollback(task, earlier.version, by=_who(by), why=why)
-    typer.echo(f"{earlier.name}: version {earlier.version} is champion, version {was} was")
+    found, who = _registry(), _who(by)
+    if task == ENCODER:
+        from resources import encoder_moves
+
+        earlier, was = encoder_moves.roll_back(found, to, by=who, why=why)
+    else:
+        earlier = found.before(task) if to is None else to
+        _require_ready(found, found.version(task, earlier), found)
+        was = found.rollback(task, earlier, by=who, why=why)
+    typer.echo(f"{found.environment}.{task}: {_name(earlier)} is champion, {_name(was)} was")
 
 
 @models_app.command("traffic")
@@ -143,7 +184,7 @@ def traffic(
         raise typer.BadParameter("give --challenger VERSION with --share PART (above 0) or --shadow, or --off alone")
     found = _registry()
     if challenger is not None:
-        _require_ready(found, found.version(task, challenger))
+        _require_ready(found, found.version(task, challenger), found)
     found.give_traffic(task, challenger, share or 0.0, by=_who(by), why=why)
     champion = found.champion(task).version
     given = "" if challenger is None else f", {_share(share or 0.0)} version {challenger}"
@@ -156,11 +197,17 @@ def _registry() -> "Registry":
     return registry(settings())
 
 
-def _require_ready(found: "Registry", one: "Registered") -> None:
-    """Refuse what could not score here, before it is to answer."""
+def _require_ready(found: "Registry", one: "Registered", there: "Registry") -> None:
+    """Refuse what could not score in an environment, before it is to answer there."""
     from resources.encoder import Encoder
+    from resources.registry import NotPassedError
 
-    found.load(one, Encoder(threads=settings().encoder_threads).transform_id)
+    if one.encoder != there.serving_encoder():
+        raise NotPassedError(
+            f"{one.name} version {one.version} is of another encoder than the one that serves in "
+            f"{there.environment}: `seamless models promote encoder` takes its heads along"
+        )
+    found.load(one, Encoder(registry=there).transform_id)
 
 
 def _who(by: str | None) -> str:
@@ -185,5 +232,9 @@ def _gate(one: "Registered") -> str:
 def _told(move: Move) -> str:
     if move.action == "traffic":
         return f"version {move.version} challenges: {'ended' if move.share is None else _share(move.share)}"
-    before = "the first" if move.before is None else f"instead of version {move.before}"
-    return f"{move.action} to version {move.version}, {before}"
+    before = "the first" if move.before is None else f"instead of {_name(move.before)}"
+    return f"{move.action} to {_name(move.version)}, {before}"
+
+
+def _name(version: int) -> str:
+    return "the packaged encoder" if version == PACKAGED else f"version {version}"

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.definitions import defs
+from platform_assets.models import parity
 from platform_assets.models.encoder import ENCODER_MODEL
 from platform_assets.operations import promotions
 from platform_assets.publishing import QUARANTINE
@@ -98,6 +99,9 @@ def run(progress: Progress) -> Report:
                 materialise("tune the encoder", [ENCODER_MODEL, *OF_THE_REGISTRY])
             except RunFailedError as error:  # the one that serves goes on serving
                 untuned = error
+            encode_and_train(encoder.now())
+        if parity.due(encoder.now(), registry):
+            materialise("compare precisions", [parity.PARITY_MODEL])
             encode_and_train(encoder.now())
         for work in decide(stale(lakehouse, late, today), late):
             materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from signals.encoder_graph import EPSILON, HEADS, Weights
+from signals.encoder_graph import Weights
+from signals.encoder_torch import bert
 from signals.training import TUNING_ROWS, calibrates
 
 # Examples seen in all, which bounds the time: 52 minutes of one core, half of that on two.
@@ -188,25 +189,9 @@ def _model(weights: Weights) -> Any:
 
     Most words do not occur in what teaches: their vectors must go on fitting those of the words that do.
     """
-    import torch
-    from transformers import BertConfig, BertModel
-
-    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layer."))
-    config = BertConfig(
-        vocab_size=len(weights["embeddings.word_embeddings.weight"]),
-        hidden_size=_width(weights),
-        num_hidden_layers=layers,
-        num_attention_heads=HEADS,
-        intermediate_size=len(weights["encoder.layer.0.intermediate.dense.bias"]),
-        max_position_embeddings=len(weights["embeddings.position_embeddings.weight"]),
-        hidden_dropout_prob=DROPOUT,
-        attention_probs_dropout_prob=0.0,
-        layer_norm_eps=EPSILON,
-    )
-    model = BertModel(config, add_pooling_layer=False)
-    model.load_state_dict({name: torch.from_numpy(weights[name]) for name in model.state_dict()})
+    model = bert(weights, DROPOUT)
     model.embeddings.requires_grad_(requires_grad=False)
-    return model.train()
+    return model
 
 
 def _padded(ids: list[list[int]]) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """The contest of a challenger with the champion: both answer the same held-out rows, and the gate compares them."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -58,21 +59,18 @@ def contested(
 def judged(task: Task, challenger: Registered, registry: Registry, rows: HeldOut, running: str) -> Verdict:
     """Return the gate's verdict on a challenger's files as they are registered.
 
-    A champion of another transformation cannot serve, and is not compared with. What has the files of a version that
-    was rolled back is refused: else the platform would undo what a person did.
+    A champion of another transformation cannot serve, and is not compared with.
     """
     versions = registry.versions(task.name)
     champion = next((one for one in versions if one.champion), None)
     against = None if champion is None else champion.version
-    refused = rolled_back(history(versions))
-    same = next((one for one in versions if one.version in refused and one.digest == challenger.digest), None)
-    if same is not None:
-        why = f"has the files of version {same.version}, which was rolled back: only a person may promote it"
+    why = undoes(challenger, versions)
+    if why:
         return Verdict(passed=False, why=why, against=against)
     scores = [
         registry.load(one, running).scorer.scores(*rows.seen)
         for one in (challenger, champion)
-        if one is not None and (one is challenger or one.transform_id == running)
+        if one is not None and (one is challenger or registry.may_score(one, running))
     ]
     return gate(
         task,
@@ -85,9 +83,18 @@ def judged(task: Task, challenger: Registered, registry: Registry, rows: HeldOut
     )
 
 
+def undoes(challenger: Registered, versions: Sequence[Registered]) -> str | None:
+    """Return why a version is refused that has the files of one which a person rolled back; None if it has not."""
+    refused = rolled_back(history(versions))
+    for one in versions:
+        if one.version in refused and one.digest == challenger.digest:
+            return f"has the files of version {one.version}, which was rolled back: only a person may promote it"
+    return None
+
+
 def serves(registry: Registry, task: Task, running: str) -> bool:
     """Say whether the champion, if there is one, can serve under the running transformation."""
-    return all(one.transform_id == running for one in registry.versions(task.name) if one.champion)
+    return all(registry.may_score(one, running) for one in registry.versions(task.name) if one.champion)
 
 
 def held_out(task: Task, lakehouse: Lakehouse, encoder: Encoder) -> HeldOut:

@@ -8,21 +8,22 @@ that serve are not touched; a run that is killed is gone on with where it ended,
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
 from governance.encoder_gate import Compared, gate
+from governance.history import ENCODER, PACKAGED
 from governance.promotion import Verdict
 from platform_assets.conventions import FRESHNESS, table_key
-from platform_assets.models.contest import BY, held_out
+from platform_assets.models.contest import BY, held_out, undoes
 from platform_assets.models.heads import GATE, renewed, unmade
 from platform_assets.silver import embeddings
 from resources.encoder import WEIGHTS, Encoder, packaged_weights, tokenizer
 from resources.lakehouse import Lakehouse
-from resources.registry import ENCODER, ModelMissingError, Registered, Registry
+from resources.registry import ChampionMovedError, ModelMissingError, Registered, Registry
 from signals import tuning
 from signals.encoder import Int8Encoder
 from signals.metrics import evaluate
@@ -62,12 +63,8 @@ def encoder_model(
     if texts < LEAST_TEXTS:
         return unmade(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
     candidate = unsettled(registry) or tuned(lakehouse, encoder, registry, progress)
-    following = encoder.of(candidate.version)
-    encode_stored(lakehouse, following)
-    verdict = gate(figures(lakehouse, encoder, following, registry))
-    registry.judge(candidate, verdict)
-    if verdict.passed:
-        registry.promote(ENCODER, candidate.version, by=BY, why=verdict.why)
+    encode_stored(lakehouse, encoder.of(candidate.version))
+    verdict = contested(candidate, lakehouse, encoder, registry)
     return _result(candidate, verdict, time.perf_counter() - started)
 
 
@@ -125,6 +122,32 @@ def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
     for day in sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)}):
         marks = lakehouse.marks(embeddings.INPUTS, [day], encoder.encoder_id, streamed=True)
         embeddings.fill(lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], teaching), [day], marks)
+
+
+def contested(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
+    """Judge a candidate, keep the verdict, and promote it if it passes.
+
+    If another serves by then, because a person went back to it, say, it is compared with that one.
+    """
+    while True:
+        verdict = judged(candidate, lakehouse, encoder, registry)
+        registry.judge(candidate, verdict)
+        if not verdict.passed:
+            return verdict
+        with suppress(ChampionMovedError):
+            registry.promote(ENCODER, candidate.version, by=BY, why=verdict.why, unless_moved=True)
+            return verdict
+
+
+def judged(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
+    """Return the gate's verdict on a candidate, beside the encoder that serves now."""
+    versions = registry.versions(ENCODER)
+    against = next((one.version for one in versions if one.champion), None)
+    why = undoes(candidate, versions)
+    if why:
+        return Verdict(passed=False, why=why, against=against)
+    serving, following = encoder.of(against or PACKAGED), encoder.of(candidate.version)
+    return replace(gate(figures(lakehouse, serving, following, registry)), against=against)
 
 
 def figures(lakehouse: Lakehouse, serving: Encoder, following: Encoder, registry: Registry) -> dict[str, Compared]:

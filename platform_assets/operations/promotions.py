@@ -2,7 +2,8 @@
 
 Key: model_name and moved_at. Grain: one change. A copy of what the registry holds, so that a decision can be joined to
 what had made its model champion by then. ``model_version`` is the new champion, or the challenger; ``share`` is the
-part of the documents that a challenger answers from then on, 0 in shadow, null when its traffic ends. Owner: ml.
+part of the documents that a challenger answers from then on, 0 in shadow, null when its traffic ends. Version 0 of the
+encoder is the packaged one. Owner: ml.
 """
 
 import time
@@ -10,10 +11,11 @@ import time
 import dagster as dg
 import polars as pl
 
+from governance.history import ENCODER
 from platform_assets.conventions import described
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse import Lakehouse
-from resources.registry import ENCODER, Registry, history
+from resources.registry import Registry, history
 from signals.tasks import TASKS
 
 TABLE = "operations/promotions"

@@ -10,6 +10,7 @@ import pytest
 from safetensors import SafetensorError
 
 from governance.promotion import Verdict
+from resources import registry as registry_module
 from resources.registry import (
     ChampionMovedError,
     ModelMissingError,
@@ -296,6 +297,24 @@ def test_of_several_that_promote_at_once_one_does(store, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(promote, range(2, 6))).count(True) == 1
     assert len(history(store.versions("race"))) == 2
+
+
+def test_another_machine_is_waited_for_unless_it_was_killed(store, tmp_path, monkeypatch):
+    judged(store, tmp_path, 1, "shared")
+    held = registry_module._client(store.tracking_uri)
+    held.create_registered_model("lock.dev.shared")
+    with ThreadPoolExecutor(1) as pool:
+        moved = pool.submit(store.promote, "shared", 1, by="ada", why="first")
+        with pytest.raises(TimeoutError):
+            moved.result(timeout=1)
+        assert store.versions("shared")[0].moves == ()
+        held.delete_registered_model("lock.dev.shared")
+        moved.result(timeout=60)
+    assert store.champion("shared").version == 1
+    held.create_registered_model("lock.dev.shared")
+    monkeypatch.setattr(registry_module, "LOCK_SECONDS", 0.5)
+    store.give_traffic("shared", None, 0.0, by="ada", why="enough")
+    assert held.search_registered_models("name LIKE 'lock.%'") == []
 
 
 def test_a_rollback_goes_back_step_by_step_and_is_recorded(store, tmp_path):

@@ -1,4 +1,5 @@
 import shutil
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -6,15 +7,19 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from governance.history import ENCODER
 from platform_assets.models import encoder as encoder_asset
 from platform_assets.models.encoder import encoder_model, unsettled
 from platform_assets.models.heads import model_asset
 from platform_assets.silver import embeddings
+from resources import encoder_moves
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
-from resources.registry import ENCODER, Registry, TamperedModelError
+from resources.registry import Registry, TamperedModelError
+from sensors import retuning
 from signals import tuning
 from signals.training import NotEnoughLabelsError
+from tests.encoders import other_encoder
 from tests.platform_assets.models.conftest import IRONY, NOW, answers, land
 
 pytestmark = pytest.mark.slow
@@ -153,3 +158,67 @@ def test_with_few_labels_the_encoder_stays_as_it_is(lake, registry, monkeypatch)
     )
     assert registry.versions(ENCODER) == []
     assert_nothing_has_changed(registry)
+
+
+def test_what_a_person_rolled_back_is_not_put_back_by_tuning_it_again(lake, registry):
+    assert check(materialise(encoder_model, lake, registry))[0]
+    encoder_moves.roll_back(registry, None, by="ada", why="complaints")
+    assert_nothing_has_changed(registry)
+    passed, why = check(materialise(encoder_model, lake, registry))
+    assert not passed
+    assert why == "has the files of version 1, which was rolled back: only a person may promote it"
+    assert [one.digest for one in registry.versions(ENCODER)] == [registry.version(ENCODER, 1).digest] * 2
+    assert_nothing_has_changed(registry)
+
+
+def test_an_encoder_is_compared_again_with_what_serves_by_the_time_it_has_been_judged(lake, registry, monkeypatch):
+    assert check(materialise(encoder_model, lake, registry))[0]
+    second, seen, figures = other_encoder(registry), [], encoder_asset.figures
+
+    def rolled_back_meanwhile(lakehouse, serving, following, known):
+        seen.append(serving.digest)
+        found = figures(lakehouse, serving, following, known)
+        if len(seen) == 1:
+            encoder_moves.roll_back(registry, None, by="ada", why="complaints")
+        return found
+
+    monkeypatch.setattr(encoder_asset, "figures", rolled_back_meanwhile)
+    encoder_asset.encode_stored(lake, Encoder(registry=registry, version=second.version))
+    verdict = encoder_asset.contested(second, lake, Encoder(registry=registry), registry)
+    assert seen == [registry.version(ENCODER, 1).digest, ""]
+    assert verdict.against is None
+    assert registry.serving_encoder() == (second.digest if verdict.passed else "")
+
+
+def tick(lake, registry, dagster):
+    with dg.build_sensor_context(instance=dagster, resources={"lakehouse": lake, "registry": registry}) as context:
+        return retuning.retuning(context)
+
+
+def test_the_sensor_starts_one_run_tries_again_after_an_hour_and_leaves_what_was_rolled_back(
+    lake, registry, monkeypatch
+):
+    job = dg.Definitions(
+        [encoder_model], resources={"lakehouse": lake, "encoder": Encoder(registry=registry), "registry": registry}
+    ).resolve_implicit_global_asset_job_def()
+    with dg.instance_for_test() as dagster:
+        assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 20000"
+        monkeypatch.setattr(retuning, "LEAST_TEXTS", 20)
+        request = tick(lake, registry, dagster)
+        assert request.tags == retuning.TAG
+        with monkeypatch.context() as patched:
+            patched.setattr(encoder_asset, "encode_stored", killed)
+            ran = job.execute_in_process(instance=dagster, tags=request.tags, raise_on_error=False)
+        assert not ran.success
+        assert "has failed: the next is 1:00:00 after it" in tick(lake, registry, dagster).skip_message
+        monkeypatch.setattr(retuning, "WAIT", timedelta())
+        assert isinstance(tick(lake, registry, dagster), dg.RunRequest)
+        dagster.add_run(dg.DagsterRun(job_name=job.name, status=dg.DagsterRunStatus.STARTED, tags=retuning.TAG))
+        assert "is in flight" in tick(lake, registry, dagster).skip_message
+    with dg.instance_for_test() as dagster:
+        assert job.execute_in_process(instance=dagster, tags=retuning.TAG).success
+        assert registry.champion(ENCODER).version == 1
+        assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 56"
+        encoder_moves.roll_back(registry, None, by="ada", why="complaints")
+        assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 56"
+        assert_nothing_has_changed(registry)

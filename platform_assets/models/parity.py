@@ -1,0 +1,81 @@
+"""Whether the encoder gives the same answers in half precision on a GPU as in int8 on a CPU, measured where a GPU is.
+
+One materialisation encodes held-out texts both ways, has the heads that answer label them by each, and keeps in the
+registry what came of it. Only after that does the GPU encode, and a head serve under both; until then int8 is alone.
+"""
+
+from dataclasses import asdict
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from governance.parity import parity, policy
+from governance.promotion import Verdict
+from platform_assets.conventions import FRESHNESS, table_key
+from platform_assets.models.encoder import ENCODER_MODEL
+from platform_assets.models.heads import GATE, unmade
+from resources.encoder import Encoder, Precisions
+from resources.lakehouse import Lakehouse
+from resources.registry import Registry
+from signals.heads import LinearHead
+from signals.ngrams import ngrams
+from signals.tasks import TASKS
+from signals.training import examples
+
+PARITY_MODEL = "models/parity"
+GATE_DOC = "Vectors of both precisions are close, and nearly every held-out text gets the same labels by both."
+
+
+@dg.asset(
+    key=table_key(PARITY_MODEL),
+    deps=[table_key(asset) for asset in (ENCODER_MODEL, "silver/labels")],
+    group_name="models",
+    description=__doc__,
+    owners=["team:ml"],
+    kinds={"mlflow", "pytorch", "onnx"},
+    freshness_policy=FRESHNESS["models"],
+    check_specs=[dg.AssetCheckSpec(GATE, asset=table_key(PARITY_MODEL), description=GATE_DOC)],
+)
+def encoder_parity(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
+    """Compare both precisions of the encoder that serves, and keep the verdict."""
+    both = encoder.precisions()
+    if both is None:
+        return unmade("no GPU here: the encoder serves in int8")
+    verdict = compared(lakehouse, both, registry.under(encoder.digest))
+    registry.keep_parity(both.transform_ids, verdict)
+    warned = dg.AssetCheckSeverity.WARN
+    said = {"why": verdict.why, "compared": dg.MetadataValue.json(asdict(verdict))}
+    return dg.MaterializeResult(
+        metadata={"champion": verdict.passed, "gate": verdict.why, "transform_ids": list(both.transform_ids)},
+        check_results=[dg.AssetCheckResult(check_name=GATE, passed=verdict.passed, severity=warned, metadata=said)],
+    )
+
+
+def compared(lakehouse: Lakehouse, both: Precisions, registry: Registry) -> Verdict:
+    """Return what the policy says of both precisions, by the heads under the encoder that answer texts."""
+    labels, cosines = {}, []
+    known = lakehouse.read("silver/labels")
+    answered = registry.traffic()
+    for name in sorted(TASKS.keys() & answered.keys()):
+        champion = registry.version(name, answered[name].champion)
+        head = registry.load(champion, champion.transform_id).scorer
+        if not isinstance(head, LinearHead):  # it reads pictures, and no vector
+            continue
+        rows = examples(TASKS[name], known).filter(pl.col("split") == "val", pl.col("text") != "")
+        texts = rows.sort("content_hash").head(policy().texts)["text"].to_list()
+        one, other = (encoder.encode(texts) for encoder in (both.int8, both.half))
+        labels[name] = tuple(head.scores(vectors, ngrams(texts)).argmax(axis=1) for vectors in (one, other))
+        cosines.append((one * other).sum(axis=1))
+    return parity(np.concatenate(cosines) if cosines else np.empty(0, np.float32), labels)
+
+
+def due(encoder: Encoder, registry: Registry) -> bool:
+    """Say whether a GPU is here, and a task that is answered has not been compared."""
+    both = encoder.precisions()
+    if both is None:
+        return False
+    found = registry.parity(*both.transform_ids)
+    seen = {figure.part for figure in found.figures} if found else set()
+    answered = registry.under(encoder.digest).traffic()
+    return any(name not in seen for name in answered if name in TASKS and TASKS[name].documents != ("image",))

@@ -1,0 +1,47 @@
+"""Encoders that are cheap to make, and heads under them, for tests of what moves between encoders."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from governance.history import ENCODER
+from governance.promotion import Verdict
+from resources.encoder import WEIGHTS, Encoder, packaged_weights, tokenizer
+from resources.registry import Registered, Registry
+from signals.encoder import DIMENSIONS, Int8Encoder
+from signals.heads import LinearHead
+from signals.ngrams import FEATURES
+from signals.tasks import TASKS
+from signals.transform import transform_id
+
+NOISY = "encoder.layer.5.output.dense.weight"
+PASSED = Verdict(passed=True, why="as it was measured")
+
+
+def other_encoder(registry: Registry, seed: int = 1) -> Registered:
+    """Register an encoder that has passed the gate: the packaged weights, a little noisier for each seed."""
+    weights = load_file(packaged_weights())
+    noise = np.random.default_rng(seed).normal(0, weights[NOISY].std() / 2, weights[NOISY].shape)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / WEIGHTS
+        save_file(weights | {NOISY: weights[NOISY] + noise.astype(np.float32)}, file)
+        record = {"transform_id": transform_id(Int8Encoder(file, tokenizer()).identity), "texts": 20_000}
+        made = registry.register(ENCODER, Path(folder), {}, record)
+    registry.judge(made, PASSED)
+    return registry.version(ENCODER, made.version)
+
+
+def head(registry: Registry, encoder: Encoder, task: str, seed: int = 1) -> Registered:
+    """Make a head that answers at random the champion of a task under an encoder."""
+    labels, chance, under = TASKS[task].labels, np.random.default_rng(seed), registry.under(encoder.digest)
+    vector, ngram = (chance.standard_normal((n, len(labels))).astype(np.float32) for n in (DIMENSIONS, FEATURES))
+    with tempfile.TemporaryDirectory() as folder:
+        made = LinearHead(labels, vector, ngram, np.zeros(len(labels), np.float32))
+        made.save(Path(folder), task=task, transform_id=encoder.transform_id)
+        record = {"transform_id": encoder.transform_id}
+        version = under.register(task, Path(folder), {TASKS[task].metric: 0.7}, record).version
+    under.judge(under.version(task, version), PASSED)
+    under.promote(task, version, by="gate", why="as it was measured")
+    return under.version(task, version)
