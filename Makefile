@@ -32,7 +32,7 @@ test: setup ## Lint, check types and layers, and run every test.
 	@ruff check && ruff format --check
 	@lint-imports
 	@ty check --quiet
-	@pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@pytest -n auto --maxprocesses 4 --no-loadscope-reorder
 
 setup: $(VENV)/installed $(MANIFEST) ## Install what is locked, once.
 

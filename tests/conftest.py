@@ -8,9 +8,11 @@ from collections.abc import Generator
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from resources import stack
 from resources.registry import Registry
@@ -18,6 +20,9 @@ from resources.settings import PROJECT
 
 SEAMLESS = Path(sys.executable).with_name("seamless")
 NUMBERS = count(1)
+TESTS = Path(__file__).parent
+# Files with a test that uses ``home``.
+OF_HOME = {f"tests/{path.relative_to(TESTS)}" for path in TESTS.rglob("test_*.py") if "home: Path" in path.read_text()}
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -55,13 +60,22 @@ def instance(home: Path) -> None:
     (home / "dagster.yaml").write_text(told.replace(": .dagster", f": {home}/.dagster"))
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByLake(LoadFileScheduling):
+    """Gives the files whose tests share the lake to one process, and each of the others to any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", maxsplit=1)[0]
+        return "home" if file in OF_HOME else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLake:
+    """Have tests divided among processes."""
+    return ByLake(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process have all tests of the lake that takes longest to make, and begin with them."""
-    alone = {item for item in items if "home" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item not in alone)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("home" if item in alone else str(item.path)))
+    """Begin with the tests of the shared lake, which take longest."""
+    items.sort(key=lambda item: item.nodeid.split("::")[0] not in OF_HOME)
 
 
 @pytest.fixture(scope="session")

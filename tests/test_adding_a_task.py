@@ -63,10 +63,10 @@ def landed(folder: Path) -> None:
         (folder / name / f"{name}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
 
-def seamless(project: Path, home: Path, *arguments: str) -> str:
+def seamless(project: Path, folder: Path, *arguments: str) -> str:
     """Return what the command line of the copy says."""
     command = [sys.executable, "-c", "from serving.cli import main; main()", *arguments]
-    env = environment(home) | {"LANDING": str(home / "landing"), "PYTHONPATH": str(project)}
+    env = environment(folder) | {"LANDING": str(folder / "landing"), "PYTHONPATH": str(project)}
     ran = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
