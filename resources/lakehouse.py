@@ -123,23 +123,16 @@ class Lakehouse(dg.ConfigurableResource):
         """Return a table's rows as a frame, of some days only if ``days`` is given."""
         return self.scan(table, days).collect()
 
-    def dataset(self, table: str, since: datetime | None = None) -> "Dataset":
-        """Return a table's rows as a dataset, of which a filter by day opens the files of these days only.
-
-        Args:
-            table: the table.
-            since: leave out files that were written before; what was written since is in it, and may be with more.
-        """
+    def dataset(self, table: str) -> "Dataset":
+        """Return a table's rows as a dataset, of which a filter by day opens the files of these days only."""
         import pyarrow as pa
         from pyarrow.dataset import FileSystemDataset, ParquetFileFormat, field
 
         delta, parquet = self.open(table), ParquetFileFormat()
         system, folder = self._file(table)
-        files = pl.DataFrame(delta.get_add_actions(flatten=True))
-        if since is not None:
-            files = files.filter(pl.col("modification_time") >= int(since.timestamp() * 1000))
+        files = pl.DataFrame(delta.get_add_actions(flatten=True)).to_dicts()
         day, fragments = f"partition.{DAY}", []
-        for file in files.to_dicts():
+        for file in files:
             of_day = field(DAY) == file[day] if day in file else None
             fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=of_day))
         return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
@@ -386,6 +379,12 @@ class Lakehouse(dg.ConfigurableResource):
         if not self.exists(table):
             return []
         return sorted({str(partition[DAY]) for partition in self.open(table).partitions()})
+
+    def days_written(self, table: str, since: datetime) -> list[str]:
+        """Return the days of which a table has files that were written since a moment, oldest first."""
+        files = pl.DataFrame(self.open(table).get_add_actions(flatten=True))
+        written = pl.col("modification_time") >= int(since.timestamp() * 1000)
+        return sorted({str(day) for day in files.filter(written)[f"partition.{DAY}"]}) if files.height else []
 
     def fingerprints(self, inputs: Iterable[str], *, streamed: bool = False) -> dict[str, int]:
         """Return for each day a number that changes whenever one of the inputs' files of that day changes.

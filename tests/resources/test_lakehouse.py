@@ -276,13 +276,13 @@ def test_rows_of_a_version_are_found_where_days_have_been_written_again(lake):
         between(first, second)
 
 
-def test_what_was_written_before_a_moment_is_not_read(lake):
-    lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
+def test_days_that_were_written_since_a_moment_are_listed(lake):
+    assert lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE))) == 1
     time.sleep(0.01)
     since = datetime.now(UTC)
-    lake.insert_missing(PAGES, frame(("b", 1, MON)), ["id"])
-    assert lake.dataset(PAGES, since).to_table(columns=["id"]).to_pylist() == [{"id": "b"}]
-    assert lake.dataset(PAGES).count_rows() == 2
+    assert lake.days_written(PAGES, since) == []
+    lake.insert_missing(PAGES, frame(("c", 1, TUE)), ["id"])
+    assert lake.days_written(PAGES, since) == [TUE]
 
 
 def test_rows_are_counted_and_days_listed_from_the_log(lake, tmp_path):
