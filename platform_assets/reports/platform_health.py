@@ -13,6 +13,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
+from platform_assets.operations.model_staleness import TABLE as STALENESS
 from platform_assets.operations.model_versions import SCHEMA as MODEL_VERSION
 from platform_assets.operations.model_versions import TABLE as VERSIONS
 from platform_assets.publishing import QUARANTINE, begin
@@ -46,6 +47,7 @@ from platform_assets.reports.page import (
     versions,
     whole,
 )
+from platform_assets.reports.staleness import staleness
 from platform_assets.reports.trials import trials, tried
 from platform_assets.silver.quarantine import WRITERS
 from resources.lakehouse import DAY, Lakehouse
@@ -86,7 +88,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
+@dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS, deps=[VERSIONS, STALENESS], kinds=KINDS))
 def platform_health(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Count what every table holds and lost."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
@@ -141,8 +143,9 @@ def page(lakehouse: Lakehouse) -> Page:
         models,
         answers.agg(decisions=pl.len().cast(pl.Int64), score=pl.col("score").sum()).collect().fill_nan(None),
         tried(lakehouse, days),
+        staleness(lakehouse),
         written(lakehouse),
-        versions(lakehouse, [TABLE, *INPUTS, VERSIONS]),
+        versions(lakehouse, [TABLE, *INPUTS, VERSIONS, STALENESS]),
         datetime.now(UTC),
     )
 
@@ -161,6 +164,7 @@ def told(
     models: pl.DataFrame,
     answers: pl.DataFrame,
     beside: pl.DataFrame,
+    behind: Section,
     last_written: Mapping[str, datetime | None],
     made_from: Mapping[str, int],
     now: datetime,
@@ -173,6 +177,7 @@ def told(
         models: operations/model_versions.
         answers: number and summed score of decisions by day, task, model_version and label.
         beside: what ``trials.tried`` returned.
+        behind: how far the models are behind their labels.
         last_written: what ``written`` returned.
         made_from: versions of the tables read.
         now: the time.
@@ -199,6 +204,7 @@ def told(
             Section("Does data flow?", [flow(stored), quarantined_by_day(rows), tables(far)]),
             Section("What was quarantined, and why", [rules(quarantine)]),
             Section("Models", [registered(models), decided(asked), *trials(beside)]),
+            behind,
         ],
         terms=TERMS,
         days=stored[DAY].unique().sort().to_list(),
