@@ -89,16 +89,15 @@ def gaps(rows: pl.DataFrame) -> Grid:
     columns = [
         Column("task", "Task", "name"),
         Column("model_version", "Champion", "count"),
-        Column("before_version", "Before it", "count"),
-        Column("labels", "Labels it saw first", "count"),
-        Column("last", "Last of them waited"),
-        Column("most", "First of them waited"),
-        Column("compared", "Documents of both", "count"),
+        Column("labels", "Labels learnt", "count"),
+        Column("last", "Last waited"),
+        Column("most", "First waited"),
+        Column("compared", "Compared", "count"),
         Column("changed", "Answers changed", "count"),
-        Column("impressions", "Impressions meanwhile", "count"),
-        Column("spend_usd", "Spend meanwhile", "dollars"),
+        Column("impressions", "Impressions in gap", "count"),
+        Column("spend_usd", "Spend in gap", "dollars"),
         Column("waiting", "Labels waiting", "count"),
-        Column("longest", "Longest so far"),
+        Column("longest", "Longest"),
     ]
     return Grid(title, reading, columns, [_shown(row) for row in told.iter_rows(named=True)])
 
