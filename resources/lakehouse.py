@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -38,6 +38,13 @@ class TableMissingError(LookupError):
 
     def __init__(self, table: str) -> None:
         super().__init__(f"table {table} does not exist yet: materialise it first")
+
+
+class VersionGoneError(LookupError):
+    """A version of a table is asked for of which the log says no more."""
+
+    def __init__(self, table: str, version: int) -> None:
+        super().__init__(f"table {table}: version {version} is no longer kept")
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,32 @@ class Lakehouse(dg.ConfigurableResource):
             of_day = field(DAY) == file[day] if day in file else None
             fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=of_day))
         return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
+
+    def rows_between(
+        self, table: str, before: int | None, after: int, *, key: str, columns: Sequence[str]
+    ) -> pl.DataFrame:
+        """Return the rows of a version of a table whose key an earlier version does not hold.
+
+        Reads the days that have been changed between the two; all of them if ``before`` is None.
+
+        Args:
+            table: the table.
+            before: the earlier version.
+            after: the version.
+            key: column that names a row.
+            columns: those that are wanted besides.
+
+        Raises:
+            VersionGoneError: the log no longer knows one of the versions.
+        """
+        now, then = self._files(table, after), {} if before is None else self._files(table, before)
+        days = sorted({str(day) for _, day in now.items() - then.items()})
+        if not days:
+            return self.scan(table, version=after).select(key, *columns).head(0).collect()
+        found = self.scan(table, days, after).select(key, *columns)
+        if before is not None:
+            found = found.join(self.scan(table, days, before).select(key), on=key, how="anti")
+        return found.collect()
 
     def append_once(
         self, table: str, rows: pl.DataFrame, started: Mapping[str, int | None], reached: Mapping[str, int]
@@ -347,6 +380,12 @@ class Lakehouse(dg.ConfigurableResource):
             return []
         return sorted({str(partition[DAY]) for partition in self.open(table).partitions()})
 
+    def days_written(self, table: str, since: datetime) -> list[str]:
+        """Return the days of which a table has files that were written since a moment, oldest first."""
+        files = pl.DataFrame(self.open(table).get_add_actions(flatten=True))
+        written = pl.col("modification_time") >= int(since.timestamp() * 1000)
+        return sorted({str(day) for day in files.filter(written)[f"partition.{DAY}"]}) if files.height else []
+
     def fingerprints(self, inputs: Iterable[str], *, streamed: bool = False) -> dict[str, int]:
         """Return for each day a number that changes whenever one of the inputs' files of that day changes.
 
@@ -395,6 +434,15 @@ class Lakehouse(dg.ConfigurableResource):
         with system.open_output_stream(path) as stream:
             stream.write(content)
         return f"{self.uri}/{name}"
+
+    def _files(self, table: str, version: int) -> dict[str, date]:
+        """Return the files of a version of a table, each with its day."""
+        delta = self.open(table)
+        try:
+            delta.load_as_version(version)
+        except TableNotFoundError as error:
+            raise VersionGoneError(table, version) from error
+        return dict(pl.DataFrame(delta.get_add_actions(flatten=True)).select("path", f"partition.{DAY}").iter_rows())
 
     def _changed(self, delta: DeltaTable, what: pl.DataFrame | Sequence[str]) -> list[Transaction]:
         """Return what a commit notes of the days that it changes, given as ISO dates or by its rows."""

@@ -8,7 +8,7 @@ import dagster as dg
 
 from platform_assets.bronze import RECEIVED
 from platform_assets.models import parity
-from platform_assets.operations import promotions
+from platform_assets.operations import model_staleness, promotions
 from platform_assets.publishing import QUARANTINE
 from platform_assets.receiving import has_unread
 from resources.encoder import Encoder
@@ -19,12 +19,17 @@ from sensors.stale_days import Work
 
 # Copies of what the registry holds.
 OF_THE_REGISTRY = ("operations/model_versions", promotions.TABLE)
+# What counts the whole of other tables, once answers have been made.
+COUNTED = (QUARANTINE, model_staleness.TABLE)
 ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
 # Layers that are made from answers.
 AFTER = ("gold", "reports", "operations")
 # Runs that the sensor asked for carry this tag: one is in flight at a time.
 TAG = {"seamless/keeping_up": "true"}
-INTERVAL = timedelta(seconds=60)
+# From landing to a decision by a model that has learnt is a chain of runs, each of which waits for a look.
+INTERVAL = timedelta(seconds=10)
+# What fails is tried again after this long, and then after twice as long.
+WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 Inputs = Mapping[str, tuple[str, ...]]
@@ -71,7 +76,7 @@ def decide(state: State, now: datetime) -> tuple[Work | None, str]:
     """
     if state.in_flight:
         return None, f"run {state.in_flight} is in flight"
-    wait = min(INTERVAL * 2**state.failures, LONGEST_WAIT) if state.failures else timedelta()
+    wait = min(WAIT * 2**state.failures, LONGEST_WAIT) if state.failures else timedelta()
     if state.ended and now < state.ended + wait:
         left = (state.ended + wait - now).total_seconds()
         return None, f"{state.failures} runs have failed in a row: the next is in {left:.0f} s"
@@ -86,7 +91,7 @@ def decide(state: State, now: datetime) -> tuple[Work | None, str]:
         return Work("", "", OF_THE_REGISTRY), "the tables of the registry lack promotions"
     if state.late:
         work = state.late[0]
-        made = Work(work.first, work.last, (*work.tables, QUARANTINE))
+        made = Work(work.first, work.last, (*work.tables, *COUNTED))
         return made, f"{len(work.tables)} tables are behind the models or their inputs, {work.first} to {work.last}"
     return None, f"all tables are up to date; {'; '.join(state.reasons)}"
 

@@ -16,13 +16,12 @@ from platform_assets.definitions import defs
 from platform_assets.models import parity
 from platform_assets.models.encoder import ENCODER_MODEL
 from platform_assets.operations import promotions
-from platform_assets.publishing import QUARANTINE
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from resources.settings import PROJECT
 from sensors import retraining, retuning
-from sensors.keeping_up import OF_THE_REGISTRY, RANGE_END, RANGE_START, around_training
+from sensors.keeping_up import COUNTED, OF_THE_REGISTRY, RANGE_END, RANGE_START, around_training
 from sensors.stale_days import daily_inputs, decide, stale
 
 Progress = Callable[[str, int, int], None]
@@ -104,7 +103,7 @@ def run(progress: Progress) -> Report:
             materialise("compare precisions", [parity.PARITY_MODEL])
             encode_and_train(encoder.now())
         for work in decide(stale(lakehouse, late, today), late):
-            materialise("decide and report", [*work.tables, QUARANTINE], (work.first, work.last))
+            materialise("decide and report", [*work.tables, *COUNTED], (work.first, work.last))
         if untuned:
             raise untuned
     return report

@@ -64,14 +64,14 @@ def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
         task: its labels and the tasks it borrows from.
         labels: silver/labels: task, label, content_hash, text, split.
 
-    One row a text: the latest answer wins. Which rows are kept when there are too many depends on their
-    hashes alone, so the same labels always give the same rows. Borrowed rows only train, and never a text that
-    the held-out split holds.
+    One row a text: the latest answer wins. Of too many, the newest half of those that are kept teach and judge what
+    the world is like now; the others are chosen by their hashes, so that nothing is forgotten: the same labels always
+    give the same rows. Borrowed rows only train, and never a text that the held-out split holds.
     """
     own = labels.filter(pl.col("task") == task.name, pl.col("label").is_in(task.labels))
     own = own.sort("labelled_at", "label_id").unique("content_hash", keep="last", maintain_order=True)
-    val = own.filter(pl.col("split") == "val").sort("content_hash").head(MAX_HELD_OUT)
-    train = own.filter(pl.col("split") == "train").sort("content_hash").head(MAX_ROWS)
+    val = _kept(own.filter(pl.col("split") == "val"), MAX_HELD_OUT)
+    train = _kept(own.filter(pl.col("split") == "train"), MAX_ROWS)
     borrowed = [
         labels.filter(pl.col("task") == name, pl.col("split") == "train")
         .sort("labelled_at", "label_id", descending=True)
@@ -91,6 +91,13 @@ def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
             val.select(columns, split=pl.lit("val")),
         ]
     )
+
+
+def _kept(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Return so many rows at most: half of them the newest, the others by their hashes."""
+    newest = rows.sort("labelled_at", "content_hash", descending=[True, False]).head(most // 2)
+    others = rows.join(newest, on="content_hash", how="anti").sort("content_hash").head(most - newest.height)
+    return pl.concat([newest, others]).sort("content_hash")
 
 
 def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats) -> Trained:

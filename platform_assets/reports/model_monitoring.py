@@ -15,6 +15,7 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.operations.drift import DRIFTED, LEAST, MEASURES, WINDOWS
 from platform_assets.operations.drift import TABLE as DRIFT
+from platform_assets.operations.model_staleness import TABLE as STALENESS
 from platform_assets.publishing import begin
 from platform_assets.reports.page import (
     BY_DAY,
@@ -39,6 +40,7 @@ from platform_assets.reports.page import (
     show,
     versions,
 )
+from platform_assets.reports.staleness import staleness
 from resources.lakehouse import DAY, Lakehouse
 from signals.metrics import calibration_error
 from signals.tasks import TASKS
@@ -72,7 +74,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, kinds=KINDS))
+@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
 def model_monitoring(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Show what was measured of every task."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
@@ -84,14 +86,16 @@ def model_monitoring(context: dg.AssetExecutionContext, lakehouse: Lakehouse) ->
 def page(lakehouse: Lakehouse) -> Page:
     """Return the page on the last days of the table."""
     days = last_days(lakehouse, INPUTS)
-    return told(read(lakehouse, DRIFT, days), versions(lakehouse, [TABLE, *INPUTS]), datetime.now(UTC).date())
+    made_from = versions(lakehouse, [TABLE, *INPUTS, STALENESS])
+    return told(read(lakehouse, DRIFT, days), staleness(lakehouse), made_from, datetime.now(UTC).date())
 
 
-def told(rows: pl.DataFrame, made_from: Mapping[str, int], today: date) -> Page:
+def told(rows: pl.DataFrame, behind: Section, made_from: Mapping[str, int], today: date) -> Page:
     """Return what a person reads.
 
     Args:
         rows: operations/drift of the days shown.
+        behind: how far the models are behind their labels.
         made_from: versions of the tables read.
         today: the day that is not over.
     """
@@ -117,6 +121,7 @@ def told(rows: pl.DataFrame, made_from: Mapping[str, int], today: date) -> Page:
             ),
             Section("Do they know when they are right?", [reliability(rows), gaps(known), calibration(rows)]),
             Section("When do labels tell?", [delays(rows)]),
+            behind,
         ],
         terms=TERMS,
         days=rows[DAY].unique().sort().to_list(),

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from platform_assets import reports
-from platform_assets.operations import drift
+from platform_assets.operations import drift, model_staleness
 from platform_assets.reports import business_insights as business
 from platform_assets.reports import context
 from platform_assets.reports import model_monitoring as monitoring
@@ -68,6 +68,15 @@ MODEL = {
     "metrics": json.dumps({"calibration_error": 0.08}), "rows_train": 800, "rows_val": 200, "trained_at": NOON,
     "is_champion": True, "promoted_why": "macro_f1 0.660, no champion to compare with",
 }  # fmt: skip
+
+GAP = [
+    {"task": "threat", "model_version": 1, "labels": 900, "decided_at": NOON, "seconds_last": 9e5, "seconds_max": 9e6},
+    {"task": "threat", "model_version": 2, "before_version": 1, "labels": 500, "landed_last": NOON, "decided_at": NOW,
+     "seconds_p50": 3_000.0, "seconds_p95": 40_000.0, "seconds_max": 90_000.0, "seconds_last": 80.0,
+     "compared": 40, "changed": 3, "impressions": 1_200, "spend_usd": 4.5},
+    {"task": "threat", "labels": 12, "seconds_max": 30.0, "seconds_last": 4.0},
+    {"task": "hate", "labels": 1, "seconds_max": 7_200.0, "seconds_last": 7_200.0},
+]  # fmt: skip
 
 
 def table(name, *rows):
@@ -363,6 +372,7 @@ class TestPages:
     def lakehouse(self, tmp_path_factory):
         lakehouse = lake(tmp_path_factory.mktemp("lake"), full_rows())
         lakehouse.replace_all("operations/model_versions", pl.DataFrame([MODEL], schema=health.MODEL_VERSION))
+        lakehouse.replace_all(model_staleness.TABLE, pl.DataFrame(GAP, schema=model_staleness.SCHEMA))
         materialise(lakehouse)
         return lakehouse
 
@@ -444,12 +454,31 @@ class TestPages:
         def finding(drifted):
             has = {"+": True, "-": False, "?": None}
             windows = [a_window(drifted=has[d], event_date=day) for d, day in zip(drifted, days, strict=True)]
-            return monitoring.told(table("operations/drift", *windows), {}, days[-1]).finding
+            behind = pages.Section("", [])
+            return monitoring.told(table("operations/drift", *windows), behind, {}, days[-1]).finding
 
         assert "threat drifts: the next new labels train it again." in finding("-+-++-")
         assert "No task drifts" in finding("-+++-+")
         assert "No task drifts" in finding("---+++")
         assert "No window could be measured yet" in finding("??????")
+
+    def test_the_gap_between_labels_and_models_is_shown_with_what_it_cost(self, lakehouse):
+        shown = blocks(monitoring.page(lakehouse))
+        chart = shown["From a label’s landing to the first decision by a champion that has seen it"]
+        said = chart.reading.replace("\u00a0", " ")
+        assert said.startswith("threat has learnt last, from 500 labels: 1.3 min after the last of them landed")
+        assert said.endswith("None took over 120 s.")
+        # The first champion's labels were there before it was asked.
+        assert [(trace["y"], trace["x"]) for trace in chart.data] == [
+            (["threat 2"], [80.0]), (["threat 2"], [3_000.0]), (["threat 2"], [40_000.0]),
+        ]  # fmt: skip
+        grid = shown["What the gap costs, and what still waits"]
+        assert grid.reading.startswith(
+            "Newer champions say otherwise of 3 documents, of 40 that could be compared; 1,200"
+        )
+        assert [(row["task"], row["model_version"], row["waiting"]) for row in grid.rows] == [
+            ("hate", None, 1), ("threat", 2, 12),
+        ]  # fmt: skip
 
     def test_what_sellers_may_sell_is_a_share_of_all_slots(self, lakehouse):
         shown = blocks(business.page(lakehouse))["Slots by authorisation of their seller, by day"]

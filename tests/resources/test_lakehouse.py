@@ -3,7 +3,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 
@@ -21,6 +21,7 @@ from resources.lakehouse import (
     Lakehouse,
     Seen,
     TableMissingError,
+    VersionGoneError,
     contiguous,
     fingerprint,
     lakehouse,
@@ -257,6 +258,31 @@ def test_an_older_version_can_be_read(lake):
     second = lake.replace_days(PAGES, [MON], frame(("b", 1, MON)))
     assert lake.scan(PAGES, version=first).collect()["id"].to_list() == ["a"]
     assert lake.scan(PAGES, version=second).collect()["id"].to_list() == ["b"]
+
+
+def test_rows_of_a_version_are_found_where_days_have_been_written_again(lake):
+    def between(before, after):
+        return sorted(lake.rows_between(PAGES, before, after, key="id", columns=["value"])["id"])
+
+    first = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
+    second = lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE), ("c", 1, TUE)))
+    assert between(None, first) == ["a", "b"]
+    assert between(first, second) == ["c"]
+    assert between(second, second) == []
+    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    for number in range(int(CHECKPOINT)):
+        second = lake.mark(PAGES, {"read": number})
+    with pytest.raises(VersionGoneError, match=f"{PAGES}: version {first} is no longer kept"):
+        between(first, second)
+
+
+def test_days_that_were_written_since_a_moment_are_listed(lake):
+    assert lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE))) == 1
+    time.sleep(0.01)
+    since = datetime.now(UTC)
+    assert lake.days_written(PAGES, since) == []
+    lake.insert_missing(PAGES, frame(("c", 1, TUE)), ["id"])
+    assert lake.days_written(PAGES, since) == [TUE]
 
 
 def test_rows_are_counted_and_days_listed_from_the_log(lake, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from platform_assets import definitions as platform
 from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT, configure, settings
-from sensors.keeping_up import INTERVAL, LONGEST_WAIT, OF_THE_REGISTRY, TAG, State, decide, keeping_up
+from sensors.keeping_up import COUNTED, LONGEST_WAIT, OF_THE_REGISTRY, TAG, WAIT, State, decide, keeping_up
 from sensors.stale_days import Work
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ def test_what_comes_first_is_made_first():
     assert tables(**{**ALL, "unread": ()}) == ("silver/pages",)
     assert tables(due=ALL["due"], late=ALL["late"]) == ("models/hate", *OF_THE_REGISTRY)
     assert tables(unrecorded=True, late=ALL["late"]) == OF_THE_REGISTRY
-    assert tables(late=ALL["late"]) == ("gold/rtb_hourly", "silver/quarantine")
+    assert tables(late=ALL["late"]) == ("gold/rtb_hourly", *COUNTED)
     assert tables() is None
 
 
@@ -43,7 +43,7 @@ def test_what_fails_is_tried_again_after_a_wait_that_doubles():
         assert decide(state, NOW)[0] is None
         assert f"{failures} runs have failed" in decide(state, NOW)[1]
         waits.append(next(s for s in range(1, 4_000) if decide(state, NOW + timedelta(seconds=s))[0]))
-    assert waits[0] == 2 * INTERVAL.total_seconds()
+    assert waits[0] == 2 * WAIT.total_seconds()
     assert waits[1] == 2 * waits[0]
     assert waits[-1] == LONGEST_WAIT.total_seconds()
 

@@ -263,6 +263,17 @@ def test_rows_are_capped_by_their_hashes(monkeypatch):
     assert examples(BORROWING, labels(own + lent)).filter(pl.col("split") != "val").height == 12
 
 
+def test_of_too_many_rows_half_are_the_newest(monkeypatch):
+    monkeypatch.setattr(training, "MAX_ROWS", 8)
+    monkeypatch.setattr(training, "MAX_HELD_OUT", 4)
+    stored = [("toy", "no", f"{split} {i}", split, i) for i in range(20) for split in ("train", "val")]
+    found = examples(BORROWING, labels(stored))
+    for split, most in (("train", 8), ("val", 4)):
+        texts = [f"{split} {i}" for i in range(20)]
+        newest, others = texts[-most // 2 :], sorted(texts[: -most // 2], key=content_hash)
+        assert set(found.filter(pl.col("split") == split)["text"]) == {*newest, *others[: most // 2]}
+
+
 @settings(max_examples=60, deadline=None)
 @given(ROWS, st.randoms(use_true_random=False))
 @example(

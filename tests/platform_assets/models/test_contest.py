@@ -14,8 +14,10 @@ from platform_assets.models.heads import model_asset
 from platform_assets.operations.model_versions import row
 from resources.registry import Registry, TamperedModelError, history
 from sensors import retraining
+from signals import training
+from signals.ngrams import ngrams
 from signals.transform import TransformMismatchError
-from tests.platform_assets.models.conftest import IRONY, NOW, answers, land
+from tests.platform_assets.models.conftest import IRONY, NOW, PLACES, answers, land
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +78,41 @@ def test_a_failed_gate_stops_nothing_in_the_same_run_while_a_champion_can_serve(
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, True)
     assert ran.success
     assert len(ran.asset_materializations_for_node("after")) == 1
+
+
+def test_a_turned_topic_is_learnt_though_more_is_stored_that_says_otherwise(
+    lake, encoder, registry, materialised, monkeypatch
+):
+    monkeypatch.setattr(training, "MAX_ROWS", 100)
+    monkeypatch.setattr(training, "MAX_HELD_OUT", 40)
+    splits = ["train"] * 7 + ["val"] * 3
+
+    def tips(label, odds, fifths):
+        """Return labels of tips on two of ten places; those of other fifths are on other pairs of the same places."""
+        return [
+            {
+                "task": "irony",
+                "label": label,
+                "text": f"Tip: back the {one} over the {other} at {price}.",
+                "split": split,
+            }
+            for i, one in enumerate(PLACES)
+            for j, (other, split) in enumerate(zip(PLACES, splits, strict=True))
+            for price in odds
+            if (i + j) % 5 in fifths
+        ]
+
+    others = [one | {"text": f"{one['text']} {n}"} for n in range(5) for one in answers()]
+    odds = ("five to two", "nine to one")
+    land(lake, encoder, others + tips("non_irony", odds, (0, 1, 2)))
+    materialised(IRONY)
+    land(lake, encoder, tips("irony", odds, (3, 4)), NOW + timedelta(hours=1))
+    shown, _ = materialised(IRONY)
+    assert (shown["version"], shown["champion"]) == (2, True), shown["gate"]
+    texts = [one["text"] for one in tips("irony", ["six to four"], range(5))]
+    head = registry.load(registry.champion("irony"), encoder.transform_id).scorer
+    said = head.scores(encoder.encode(texts), ngrams(texts)).argmax(axis=1)
+    assert (said == IRONY.labels.index("irony")).mean() > 0.8
 
 
 def test_a_challenger_without_its_metric_is_refused(lake, encoder, registry, monkeypatch, trained):
