@@ -69,11 +69,13 @@ class Lakehouse(dg.ConfigurableResource):
         uri: the folder or bucket.
         storage: options of the bucket's store.
         streaming: a stream writes, which takes what it has changed through the tables itself: see ``fingerprints``.
+        pinned: versions of tables that are read whatever is written meanwhile: see ``as_now``.
     """
 
     uri: str = ".lake"
     storage: dict[str, str] = {}
     streaming: bool = False
+    pinned: dict[str, int] = {}
 
     def location(self, table: str) -> str:
         """Return where a table is."""
@@ -89,6 +91,11 @@ class Lakehouse(dg.ConfigurableResource):
             return DeltaTable(self.location(table), storage_options=self.storage or None)
         except TableNotFoundError:
             raise TableMissingError(table) from None
+
+    def as_now(self, tables: Iterable[str]) -> "Lakehouse":
+        """Return the lakehouse in which the rows of some tables stay as they are now."""
+        pinned = {table: self.version(table) for table in tables}
+        return Lakehouse(uri=self.uri, storage=self.storage, streaming=self.streaming, pinned=pinned)
 
     def exists(self, table: str) -> bool:
         """Say whether a table has been written."""
@@ -108,12 +115,12 @@ class Lakehouse(dg.ConfigurableResource):
         return [column.name for column in self.open(table).schema().fields]
 
     def version(self, table: str) -> int:
-        """Return a table's version."""
-        return self.open(table).version()
+        """Return the version of a table whose rows are read."""
+        return self.pinned[table] if table in self.pinned else self.open(table).version()
 
     def scan(self, table: str, days: Sequence[str] | None = None, version: int | None = None) -> pl.LazyFrame:
         """Return a table's rows, of some days only if ``days`` (ISO dates) is given."""
-        delta = self.open(table)
+        delta, version = self.open(table), self.pinned.get(table) if version is None else version
         if version is not None:
             delta.load_as_version(version)
         rows = pl.scan_delta(delta)

@@ -78,9 +78,8 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
     """Tune the packaged weights on what labels teach, and register them."""
     from safetensors.numpy import load_file, save_file
 
-    version, started = lakehouse.version("silver/labels"), time.perf_counter()
-    labels = lakehouse.read("silver/labels")
-    rows = tuning.lessons(labels)
+    started, known = time.perf_counter(), lakehouse.as_now(["silver/labels"])
+    rows = tuning.lessons(known.read("silver/labels"))
 
     def told(done: int, of: int) -> None:
         if done * TOLD // of > (done - tuning.BATCH) * TOLD // of:
@@ -96,8 +95,8 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
     )
     record = {
         "family": "bert",
-        "version:silver/labels": version,
-        "texts": teaching_texts(lakehouse),
+        "version:silver/labels": known.version("silver/labels"),
+        "texts": teaching_texts(known),
         "rows_train": rows.height,
         "seconds": round(time.perf_counter() - started, 1),
     }

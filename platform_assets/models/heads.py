@@ -72,13 +72,14 @@ def renewed(task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Regist
         NotEnoughLabelsError: the labels do not suffice for a model that could be judged.
     """
     make, source = (packaged, PACKAGED_FROM) if task.documents == ("image",) else (trained, TRAINED_FROM)
-    # What lands while it is trained must not count as seen.
-    seen = {f"version:{table}": lakehouse.version(table) for table in source}
-    seen["labels"] = labels_of(task, label_counts(lakehouse))
+    # What lands meanwhile neither teaches nor judges, nor counts as seen.
+    known = lakehouse.as_now(source)
+    seen = {f"version:{table}": version for table, version in known.pinned.items()}
+    seen["labels"] = labels_of(task, label_counts(known))
     with tempfile.TemporaryDirectory() as folder:
-        metrics, record = make(task, lakehouse, encoder, Path(folder))
+        metrics, record = make(task, known, encoder, Path(folder))
         registered = registry.register(task.name, Path(folder), metrics, record | seen)
-    verdict = contested(task, registered, registry, lakehouse, encoder)
+    verdict = contested(task, registered, registry, known, encoder)
     return registered, verdict
 
 

@@ -113,6 +113,17 @@ def test_a_column_that_is_new_is_null_in_older_rows_and_one_that_is_missing_in_n
     assert lake.count(PAGES) == 5
 
 
+def test_a_table_that_is_read_as_it_was_stays_so_whatever_is_written_and_others_do_not(lake):
+    for name in (PAGES, "silver/other"):
+        lake.replace_days(name, [MON], frame(("a", 1, MON)))
+    then = lake.as_now([PAGES])
+    for name in (PAGES, "silver/other"):
+        lake.replace_days(name, [MON], frame(("b", 2, MON)))
+    assert [then.read(name)["id"].item() for name in (PAGES, "silver/other")] == ["a", "b"]
+    assert (then.pinned, then.version(PAGES)) == ({PAGES: lake.version(PAGES) - 1}, lake.version(PAGES) - 1)
+    assert lake.read(PAGES)["id"].item() == "b"
+
+
 def test_rows_are_appended_once_with_the_position_of_their_source(lake):
     assert lake.position(PAGES, "stream:0") is None
     lake.append_once(PAGES, frame(("a", 1, MON)), {"stream:0": None}, {"stream:0": 10, "stream:1": 5})

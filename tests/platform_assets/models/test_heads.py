@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from platform_assets.models import heads
 from platform_assets.models.contest import held_out
 from platform_assets.models.heads import model_asset, task_doc, trained
 from platform_assets.models.labelled import MissingVectorsError, label_counts, labelled_pictures, labels_of, vectors_of
@@ -98,6 +99,25 @@ def test_training_from_the_tables_writes_a_head_with_its_record(lake, encoder, t
     again.mkdir()
     assert trained(IRONY, lake, encoder, again) == (metrics, record)
     assert directory_digest(again) == directory_digest_of_files(tmp_path)
+
+
+@pytest.mark.slow
+def test_what_lands_while_a_model_is_trained_neither_teaches_nor_judges_nor_counts_as_seen(
+    lake, encoder, registry, materialised, monkeypatch
+):
+    land(lake, encoder, answers())
+    before = lake.version("silver/labels")
+
+    def interrupted(*given):
+        land(lake, encoder, answers(swapped=True), NOW + timedelta(hours=1), encode=False)
+        return trained(*given)
+
+    monkeypatch.setattr(heads, "trained", interrupted)
+    materialised(IRONY)
+    record = registry.champion("irony").record
+    assert (record["version:silver/labels"], record["labels"], record["rows_train"]) == (str(before), "40", "28")
+    assert registry.champion("irony").metrics["f1_positive"] == 1.0
+    assert lake.version("silver/labels") > before
 
 
 def figures(head, lake, encoder):
