@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -376,6 +376,10 @@ class Lakehouse(dg.ConfigurableResource):
         if not self.exists(table):
             return []
         return sorted({str(partition[DAY]) for partition in self.open(table).partitions()})
+
+    def written(self, table: str) -> datetime:
+        """Return when a table was last written (UTC)."""
+        return datetime.fromtimestamp(self.open(table).history(1)[0]["timestamp"] / 1000, UTC)
 
     def days_written(self, table: str, since: datetime) -> list[str]:
         """Return the days of which a table has files that were written since a moment, oldest first."""
