@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -120,10 +120,8 @@ class Lakehouse(dg.ConfigurableResource):
 
     def scan(self, table: str, days: Sequence[str] | None = None, version: int | None = None) -> pl.LazyFrame:
         """Return a table's rows, of some days only if ``days`` (ISO dates) is given."""
-        delta, version = self.open(table), self.pinned.get(table) if version is None else version
-        if version is not None:
-            delta.load_as_version(version)
-        rows = pl.scan_delta(delta)
+        version = self.pinned.get(table) if version is None else version
+        rows = pl.scan_delta(self.open(table) if version is None else self._at(table, version))
         return rows if days is None else rows.filter(_of_days(days))
 
     def read(self, table: str, days: Sequence[str] | None = None) -> pl.DataFrame:
@@ -161,13 +159,13 @@ class Lakehouse(dg.ConfigurableResource):
         Raises:
             VersionGoneError: the log no longer knows one of the versions.
         """
-        now, then = self._files(table, after), {} if before is None else self._files(table, before)
-        days = sorted({str(day) for _, day in now.items() - then.items()})
-        if not days:
-            return self.scan(table, version=after).select(key, *columns).head(0).collect()
-        found = self.scan(table, days, after).select(key, *columns)
-        if before is not None:
-            found = found.join(self.scan(table, days, before).select(key), on=key, how="anti")
+        now, then = self._at(table, after), None if before is None else self._at(table, before)
+        known = {} if then is None else _days_of_files(then)
+        days = sorted({str(day) for _, day in _days_of_files(now).items() - known.items()})
+        found = pl.scan_delta(now).select(key, *columns, DAY)
+        found = (found.filter(_of_days(days)) if days else found.head(0)).drop(DAY)
+        if days and then is not None:
+            found = found.join(pl.scan_delta(then).filter(_of_days(days)).select(key), on=key, how="anti")
         return found.collect()
 
     def append_once(
@@ -387,6 +385,10 @@ class Lakehouse(dg.ConfigurableResource):
             return []
         return sorted({str(partition[DAY]) for partition in self.open(table).partitions()})
 
+    def written(self, table: str) -> datetime:
+        """Return when a table was last written (UTC)."""
+        return datetime.fromtimestamp(self.open(table).history(1)[0]["timestamp"] / 1000, UTC)
+
     def days_written(self, table: str, since: datetime) -> list[str]:
         """Return the days of which a table has files that were written since a moment, oldest first."""
         files = pl.DataFrame(self.open(table).get_add_actions(flatten=True))
@@ -442,14 +444,18 @@ class Lakehouse(dg.ConfigurableResource):
             stream.write(content)
         return f"{self.uri}/{name}"
 
-    def _files(self, table: str, version: int) -> dict[str, date]:
-        """Return the files of a version of a table, each with its day."""
+    def _at(self, table: str, version: int) -> DeltaTable:
+        """Open a version of a table.
+
+        Raises:
+            VersionGoneError: the log says no more of it.
+        """
         delta = self.open(table)
         try:
             delta.load_as_version(version)
         except TableNotFoundError as error:
             raise VersionGoneError(table, version) from error
-        return dict(pl.DataFrame(delta.get_add_actions(flatten=True)).select("path", f"partition.{DAY}").iter_rows())
+        return delta
 
     def _changed(self, delta: DeltaTable, what: pl.DataFrame | Sequence[str]) -> list[Transaction]:
         """Return what a commit notes of the days that it changes, given as ISO dates or by its rows."""
@@ -515,6 +521,11 @@ def fingerprint(parts: Iterable[str]) -> int:
     """Return a positive 62-bit number that names a sequence of strings."""
     digest = hashlib.sha256("\n".join(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 2
+
+
+def _days_of_files(delta: DeltaTable) -> dict[str, date]:
+    """Return the day of each file of a table."""
+    return dict(pl.DataFrame(delta.get_add_actions(flatten=True)).select("path", f"partition.{DAY}").iter_rows())
 
 
 def days_of(rows: pl.DataFrame) -> list[str]:

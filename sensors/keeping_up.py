@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
+import polars as pl
 
 from platform_assets.bronze import RECEIVED
 from platform_assets.models import parity
 from platform_assets.operations import model_staleness, promotions
 from platform_assets.publishing import QUARANTINE
 from platform_assets.receiving import has_unread
+from platform_assets.silver import labels
 from resources.encoder import Encoder
-from resources.lakehouse import Lakehouse
+from resources.lakehouse import DAY, Lakehouse
 from resources.registry import Registry
 from sensors import retraining, stale_days
 from sensors.stale_days import Work
@@ -52,7 +54,7 @@ class State:
         ended: when the latest ended.
         unread: bronze tables whose files hold more than has been read.
         early: days of tables that models are trained from which are stale.
-        due: models that must be trained.
+        due: models that must be trained, or will have to be once ``early`` is made: the same run then trains them.
         late: days of tables that hold answers which are stale.
         reasons: of each task, why it must be trained or not.
         unrecorded: the registry holds promotions that its tables lack.
@@ -83,8 +85,9 @@ def decide(state: State, now: datetime) -> tuple[Work | None, str]:
     if state.unread:
         return Work("", "", state.unread), f"unread files for {', '.join(state.unread)}"
     if state.early:
-        work = state.early[0]
-        return work, f"{len(work.tables)} tables are behind what has landed, {work.first} to {work.last}"
+        work, last = state.early[0], len(state.early) == 1
+        made = Work(work.first, work.last, (*work.tables, *state.due, *OF_THE_REGISTRY)) if state.due and last else work
+        return made, f"{len(work.tables)} tables are behind what has landed, {work.first} to {work.last}"
     if state.due:
         return Work("", "", (*state.due, *OF_THE_REGISTRY)), "; ".join(state.reasons)
     if state.unrecorded:
@@ -120,17 +123,28 @@ def look(
         return State(unread=unread)
     before, after = around_training(daily)
     early = _stale(lakehouse, before, now, encoder.encoder_id)
-    if early:
+    coming = labels_coming(lakehouse, early)
+    if early and not coming:
         return State(early=early)
-    under = registry.under(encoder.digest)
-    verdicts = retraining.verdicts(lakehouse, under, encoder.transform_id, now, in_flight=in_training)
+    running, under = encoder.transform_id, registry.under(encoder.digest)
+    verdicts = retraining.verdicts(lakehouse, under, running, now, in_flight=in_training, coming=coming)
     due, reasons = tuple(v.model for v in verdicts if v.needed), tuple(v.why for v in verdicts)
-    if not due and parity.due(encoder, registry):
+    if not early and not due and parity.due(encoder, registry):
         due, reasons = (parity.PARITY_MODEL,), ("the GPU has not been compared with int8",)
-    if due:
-        return State(due=due, reasons=reasons)
+    if early or due:
+        return State(early=early, due=due, reasons=reasons)
     unrecorded = promotions.behind(lakehouse, registry)
     return State(late=_stale(lakehouse, after, now), reasons=reasons, unrecorded=unrecorded)
+
+
+def labels_coming(lakehouse: Lakehouse, early: tuple[Work, ...]) -> dict[str, int]:
+    """Return how many labels of each task have been read since silver/labels was last written, on days to be made."""
+    days = [date.fromisoformat(day) for work in early if labels.TABLE in work.tables for day in (work.first, work.last)]
+    if not days or not lakehouse.exists(labels.TABLE):
+        return {}
+    (read,), written = labels.INPUTS, lakehouse.written(labels.TABLE)
+    of_days = lakehouse.scan(read).filter(pl.col(DAY).is_between(min(days), max(days)))
+    return dict(of_days.filter(pl.col("received_at") > written).group_by("task").len().collect().iter_rows())
 
 
 def around_training(daily: Inputs) -> tuple[Inputs, Inputs]:

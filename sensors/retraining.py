@@ -134,6 +134,7 @@ def verdicts(
     now: datetime,
     *,
     in_flight: Mapping[str, str] | None = None,
+    coming: Mapping[str, int] | None = None,
     cool_down: timedelta = COOL_DOWN,
 ) -> list[Verdict]:
     """Return the verdict on every task.
@@ -144,10 +145,12 @@ def verdicts(
         running: the running transform_id.
         now: the time.
         in_flight: ids of runs that train a model now, by the model's asset.
+        coming: labels of each task that are about to be in the tables.
         cool_down: least time between two trainings; none where a person asks.
     """
     counts = label_counts(lakehouse) if lakehouse.exists("silver/labels") else {}
     measured = drift.latest(lakehouse, now.astimezone(UTC).date(), WINDOWS)
+    counts = {task: counts.get(task, 0) + (coming or {}).get(task, 0) for task in {*counts, *(coming or {})}}
     found = []
     for task in TASKS.values():
         model = f"models/{task.name}"

@@ -151,7 +151,7 @@ def written(lakehouse: Lakehouse) -> dict[str, datetime | None]:
     """Return when each table was last written; None if never."""
     found: dict[str, datetime | None] = dict.fromkeys(TABLES)
     for table in filter(lakehouse.exists, TABLES):
-        found[table] = datetime.fromtimestamp(lakehouse.open(table).history(1)[0]["timestamp"] / 1000, UTC)
+        found[table] = lakehouse.written(table)
     return found
 
 

@@ -1,14 +1,25 @@
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from platform_assets import definitions as platform
-from resources.lakehouse import Lakehouse
+from resources.lakehouse import DAY, Lakehouse
 from resources.settings import PROJECT, configure, settings
-from sensors.keeping_up import COUNTED, LONGEST_WAIT, OF_THE_REGISTRY, TAG, WAIT, State, decide, keeping_up
+from sensors.keeping_up import (
+    COUNTED,
+    LONGEST_WAIT,
+    OF_THE_REGISTRY,
+    TAG,
+    WAIT,
+    State,
+    decide,
+    keeping_up,
+    labels_coming,
+)
 from sensors.stale_days import Work
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -23,11 +34,33 @@ def tables(**known):
 
 def test_what_comes_first_is_made_first():
     assert tables(**ALL) == ("bronze/ad_events",)
-    assert tables(**{**ALL, "unread": ()}) == ("silver/pages",)
+    assert tables(early=ALL["early"], late=ALL["late"]) == ("silver/pages",)
     assert tables(due=ALL["due"], late=ALL["late"]) == ("models/hate", *OF_THE_REGISTRY)
     assert tables(unrecorded=True, late=ALL["late"]) == OF_THE_REGISTRY
     assert tables(late=ALL["late"]) == ("gold/rtb_hourly", *COUNTED)
     assert tables() is None
+
+
+def test_what_the_last_days_will_make_due_is_trained_in_the_same_run():
+    due = {"due": ("models/hate",)}
+    assert tables(early=(EARLY,), **due) == ("silver/pages", "models/hate", *OF_THE_REGISTRY)
+    assert tables(early=(EARLY, EARLY), **due) == ("silver/pages",)
+
+
+def test_labels_that_have_been_read_and_not_cleaned_are_counted(tmp_path):
+    lake, day = Lakehouse(uri=str(tmp_path)), date(2026, 11, 10)
+
+    def label(name, task, at=NOW):
+        return pl.DataFrame([{"label_id": name, "task": task, "received_at": at, DAY: day}])
+
+    work = Work(str(day), str(day), ("silver/labels", "silver/embeddings"))
+    old, fresh = datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(minutes=1)
+    lake.insert_missing("bronze/review_labels", label("a", "hate", old), ["label_id"])
+    assert labels_coming(lake, (work,)) == {}
+    lake.insert_missing("silver/labels", label("a", "hate", old), ["label_id"])
+    lake.insert_missing("bronze/review_labels", label("b", "hate", fresh), ["label_id"])
+    assert labels_coming(lake, (work,)) == {"hate": 1}
+    assert labels_coming(lake, (EARLY,)) == labels_coming(lake, ()) == {}
 
 
 def test_a_run_in_flight_is_waited_for_and_named():
