@@ -55,7 +55,8 @@ SCHEMA = {
 FINAL_AFTER = timedelta(days=1)
 CHECK, MOST_SECONDS = "learns_in_time", 120
 CHECK_DOC = f"The label that landed last before each task's newest champion waited {MOST_SECONDS} s at most."
-DECIDED = ("document_id", "content_hash", DAY, "model_name", "model_version", "label", "decided_at", "traffic_arm")
+# Name and version of a model.
+Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,11 @@ class Generation:
 def model_staleness(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
     """Measure what is not final yet, and keep what is."""
     started, now = time.perf_counter(), datetime.now(UTC)
-    known = lakehouse.read(TABLE) if lakehouse.exists(TABLE) else pl.DataFrame(schema=SCHEMA)
-    rows = [
-        row
-        for task in TASKS
-        for row in measured(lakehouse, f"{registry.environment}.{task}", generations(registry, task), known, now)
-    ]
+    champions = {f"{registry.environment}.{task}": generations(registry, task) for task in TASKS}
+    final = finished(lakehouse, now)
+    unfinished = [one.trained_at for model, of in champions.items() for one in of if (model, one.version) not in final]
+    decided = first_decisions(lakehouse, min(unfinished, default=now))
+    rows = [row for model, of in champions.items() for row in measured(lakehouse, model, of, final, decided, now)]
     found = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     version = lakehouse.replace_all(TABLE, found)
     shown = {"dagster/row_count": found.height, "delta_version": version, **totals(found)}
@@ -107,22 +107,37 @@ def generations(registry: Registry, task: str) -> list[Generation]:
     ]
 
 
+def finished(lakehouse: Lakehouse, now: datetime) -> dict[Key, dict[str, Any]]:
+    """Return the rows that change no more, by model and version."""
+    rows = lakehouse.read(TABLE) if lakehouse.exists(TABLE) else pl.DataFrame(schema=SCHEMA)
+    final = rows.filter(pl.col("decided_at") < now - FINAL_AFTER)
+    return {(row["model_name"], row["model_version"]): row for row in final.iter_rows(named=True)}
+
+
+def first_decisions(lakehouse: Lakehouse, since: datetime) -> pl.DataFrame:
+    """Return when each version first decided what someone could read, on days of decisions written since a moment."""
+    read = _decisions(lakehouse, lakehouse.days_written(DECISIONS, since))
+    return read.group_by("model_name", "model_version").agg(pl.col("decided_at").min()).collect()
+
+
 def measured(
-    lakehouse: Lakehouse, model: str, champions: Sequence[Generation], known: pl.DataFrame, now: datetime
+    lakehouse: Lakehouse,
+    model: str,
+    champions: Sequence[Generation],
+    final: Mapping[Key, dict[str, Any]],
+    decided: pl.DataFrame,
+    now: datetime,
 ) -> Iterator[dict[str, Any]]:
     """Yield a model's rows: one a champion, and one for the labels that none has seen, if there are any."""
-    final = known.filter(pl.col("model_name") == model, pl.col("decided_at") < now - FINAL_AFTER)
-    kept = {row["model_version"]: row for row in final.iter_rows(named=True)}
-    task = model.partition(".")[2]
+    task, by_it = model.partition(".")[2], decided.filter(pl.col("model_name") == model)
     named, earlier = {"model_name": model, "task": task}, None
     for one in champions:
-        if one.version in kept:
-            yield kept[one.version]
+        if (model, one.version) in final:
+            yield final[model, one.version]
         else:
             landed = first_seen(lakehouse, task, earlier, one.labels)
-            decisions = decided_since(lakehouse, model, one)
-            at = decisions["decided_at"].min()
-            cost = cost_of(lakehouse, one, decisions, landed, at) if at and one.before and len(landed) else COST
+            at = by_it.filter(pl.col("model_version") >= one.version)["decided_at"].min()
+            cost = cost_of(lakehouse, model, one, landed, at) if at and one.before and len(landed) else COST
             versions = {"model_version": one.version, "before_version": one.before}
             yield {**named, **versions, **waited(landed, at, now), **cost}
         earlier = one
@@ -145,14 +160,6 @@ def first_seen(lakehouse: Lakehouse, task: str, earlier: Generation | None, vers
     return rows.filter(pl.col("task") == task)["received_at"]
 
 
-def decided_since(lakehouse: Lakehouse, model: str, champion: Generation) -> pl.DataFrame:
-    """Return the decisions by a champion or a later version that someone could read, on days written since."""
-    days = lakehouse.days_written(DECISIONS, champion.trained_at)
-    by_it = (pl.col("model_name") == model) & (pl.col("model_version") >= champion.version)
-    rows = lakehouse.scan(DECISIONS, days) if days else lakehouse.scan(DECISIONS).head(0)
-    return rows.filter(by_it, pl.col("traffic_arm") != "shadow").select(DECIDED).collect()
-
-
 def waited(landed: pl.Series, decided_at: Any, now: datetime) -> dict[str, Any]:
     """Return how long labels waited until a decision, or have been waiting until now if there is none.
 
@@ -173,27 +180,33 @@ def waited(landed: pl.Series, decided_at: Any, now: datetime) -> dict[str, Any]:
     }
 
 
-def cost_of(
-    lakehouse: Lakehouse, champion: Generation, decisions: pl.DataFrame, landed: pl.Series, at: Any
-) -> dict[str, Any]:
+def cost_of(lakehouse: Lakehouse, model: str, champion: Generation, landed: pl.Series, at: Any) -> dict[str, Any]:
     """Return what ran, while labels waited, on the pages of which a champion says otherwise than the one before.
 
     Args:
-        lakehouse: has the earlier decisions and the events.
+        lakehouse: has the decisions and the events.
+        model: name of the model.
         champion: the champion.
-        decisions: what ``decided_since`` returned.
         landed: when the labels landed.
-        at: the first of the decisions.
+        at: the first decision by one that has seen them.
     """
-    new = decisions.filter(pl.col("model_version") == champion.version)
-    if new.is_empty():
-        return COST
-    of_both = (pl.col("model_name") == new["model_name"][0]) & (pl.col("model_version") == champion.before)
-    old = lakehouse.scan(DECISIONS, days_of(new)).filter(of_both, pl.col("traffic_arm") != "shadow").select(DECIDED)
+
+    def answers(version: int | None, days: Sequence[str]) -> pl.DataFrame:
+        by_it = (pl.col("model_name") == model) & (pl.col("model_version") == version)
+        return _decisions(lakehouse, days).filter(by_it).select("document_id", "content_hash", "label", DAY).collect()
+
     first: Any = landed.min()
+    new = answers(champion.version, lakehouse.days_written(DECISIONS, champion.trained_at))
     days = [(first + timedelta(days=n)).date().isoformat() for n in range((at.date() - first.date()).days + 1)]
     events = lakehouse.scan(EVENTS, days).filter(pl.col("event_time").is_between(first, at))
-    return changed(old.collect(), new, events.select("document_id", "event_type", "cost_usd").collect())
+    seen = events.select("document_id", "event_type", "cost_usd").collect()
+    return changed(answers(champion.before, days_of(new)), new, seen)
+
+
+def _decisions(lakehouse: Lakehouse, days: Sequence[str]) -> pl.LazyFrame:
+    """Return the decisions of some days that someone could read."""
+    rows = lakehouse.scan(DECISIONS, days) if days else lakehouse.scan(DECISIONS).head(0)
+    return rows.filter(pl.col("traffic_arm") != "shadow")
 
 
 def changed(old: pl.DataFrame, new: pl.DataFrame, events: pl.DataFrame) -> dict[str, Any]:
