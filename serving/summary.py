@@ -55,11 +55,15 @@ def show(report: Report, seconds: float) -> None:
         console.print(f"[yellow]not answered:[/yellow] {why}")
     lake = settings().lakehouse_uri
     pages = ("risk_analysis", "business_insights", "platform_health", "model_monitoring")
-    console.print(f"\nReports   {lake}/reports/{', '.join(f'{page}.html' for page in pages)}")
-    console.print(f"Data docs {lake}/reports/data_docs/")
-    console.print("Next      make dev                    the graph in the Dagster UI, at http://127.0.0.1:3000")
-    console.print('          seamless sql "SELECT * FROM gold.site_brand_safety LIMIT 5"')
-    console.print("          seamless models list")
+    said = (
+        f"\nReports   {lake}/reports/{', '.join(f'{page}.html' for page in pages)}",
+        f"Data docs {lake}/reports/data_docs/",
+        "Next      make dev                    the graph in the Dagster UI, at http://127.0.0.1:3000",
+        '          seamless sql "SELECT * FROM gold.site_brand_safety LIMIT 5"',
+        "          seamless models list",
+    )
+    # What a person copies is not broken into lines.
+    console.print("\n".join(said), soft_wrap=True)
 
 
 def _tables(report: Report) -> Table:

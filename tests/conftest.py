@@ -1,6 +1,7 @@
 """One lake that is made once, as the README says it is made, and one registry, which tests share."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -132,9 +133,18 @@ def store(object_store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Stor
 
 
 @pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """Return a registry whose database is made once: that takes seconds."""
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a registry's database in which nothing is registered, to be copied: to make one takes seconds."""
+    file = tmp_path_factory.mktemp("mlflow") / "db"
+    Registry(tracking_uri=f"sqlite:///{file}", artifacts=str(file), cache=str(file)).versions("any")
+    return file
+
+
+@pytest.fixture(scope="session")
+def database(blank: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Return a registry that tests share, each with an environment of its own."""
     folder = tmp_path_factory.mktemp("mlflow")
+    shutil.copy(blank, folder / "db")
     return Registry(tracking_uri=f"sqlite:///{folder}/db", artifacts=str(folder / "files"), cache=str(folder / "cache"))
 
 

@@ -34,10 +34,9 @@ TOLD = {"by": "ada", "why": "complaints"}
 
 
 @pytest.fixture
-def known(database, tmp_path, monkeypatch):
+def known(blank, tmp_path, monkeypatch):
     """Have this process work on a folder of its own, with a registry in which nothing is registered."""
-    database.versions("any")
-    shutil.copy(database.tracking_uri.removeprefix("sqlite:///"), tmp_path / "db")
+    shutil.copy(blank, tmp_path / "db")
     instance(tmp_path)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     before = settings()

@@ -57,7 +57,7 @@ TABLES = {
 }
 DERIVED = [f"{layer}/{name}" for layer, names in TABLES.items() for name in names]
 # What a decision says of the run that made it, not of its document.
-OF_THE_RUN = {"run_id", "decided_at", "input_version"}
+OF_THE_RUN = {"run_id", "decided_at", "answered_at", "input_version"}
 
 
 def test_every_table_of_the_design_has_rows(lake: Lakehouse):

@@ -25,17 +25,9 @@ from tests.platform_assets.models.conftest import IRONY, NOW, answers, land
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A registry's database with nothing in it, which takes long to make."""
-    file = tmp_path_factory.mktemp("mlflow") / "db"
-    Registry(tracking_uri=f"sqlite:///{file}", artifacts=str(file), cache=str(file)).versions("any")
-    return file
-
-
 @pytest.fixture
-def registry(empty, tmp_path):
-    shutil.copy(empty, tmp_path / "db")
+def registry(blank, tmp_path):
+    shutil.copy(blank, tmp_path / "db")
     files, cache = str(tmp_path / "files"), str(tmp_path / "cache")
     return Registry(tracking_uri=f"sqlite:///{tmp_path}/db", artifacts=files, cache=cache)
 
