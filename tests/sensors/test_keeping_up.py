@@ -126,7 +126,7 @@ def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_
         assert "silver/messages" in asked[1]
         assert "reports/risk_analysis" in asked[-2]
         # Later days are compared with the one that has changed.
-        assert asked[-1] == {"reports/model_monitoring", "silver/quarantine"}
+        assert asked[-1] == {"reports/model_monitoring", *COUNTED}
         signals = Lakehouse(uri=str(folder / "lake")).read("silver/message_signals", ["2026-11-12"])
         assert "later" in signals["message_id"].to_list()
     finally:
