@@ -17,9 +17,10 @@ import polars as pl
 from governance.encoder_gate import Compared, gate
 from governance.history import ENCODER, PACKAGED
 from governance.promotion import Verdict
-from platform_assets.conventions import FRESHNESS, table_key
+from platform_assets.conventions import table_key
 from platform_assets.models.contest import BY, held_out, undoes
-from platform_assets.models.heads import GATE, renewed, unmade
+from platform_assets.models.gated import check, declared, unmade
+from platform_assets.models.heads import renewed
 from platform_assets.silver import embeddings
 from resources.encoder import WEIGHTS, Encoder, packaged_weights, tokenizer
 from resources.lakehouse import Lakehouse
@@ -40,16 +41,7 @@ GATE_DOC = "Every task is as good under it as under the encoder that serves."
 TOLD = 100
 
 
-@dg.asset(
-    key=table_key(ENCODER_MODEL),
-    deps=[table_key(table) for table in SOURCE],
-    group_name="models",
-    description=__doc__,
-    owners=["team:ml"],
-    kinds={"mlflow", "pytorch", "onnx"},
-    freshness_policy=FRESHNESS["models"],
-    check_specs=[dg.AssetCheckSpec(GATE, asset=table_key(ENCODER_MODEL), description=GATE_DOC)],
-)
+@dg.asset(**declared(ENCODER_MODEL, __doc__, GATE_DOC, deps=SOURCE, kinds=("mlflow", "pytorch", "onnx")))
 def encoder_model(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
 ) -> dg.MaterializeResult:
@@ -198,12 +190,5 @@ def _result(candidate: Registered, verdict: Verdict, seconds: float) -> dg.Mater
             "seconds": round(seconds, 3),
         },
         data_version=dg.DataVersion(candidate.digest),
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=GATE,
-                passed=verdict.passed,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"why": verdict.why},
-            )
-        ],
+        check_results=[check(verdict)],
     )

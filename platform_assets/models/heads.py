@@ -3,7 +3,6 @@
 import json
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import dagster as dg
 import numpy as np
 
 from governance.promotion import Verdict
-from platform_assets.conventions import FRESHNESS, table_key
 from platform_assets.models.contest import contested, serves
+from platform_assets.models.gated import check, declared, unmade
 from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
 from resources.encoder import Encoder
 from resources.lakehouse import Lakehouse
@@ -25,7 +24,6 @@ from signals.training import NotEnoughLabelsError, answered, examples, seed_text
 
 TRAINED_FROM = ("silver/labels", "silver/embeddings")
 PACKAGED_FROM = ("silver/labels", "silver/images")
-GATE = "gate"
 # What comes after a model in the same run, its answers, goes on where a champion can give them, or where there was
 # never one, so that the task is not asked: a failed challenger is then a warning. The check is an error, and blocks,
 # where the champion there is cannot serve under the running transformation and no challenger may take its place.
@@ -37,21 +35,11 @@ GATE_DOC = (
 
 def model_asset(task: Task) -> dg.AssetsDefinition:
     """Return the asset whose materialisation trains a task, registers the model, and promotes it if it passes."""
-    key = table_key(f"models/{task.name}")
     is_image = task.documents == ("image",)
-    source = PACKAGED_FROM if is_image else TRAINED_FROM
+    source, kinds = (PACKAGED_FROM, ("mlflow", "onnx")) if is_image else (TRAINED_FROM, ("mlflow", "scikitlearn"))
+    name = f"models/{task.name}"
 
-    @dg.asset(
-        key=key,
-        deps=[table_key(table) for table in source],
-        group_name="models",
-        description=task_doc(task),
-        owners=["team:ml"],
-        kinds={"mlflow", "onnx"} if is_image else {"mlflow", "scikitlearn"},
-        freshness_policy=FRESHNESS["models"],
-        check_specs=[dg.AssetCheckSpec(GATE, asset=key, description=GATE_DOC, blocking=True)],
-        pool="encoder",
-    )
+    @dg.asset(**declared(name, task_doc(task), GATE_DOC, deps=source, kinds=kinds, blocking=True), pool="encoder")
     def model(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
         started = time.perf_counter()
         under = registry.under(encoder.digest)
@@ -160,19 +148,5 @@ def _result(
             "seconds": round(seconds, 3),
         },
         data_version=dg.DataVersion(registered.digest),
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=GATE,
-                passed=verdict.passed,
-                severity=dg.AssetCheckSeverity.WARN if can_serve else dg.AssetCheckSeverity.ERROR,
-                metadata={"why": verdict.why, "compared": dg.MetadataValue.json(asdict(verdict))},
-            )
-        ],
+        check_results=[check(verdict, dg.AssetCheckSeverity.WARN if can_serve else dg.AssetCheckSeverity.ERROR)],
     )
-
-
-def unmade(why: str) -> dg.MaterializeResult:
-    """Return what a model's asset says that has registered nothing, and why."""
-    warned = dg.AssetCheckSeverity.WARN
-    check = dg.AssetCheckResult(check_name=GATE, passed=False, severity=warned, metadata={"why": why})
-    return dg.MaterializeResult(metadata={"champion": False, "gate": why}, check_results=[check])

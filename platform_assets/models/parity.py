@@ -4,17 +4,14 @@ One materialisation encodes held-out texts both ways, has the heads that answer 
 registry what came of it. Only after that does the GPU encode, and a head serve under both; until then int8 is alone.
 """
 
-from dataclasses import asdict
-
 import dagster as dg
 import numpy as np
 import polars as pl
 
 from governance.parity import parity, policy
 from governance.promotion import Verdict
-from platform_assets.conventions import FRESHNESS, table_key
 from platform_assets.models.encoder import ENCODER_MODEL
-from platform_assets.models.heads import GATE, unmade
+from platform_assets.models.gated import check, declared, unmade
 from resources.encoder import Encoder, Precisions
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
@@ -28,14 +25,9 @@ GATE_DOC = "Vectors of both precisions are close, and nearly every held-out text
 
 
 @dg.asset(
-    key=table_key(PARITY_MODEL),
-    deps=[table_key(asset) for asset in (ENCODER_MODEL, "silver/labels")],
-    group_name="models",
-    description=__doc__,
-    owners=["team:ml"],
-    kinds={"mlflow", "pytorch", "onnx"},
-    freshness_policy=FRESHNESS["models"],
-    check_specs=[dg.AssetCheckSpec(GATE, asset=table_key(PARITY_MODEL), description=GATE_DOC)],
+    **declared(
+        PARITY_MODEL, __doc__, GATE_DOC, deps=(ENCODER_MODEL, "silver/labels"), kinds=("mlflow", "pytorch", "onnx")
+    )
 )
 def encoder_parity(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
     """Compare both precisions of the encoder that serves, and keep the verdict."""
@@ -44,12 +36,8 @@ def encoder_parity(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -
         return unmade("no GPU here: the encoder serves in int8")
     verdict = compared(lakehouse, both, registry.under(encoder.digest))
     registry.keep_parity(both.transform_ids, verdict)
-    warned = dg.AssetCheckSeverity.WARN
-    said = {"why": verdict.why, "compared": dg.MetadataValue.json(asdict(verdict))}
-    return dg.MaterializeResult(
-        metadata={"champion": verdict.passed, "gate": verdict.why, "transform_ids": list(both.transform_ids)},
-        check_results=[dg.AssetCheckResult(check_name=GATE, passed=verdict.passed, severity=warned, metadata=said)],
-    )
+    shown = {"champion": verdict.passed, "gate": verdict.why, "transform_ids": list(both.transform_ids)}
+    return dg.MaterializeResult(metadata=shown, check_results=[check(verdict)])
 
 
 def compared(lakehouse: Lakehouse, both: Precisions, registry: Registry) -> Verdict:
