@@ -24,6 +24,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def tokens_of(tokenizer: Path) -> Any:
+    """Return the tokenizer of a ``tokenizer.json`` as every encoder uses it: ``MAX_TOKENS`` at most, no padding."""
+    from tokenizers import Tokenizer
+
+    found = Tokenizer.from_file(str(tokenizer))
+    found.enable_truncation(MAX_TOKENS)
+    found.no_padding()
+    return found
+
+
 class Int8Encoder:
     """all-MiniLM-L6-v2 with int8 products on ONNX Runtime: mean of the token vectors, normalised.
 
@@ -60,12 +70,7 @@ class Int8Encoder:
 
     @cached_property
     def _tokens(self) -> Any:
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(self.tokenizer))
-        tokenizer.enable_truncation(MAX_TOKENS)
-        tokenizer.no_padding()
-        return tokenizer
+        return tokens_of(self.tokenizer)
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return one unit vector a text, shape (len(texts), 384), in the order given."""

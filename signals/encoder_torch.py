@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from signals.encoder import DIMENSIONS, MAX_CHARACTERS, MAX_TOKENS, file_digest
+from signals.encoder import DIMENSIONS, MAX_CHARACTERS, MAX_TOKENS, file_digest, tokens_of
 from signals.encoder_graph import EPSILON, HEADS, Weights
 
 # Texts of one batch at first, and so at most: under a gigabyte of activations at the full length.
@@ -111,12 +111,7 @@ class HalfEncoder:
 
     @cached_property
     def _tokens(self) -> Any:
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(self.tokenizer))
-        tokenizer.enable_truncation(MAX_TOKENS)
-        tokenizer.no_padding()
-        return tokenizer
+        return tokens_of(self.tokenizer)
 
 
 def bert(weights: Weights, dropout: float = 0.0) -> Any:
