@@ -4,14 +4,12 @@ The model of a task is registered once for each environment, as ``<environment>.
 is said by aliases; each change of them is kept with the version that it made answer.
 """
 
-import fcntl
 import json
 import logging
 import os
 import tempfile
-import time
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,6 +20,7 @@ import dagster as dg
 
 from governance.history import ENCODER, PACKAGED, Move, earlier, rolled_back
 from governance.promotion import Verdict
+from resources.registry_lock import locked
 from resources.settings import Settings
 from signals.drift import Reference
 from signals.heads import directory_digest
@@ -32,8 +31,6 @@ from signals.transform import require_same
 
 CHAMPION, CHALLENGER, SHARE = "champion", "challenger", "challenger_share"
 VERDICT, MOVE, REFERENCE = "gate", "move:", "reference"
-# No move takes a tenth of this.
-LOCK_SECONDS = 30.0
 # A registered model without versions: whether heads may cross between two transformations, whatever the environment.
 PARITY = "parity"
 
@@ -418,24 +415,9 @@ class Registry(dg.ConfigurableResource):
             return ""
         return self.serving_encoder() if self.encoder is None else self.encoder
 
-    @contextmanager
-    def _one_at_a_time(self, task: str) -> Generator[None]:
-        """Let one process at a time look at a task's champion and move it.
-
-        Those of this machine wait for a file's lock, which ends with its process. Between machines, the lock is a
-        registered model without versions: a name that MLflow lets one client take. One that a killed process has left,
-        or one that is stopped holds, is taken over after ``LOCK_SECONDS``, by clocks that must not differ by as much.
-        """
-        name, client = f"lock.{self._name(task)}", self._client()
-        Path(self.cache).mkdir(parents=True, exist_ok=True)
-        with Path(self.cache, f"{self._name(task)}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            while not _taken(client, name):
-                time.sleep(0.1)
-            try:
-                yield
-            finally:
-                client.delete_registered_model(name)
+    def _one_at_a_time(self, task: str) -> AbstractContextManager[None]:
+        """Let one process at a time look at a task's champion and move it."""
+        return locked(self._client(), self._name(task), Path(self.cache))
 
     def _move(self, beside: Registered, move: Move) -> None:
         """Make a version champion, under the encoder of one beside it.
@@ -538,23 +520,6 @@ def _traffic(model: Any, encoder: str) -> Traffic | None:
     if champion is None or challenger is None:
         return None if champion is None else Traffic(int(champion))
     return Traffic(int(champion), int(challenger), float(model.tags[_alias(SHARE, encoder)]))
-
-
-def _taken(client: Any, name: str) -> bool:
-    """Make a registered model of a name that is free, and say whether that was so; one that is too old is deleted."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    else:
-        return True
-    for found in client.search_registered_models(f"name = '{name}'"):
-        if time.time() - found.creation_timestamp / 1_000 > LOCK_SECONDS:
-            client.delete_registered_model(name)
-    return False
 
 
 def _pair(one: str, other: str) -> str:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from governance.promotion import Verdict
 from resources import registry as registry_module
+from resources import registry_lock
 from resources.registry import (
     ChampionMovedError,
     ModelMissingError,
@@ -312,7 +313,7 @@ def test_another_machine_is_waited_for_unless_it_was_killed(store, tmp_path, mon
         moved.result(timeout=60)
     assert store.champion("shared").version == 1
     held.create_registered_model("lock.dev.shared")
-    monkeypatch.setattr(registry_module, "LOCK_SECONDS", 0.5)
+    monkeypatch.setattr(registry_lock, "LOCK_SECONDS", 0.5)
     store.give_traffic("shared", None, 0.0, by="ada", why="enough")
     assert held.search_registered_models("name LIKE 'lock.%'") == []
 
