@@ -187,7 +187,7 @@ def newest(rows: pl.DataFrame, states: Sequence[Mapping[str, Any]]) -> Grid:
     if not states:
         return Grid("Where each task stands")
     far = [state for state in states if state["windows"]]
-    reading = f"{listed(state['task'] for state in states if not state['windows'])} could not be measured."
+    reading = f"No day that is over could be measured of {listed(s['task'] for s in states if not s['windows'])}."
     if len(far) == len(states):
         reading = "Every task could be measured."
     times = pl.max_horizontal(*(pl.col(f"{name}_drift") / pl.col(f"{name}_limit") for name in MEASURES))
