@@ -6,7 +6,7 @@ A sports site turns to betting. Its tips columns were labelled Sports; of those 
 Attractions, the topic that casinos are of. So many labelled examples are stored first, and a champion is trained on
 them, by `seamless run`: short distinct texts, put together from what describes the topics, and, one in fifty, the
 site's columns of old. All vectors are the real encoder's; it makes those of the texts that may train or judge, as it
-does for anyone. That the encoder itself was tuned on as many, which takes half an hour, and was refused, is given.
+does for anyone. That the encoder itself was tuned on as many, which takes forty minutes, and was refused, is given.
 
 Then `dagster dev` and `seamless stream` run as anyone runs them. The site's new pages come by topic all the time. The
 clock starts when the labels of some are in the landing folder, and nobody does anything until a new champion answers.
@@ -196,8 +196,8 @@ def runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[str]:
     for one in records:
         made = sorted(key.to_user_string() for key in one.dagster_run.asset_selection or ())
         asked = (one.create_timestamp - since).total_seconds()
-        began, ended = ((at or 0) - since.timestamp() for at in (one.start_time, one.end_time))
-        yield f"  {asked:6.1f} {began:6.1f} {ended:6.1f}  {one.dagster_run.status.value:8} {', '.join(made)[:110]}"
+        began, ended = (f"{at - since.timestamp():6.1f}" if at else "     -" for at in (one.start_time, one.end_time))
+        yield f"  {asked:6.1f} {began} {ended}  {one.dagster_run.status.value:8} {', '.join(made)[:110]}"
 
 
 def learnt(landing: Path, address: str, labels: int, instance: dg.DagsterInstance) -> None:
