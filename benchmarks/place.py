@@ -23,8 +23,7 @@ START_SECONDS = 20
 @contextmanager
 def folder() -> Generator[Path]:
     """Work in a new folder with all settings at their defaults; the folder is deleted afterwards."""
-    # A run that `dagster dev` has launched may still write when its benchmark is over.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         shutil.copy(PROJECT / "dagster.yaml", name)
         for setting in Settings.model_fields:

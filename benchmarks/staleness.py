@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -122,10 +122,12 @@ def running(name: str, *command: str | Path, **own: str) -> Generator[None]:
             yield
         finally:
             os.killpg(started.pid, signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 started.wait(60)
-            except subprocess.TimeoutExpired:
+            # A run that it has launched outlives it, and would go on writing.
+            with suppress(ProcessLookupError):
                 os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
 
 
 @contextmanager
