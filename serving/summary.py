@@ -4,8 +4,10 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import time
 from collections.abc import Generator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +25,7 @@ from serving.run import Report, run
 from signals.tasks import TASKS
 
 console = Console(highlight=False)
+NEXT = ('sql "SELECT * FROM gold.site_brand_safety LIMIT 5"', "models list")
 
 
 def show_run() -> None:
@@ -59,11 +62,16 @@ def show(report: Report, seconds: float) -> None:
         f"\nReports   {lake}/reports/{', '.join(f'{page}.html' for page in pages)}",
         f"Data docs {lake}/reports/data_docs/",
         "Next      make dev                    the graph in the Dagster UI, at http://127.0.0.1:3000",
-        '          seamless sql "SELECT * FROM gold.site_brand_safety LIMIT 5"',
-        "          seamless models list",
+        *(f"          {_program()} {command}" for command in NEXT),
     )
     # What a person copies is not broken into lines.
     console.print("\n".join(said), soft_wrap=True)
+
+
+def _program() -> str:
+    """Return this program as a person types it, who ran it by `make` and has no environment activated."""
+    program = Path(sys.executable).with_name("seamless")
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else program.name
 
 
 def _tables(report: Report) -> Table:

@@ -36,6 +36,17 @@ def test_make_run_ends_with_what_there_is_now(home: Path):
     assert all(name in said for name in ("rows in", "quarantined", "iab_category", "Reports", "Next"))
 
 
+def test_what_make_run_says_comes_next_works_as_it_is_typed(home: Path):
+    _, said = (home / "first_run.txt").read_text().split("Next", 1)
+    commands = [line.strip() for line in said.splitlines()[1:] if line.strip()]
+    assert [command.split()[1] for command in commands] == ["sql", "models"]
+    for command in commands:
+        # As after `make run`: no environment is activated.
+        ran = execute(["env", "PATH=/usr/bin:/bin", "bash", "-c", command], home, cwd=PROJECT)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.strip()
+
+
 @pytest.mark.parametrize("command", sorted({*COMMANDS} - OF_MAKE - {OF_THE_STACK}))
 def test_a_command_answers(home: Path, command: str):
     ran = execute(["bash", "-o", "pipefail", "-c", command], home, cwd=PROJECT)
