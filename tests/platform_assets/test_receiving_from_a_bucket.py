@@ -277,9 +277,12 @@ def test_tables_may_be_in_a_bucket_too(landing):
 def test_files_that_land_while_others_are_read_are_each_read_once(landing, monkeypatch):
     monkeypatch.setattr(bucket, "LOOK_BACK", 3)
     names, over = [f"{number % 3}/{number:04}" for number in range(120)], threading.Event()
+    read = threading.Semaphore(0)
 
     def write():
-        for name in names:
+        for number, name in enumerate(names):
+            if number in (40, 80):  # however fast it is, it meets a look
+                read.acquire(timeout=60)
             landing.put(name, name)
         over.set()
 
@@ -289,6 +292,7 @@ def test_files_that_land_while_others_are_read_are_each_read_once(landing, monke
     while not over.is_set():
         if landing.has_unread():
             landing.ingest()
+            read.release()
             looks += 1
     writer.join()
     landing.ingest()
