@@ -1,7 +1,7 @@
 """Rules that rows must keep, as data, and the one adapter that applies them with Great Expectations."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,20 @@ class Suite:
     key: tuple[str, ...]
     rules: dict[str, dict[str, Any]]
     tolerated: float
+
+    @cached_property
+    def expectations(self) -> Any:
+        """The rules as Great Expectations' suite."""
+        from great_expectations import ExpectationSuite
+        from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+        made = ExpectationSuite(self.table)
+        for name, rule in self.rules.items():
+            settings = {key: value for key, value in rule.items() if key != "expect"}
+            described = ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
+            # Not add_expectation_configuration: it puts a rule in the place of one that expects the same of its column.
+            made.add_expectation(described.to_domain_obj())
+        return made
 
 
 @dataclass(frozen=True)
@@ -73,33 +87,14 @@ def prepare_rules() -> None:
 
 def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataFrame, str | None]:
     """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import (
-        DataContextConfig,
-        InMemoryStoreBackendDefaults,
-        ProgressBarsConfig,
-    )
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.validator.v1_validator import Validator
 
-    # Given at once: each setting that is changed afterwards writes the whole configuration as YAML.
-    quiet = DataContextConfig(
-        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
-        analytics_enabled=False,
-        progress_bars=ProgressBarsConfig(globally=False),
-    )
-    context = gx.get_context(project_config=quiet, mode="ephemeral")
-    staged = context.data_sources.add_pandas("staged").add_dataframe_asset(rules.table)
-    expectations = gx.ExpectationSuite(rules.table)
-    for name, rule in rules.rules.items():
-        settings = {key: value for key, value in rule.items() if key != "expect"}
-        described = ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
-        # Not add_expectation_configuration: it puts a rule in the place of one that expects the same of its column.
-        expectations.add_expectation(described.to_domain_obj())
     used = {value for rule in rules.rules.values() for key, value in rule.items() if key.startswith("column")}
     frame = rows.select(*sorted(used)).with_row_index(ROW).to_pandas()
     wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
-    rows_given = staged.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame})
-    found = rows_given.validate(expectations, result_format=wanted)
+    # Not Batch.validate: it would build the batch a second time, and hash all of the frame each time.
+    validator = Validator(_rows_given(rules.table), result_format=wanted, batch_parameters={"dataframe": frame})
+    found = validator.validate_expectation_suite(rules.expectations)
     pairs: list[tuple[int, str]] = []
     for result in found.results:
         name = result.expectation_config.meta["rule"]  # ty: ignore[missing-union-attribute] - every result has one
@@ -119,6 +114,31 @@ def _shown(found: Any) -> str:
     from great_expectations.render.renderer import ValidationResultsPageRenderer
 
     return _page_view().render(ValidationResultsPageRenderer().render(found))
+
+
+@lru_cache(maxsize=64)
+def _rows_given(table: str) -> Any:
+    """Return what makes a batch of a table's rows, of which the last is kept until the next."""
+    return _datasource().add_dataframe_asset(table).add_batch_definition_whole_dataframe("rows")
+
+
+@lru_cache(maxsize=1)
+def _datasource() -> Any:
+    """Return where frames are given to Great Expectations: what is added to it is written as YAML, so it is kept."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    # Given at once: each setting that is changed afterwards writes the whole configuration as YAML.
+    quiet = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    return gx.get_context(project_config=quiet, mode="ephemeral").data_sources.add_pandas("staged")
 
 
 @lru_cache(maxsize=1)

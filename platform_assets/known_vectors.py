@@ -21,20 +21,21 @@ Vectors = dict[str, npt.NDArray[np.float32]]
 
 
 class KnownVectors:
-    """Vectors of texts by their hash, under one encoder. One thread may ask what is ``unknown`` beside another."""
+    """Vectors of texts by their hash, under one encoder. One thread may have texts ``encoded`` beside another."""
 
     def __init__(self, lakehouse: Lakehouse, encoder: Encoder) -> None:
-        self._lakehouse, self._encoder = lakehouse, encoder
+        self.lakehouse, self.encoder = lakehouse, encoder
         self._lately: Vectors = {}
         self._version: int | None = None
         self._stored = np.empty(0, np.uint64)
         self._look()
 
-    def unknown(self, texts: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """Return those of some texts, given with their hashes, that have no vector yet, as far as is known."""
+    def encoded(self, texts: Iterable[tuple[str, str]]) -> Vectors:
+        """Return the vectors of those of some texts, given with their hashes, that have none yet as far as is known."""
         distinct = dict(texts)
         has = self._has(list(distinct))
-        return {name: distinct[name] for name, known in zip(distinct, has, strict=True) if not known}
+        fresh = {name: distinct[name] for name, known in zip(distinct, has, strict=True) if not known}
+        return dict(zip(fresh, self.encoder.encode(list(fresh.values())), strict=True))
 
     def vectors(self, texts: pl.DataFrame, ahead: Mapping[str, npt.NDArray[np.float32]]) -> pl.DataFrame:
         """Return content_hash and vector of each distinct text; those that have never been encoded are, and are stored.
@@ -52,10 +53,10 @@ class KnownVectors:
             [name for name, known in zip(names, stored, strict=True) if known and name not in found]
         )
         waiting = texts.filter(~pl.col("content_hash").is_in(list(found)))
-        encoded = self._encoder.encode(waiting["text"].to_list())
+        encoded = self.encoder.encode(waiting["text"].to_list())
         found |= dict(zip(waiting["content_hash"], encoded, strict=True))
         every = np.stack([found[name] for name in names]) if names else encoded
-        rows = embeddings.rows_of(texts, every, self._encoder.encoder_id)
+        rows = embeddings.rows_of(texts, every, self.encoder.encoder_id)
         self._store(rows.filter(~stored))
         for name in names:
             self._lately.pop(name, None)
@@ -78,7 +79,7 @@ class KnownVectors:
 
     def _look(self) -> None:
         """Read which texts the table has, unless it is as this worker has left it."""
-        version = self._lakehouse.version(embeddings.TABLE)
+        version = self.lakehouse.version(embeddings.TABLE)
         if version != self._version:
             names = self._rows().select("content_hash").collect()["content_hash"]
             self._stored, self._version = np.unique(_beginnings(names)), version
@@ -86,14 +87,14 @@ class KnownVectors:
     def _store(self, rows: pl.DataFrame) -> None:
         if rows.is_empty():
             return
-        self._lakehouse.insert_missing(embeddings.TABLE, rows, embeddings.KEY, days=days_of(rows))
+        self.lakehouse.insert_missing(embeddings.TABLE, rows, embeddings.KEY, days=days_of(rows))
         self._stored = np.union1d(self._stored, _beginnings(rows["content_hash"]))
-        version, mine = self._lakehouse.version(embeddings.TABLE), (self._version or 0) + 1
+        version, mine = self.lakehouse.version(embeddings.TABLE), (self._version or 0) + 1
         self._version = version if version == mine else None
 
     def _rows(self) -> pl.LazyFrame:
-        of_encoder = pl.col("encoder_id") == self._encoder.encoder_id
-        return self._lakehouse.scan(embeddings.TABLE).filter(of_encoder)
+        of_encoder = pl.col("encoder_id") == self.encoder.encoder_id
+        return self.lakehouse.scan(embeddings.TABLE).filter(of_encoder)
 
 
 def _beginnings(names: pl.Series) -> npt.NDArray[np.uint64]:

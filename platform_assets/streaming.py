@@ -34,7 +34,6 @@ from platform_assets.silver import (
     user_sync,
 )
 from platform_assets.silver.ad_events import on_pages
-from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse, days_of
 from signals.pages import Article, Page, article
 from signals.text import document_text, normal_forms
@@ -61,18 +60,11 @@ class Ahead:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a flow works with, and the name of the run that it is part of."""
+    """What a flow works with: the models that answer, the name of the run that it is part of, tables and vectors."""
 
-    lakehouse: Lakehouse
-    encoder: Encoder
     models: decisions.Serving
     run_id: str
     known: KnownVectors
-
-    def encode(self, texts: Iterable[tuple[str, str]], ahead: Ahead) -> None:
-        """Add the vectors of texts, given with their hashes, that have none yet."""
-        fresh = self.known.unknown(texts)
-        ahead.vectors.update(zip(fresh, self.encoder.encode(list(fresh.values())), strict=True))
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Flow:
     bronze: Received
     last: str
     advance: Callable[[Worker, pl.DataFrame, Ahead], pl.DataFrame | None]
-    look_ahead: Callable[[Worker, pl.DataFrame, Ahead], None] | None = None
+    look_ahead: Callable[[KnownVectors, pl.DataFrame, Ahead], None] | None = None
 
     def done(self, lakehouse: Lakehouse, positions: Mapping[str, int]) -> None:
         """Note up to where the topic has been taken through and published."""
@@ -110,15 +102,15 @@ class Flow:
         return rows.filter(pl.any_horizontal(unread)).collect(), behind
 
 
-def encode_messages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
+def encode_messages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> None:
     """Add the vectors of messages."""
     texts, hashes = normal_forms(received["text"])
-    worker.encode(zip(hashes, texts, strict=True), ahead)
+    ahead.vectors.update(known.encoded(zip(hashes, texts, strict=True)))
 
 
 def advance_messages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
     """Take messages through silver/messages, decisions and message_signals."""
-    lakehouse = worker.lakehouse
+    lakehouse = worker.known.lakehouse
     profiles = lakehouse.scan("bronze/user_profiles").filter(pl.col("user_id").is_in(received["author_id"].implode()))
     staged = messages.cleaned(received, profiles.collect())
     kept = publish_increment(lakehouse, messages.TABLE, staged, rows_in=received.height)
@@ -127,13 +119,13 @@ def advance_messages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> No
     publish_increment(lakehouse, message_signals.TABLE, told, rows_in=kept.height)
 
 
-def read_pages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
+def read_pages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> None:
     """Add the articles of pages and their vectors; one core reads while the other encodes what has been read."""
     pairs = received.filter(~pages.IS_IMAGE).select("url", pages.BODY).unique(maintain_order=True).rows()
 
     def encode(found: Iterable[Article]) -> None:
         texts = [(one["content_hash"], document_text(one["title"], one["text"])) for one in found if not one["failure"]]
-        worker.encode(texts, ahead)
+        ahead.vectors.update(known.encoded(texts))
 
     with ThreadPoolExecutor(1) as other:
         waiting = []
@@ -147,7 +139,7 @@ def read_pages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
 
 def advance_pages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
     """Take fetches through silver/pages, images, decisions and page_signals; return the signals."""
-    lakehouse = worker.lakehouse
+    lakehouse = worker.known.lakehouse
     fetches = received.filter(~pages.IS_IMAGE)
     found = pages.extracted(fetches, ahead.articles)
     failed = pl.col("failure").is_not_null()
@@ -174,8 +166,8 @@ def advance_pages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> pl.Da
 
 def advance_inventory(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
     """Take snapshots to silver/inventory, with what is declared of their sellers as they come."""
-    staged = inventory.offered(worker.lakehouse, received)
-    publish_increment(worker.lakehouse, inventory.TABLE, staged, rows_in=received.height)
+    staged = inventory.offered(worker.known.lakehouse, received)
+    publish_increment(worker.known.lakehouse, inventory.TABLE, staged, rows_in=received.height)
 
 
 def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFrame], pl.DataFrame]) -> Flow:
@@ -187,7 +179,7 @@ def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFram
             staged = staged.with_columns(rule=pl.lit(None, pl.String))
         failed = pl.col("rule").is_not_null()
         publish_increment(
-            worker.lakehouse,
+            worker.known.lakehouse,
             table,
             staged.filter(~failed).drop("rule"),
             broken=staged.filter(failed),
@@ -206,9 +198,9 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
     vectors = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
     if kind != "image":
         texts = rows.select("content_hash", DAY, text=decisions.text_of(kind))
-        made = ahead.vectors if ahead.encoder_id == worker.encoder.encoder_id else {}
+        made = ahead.vectors if ahead.encoder_id == worker.known.encoder.encoder_id else {}
         vectors = worker.known.vectors(texts, made)
-    table, lakehouse = decisions.DOCUMENTS[kind], worker.lakehouse
+    table, lakehouse = decisions.DOCUMENTS[kind], worker.known.lakehouse
     answers = decisions.decided(
         decisions.documents_of(kind, rows.lazy(), vectors.lazy()),
         worker.models,

@@ -363,10 +363,16 @@ class Registry(dg.ConfigurableResource):
         Raises:
             ModelMissingError: it does not exist.
         """
-        for registered in self.versions(task, every_encoder=True):
-            if registered.version == version:
-                return registered
-        raise ModelMissingError(f"task {task} has no version {version} in {self.environment}")
+        from mlflow.exceptions import MlflowException
+
+        name = self._name(task)
+        try:
+            found = self._client().get_model_version(name, str(version))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise ModelMissingError(f"task {task} has no version {version} in {self.environment}") from None
+        return self._described(found, self._client().get_registered_model(name), self._encoder_of(task))
 
     def load(self, registered: Registered, running: str) -> Model:
         """Return a version ready to score; its files are compared with what was registered each time.
@@ -380,7 +386,7 @@ class Registry(dg.ConfigurableResource):
             require_same(f"{registered.name} version {registered.version}", registered.transform_id, running)
         trained_under = registered.transform_id
         folder = self.fetched(registered, trained_under)
-        made = load_model(folder, registered.name, registered.version, trained_under)
+        made = load_model(folder, registered.name, registered.version, registered.digest, trained_under)
         return replace(made, transform_id=running)
 
     def fetched(self, registered: Registered, running: str | None = None) -> Path:

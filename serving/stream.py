@@ -48,7 +48,7 @@ COMMITS = 200
 
 @dataclass
 class Landed:
-    """A micro-batch that has been read into bronze.
+    """A micro-batch that bronze holds.
 
     Attributes:
         events: how many they are.
@@ -117,38 +117,40 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     if not partitions:
         raise BrokerError(f"the broker at {broker.bootstrap_servers} has none of the topics {', '.join(topics)}")
     suit_the_interpreter()
-    # The broker sends what comes first while the champions are still being loaded.
+    # The broker sends what comes first while the encoder is still being loaded.
     reader = broker.reader(positions(tables, partitions))
     with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
-        encoder = serving_encoder(settings)
-        models, known = serving_models(settings, encoder), KnownVectors(tables, encoder)
-        worker = Worker(tables, encoder, models, f"stream-{uuid.uuid4()}", known)
-        catch_up(worker, store, partitions)
-        told, tally, pace = time.monotonic(), Tally(), Pace(settings.stream_events)
-        looked = told
+        known, pace = KnownVectors(tables, serving_encoder(settings)), Pace(settings.stream_events)
 
         def read_on() -> Landed:
             batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained)
             began = time.monotonic()
-            found = landed(worker, reader, batch)
+            found = landed(known, reader, batch)
             pace.follow(found.events, time.monotonic() - began)
             return found
 
-        # While one micro-batch is taken through the tables, the next is read into bronze.
+        # While one micro-batch is taken through the tables, and before it the champions are loaded, the next is read
+        # into bronze.
         with ThreadPoolExecutor(1) as other:
+            batch = undone(known, partitions)
             coming = other.submit(read_on)
+            worker = Worker(serving_models(settings, known.encoder), f"stream-{uuid.uuid4()}", known)
+            looked = told = time.monotonic()
+            tally = Tally()
+            take_through(worker, store, batch, tally)
             while True:
                 try:
                     batch = coming.result()
                 except CommitFailedError:
                     # Another worker has been faster: nothing of this is kept, and what comes after it is read.
-                    catch_up(worker, store, partitions)
-                    reader.seek(positions(worker.lakehouse, partitions))
+                    take_through(worker, store, undone(known, partitions), tally)
+                    reader.seek(positions(tables, partitions))
                     coming = other.submit(read_on)
                     continue
                 began, coming = time.monotonic(), other.submit(read_on)
                 if began - looked >= LOOK_SECONDS:
                     looked, worker = began, as_now(settings, worker)
+                    known = worker.known
                 take_through(worker, store, batch, tally)
                 pace.follow(batch.events, time.monotonic() - began)
                 over = until_drained and batch.last
@@ -191,23 +193,24 @@ def serving_models(settings: Settings, encoder: Encoder, known: Serving | None =
 
 def as_now(settings: Settings, worker: Worker) -> Worker:
     """Return the worker with the encoder and the models that answer now."""
-    encoder = worker.encoder.now()
-    if encoder is worker.encoder:
+    known, encoder = worker.known, worker.known.encoder.now()
+    if encoder is known.encoder:
         return replace(worker, models=serving_models(settings, encoder, worker.models))
-    known = KnownVectors(worker.lakehouse, encoder)
-    return replace(worker, encoder=encoder, known=known, models=serving_models(settings, encoder))
+    return replace(worker, known=KnownVectors(known.lakehouse, encoder), models=serving_models(settings, encoder))
 
 
-def catch_up(worker: Worker, store: SignalStore, partitions: Iterable[Partition]) -> None:
-    """Take through what bronze holds and later tables do not: what a kill left undone."""
+def undone(known: KnownVectors, partitions: Iterable[Partition]) -> Landed:
+    """Return what bronze holds and later tables do not: what a kill has left undone."""
+    found = Landed(0, None, last=False, ahead=Ahead(known.encoder.encoder_id))
     for flow in FLOWS:
         sources = [source_of(partition) for partition in partitions if partition[0] == flow.topic]
-        rows, reached = flow.undone(worker.lakehouse, sources)
+        rows, reached = flow.undone(known.lakehouse, sources)
         if reached:
-            _advance(worker, store, flow, rows, reached, Ahead(worker.encoder.encoder_id))
+            found.rows.append((flow, rows, reached))
+    return found
 
 
-def landed(worker: Worker, reader: Reader, batch: Batch) -> Landed:
+def landed(known: KnownVectors, reader: Reader, batch: Batch) -> Landed:
     """Append what has been read to bronze, with how far, and work out of it what takes long.
 
     Raises:
@@ -217,7 +220,7 @@ def landed(worker: Worker, reader: Reader, batch: Batch) -> Landed:
         events=sum(map(len, batch.records.values())),
         oldest=batch.oldest,
         last=not batch.records and reader.drained,
-        ahead=Ahead(worker.encoder.encoder_id),
+        ahead=Ahead(known.encoder.encoder_id),
     )
     for flow in FLOWS:
         readings = [
@@ -226,11 +229,11 @@ def landed(worker: Worker, reader: Reader, batch: Batch) -> Landed:
             if one[0] == flow.topic
         ]
         if readings:
-            rows, _ = append(worker.lakehouse, flow.bronze, readings, datetime.now(UTC))
+            rows, _ = append(known.lakehouse, flow.bronze, readings, datetime.now(UTC))
             reached = {source: position for reading in readings for source, position in reading.reached.items()}
             found.rows.append((flow, rows, reached))
             if flow.look_ahead is not None:
-                flow.look_ahead(worker, rows, found.ahead)
+                flow.look_ahead(known, rows, found.ahead)
     return found
 
 
@@ -263,7 +266,7 @@ def _advance(
     if signals is not None:
         moments = pl.col("fetched_at", "published_on").cast(pl.String)
         published = store.put(signals.drop("source", "position", "received_at", DAY).with_columns(moments).to_dicts())
-    flow.done(worker.lakehouse, reached)
+    flow.done(worker.known.lakehouse, reached)
     return published
 
 
@@ -274,14 +277,14 @@ def _tell(
     lag, now = round(tally.lag_seconds, 3), datetime.now(UTC)
     figures = {"events": tally.events, "pages_published": tally.published, LAG: dg.MetadataValue.float(lag)}
     passed, why = verdict([(now, figures)], now, settings.stream_lag_seconds)
-    flows = [flow for flow in FLOWS if flow.topic in tally.flows]
+    flows, tables = [flow for flow in FLOWS if flow.topic in tally.flows], worker.known.lakehouse
     for table in sorted({table for flow in flows for table in (flow.bronze.table, flow.last)}):
-        (version, rows), key = worker.lakehouse.state(table), table_key(table)
+        (version, rows), key = tables.state(table), table_key(table)
         state = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
         instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata={**state, **figures}))
         if key in TABLES:
             warned = dg.AssetCheckSeverity.WARN
             check = dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warned, description=why)
             instance.report_runless_asset_event(check)
-        worker.lakehouse.compact(table, COMMITS)
+        tables.compact(table, COMMITS)
     say(f"{tally.events} events, {tally.published} pages published, lag {lag:.1f} s at most")

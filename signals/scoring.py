@@ -64,13 +64,14 @@ class Model:
     scorer: heads.LinearHead | images.OpenNsfw
 
 
-def load_model(directory: Path, name: str, version: int, running: str) -> Model:
+def load_model(directory: Path, name: str, version: int, digest: str, running: str) -> Model:
     """Read a model's files.
 
     Args:
         directory: where ``model.json`` is.
         name: registered name.
         version: registered version.
+        digest: of the files.
         running: the running transform_id.
 
     Raises:
@@ -86,7 +87,6 @@ def load_model(directory: Path, name: str, version: int, running: str) -> Model:
         scorer = images.OpenNsfw(directory, tuple(described["labels"]))
     else:
         raise ValueError(f"model {name} version {version} is of unknown family {described['family']!r}")
-    digest = heads.directory_digest(directory)
     return Model(TASKS[described["task"]], name, version, digest, described["transform_id"], scorer)
 
 

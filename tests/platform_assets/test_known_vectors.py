@@ -59,8 +59,7 @@ def test_each_text_is_encoded_once_whatever_comes_and_is_forgotten(tmp_path_fact
         for number, texts in enumerate(batches):
             ahead = {}
             if data.draw(st.booleans()):
-                fresh = known.unknown((content_hash(text), text) for text in texts)
-                ahead = dict(zip(fresh, encoder.encode(list(fresh.values())), strict=True))
+                ahead = known.encoded((content_hash(text), text) for text in texts)
             if data.draw(st.booleans()):
                 known = KnownVectors(lake, encoder)
             assert right(known.vectors(frame(texts, f"2026-11-{number + 1:02d}"), ahead), texts)
@@ -91,4 +90,4 @@ def test_a_vector_that_was_made_twice_at_once_is_stored_once(tmp_path):
 def test_nothing_in_nothing_out(tmp_path):
     lake, encoder, known = made(tmp_path)
     assert known.vectors(frame([]), {}).is_empty()
-    assert (known.unknown([]), encoder.encoded, stored(lake)) == ({}, [], [])
+    assert (known.encoded([]), encoder.encoded, stored(lake)) == ({}, [], [])

@@ -90,7 +90,7 @@ def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, 
     take_through, seen, taken = stream.take_through, [], []
 
     def switching(worker, store, batch, tally):
-        seen.append((worker.encoder.encoder_id, batch.ahead.encoder_id))
+        seen.append((worker.known.encoder.encoder_id, batch.ahead.encoder_id))
         take_through(worker, store, batch, tally)
         taken.append(batch.events)
         # The next micro-batch is being read, and encoded, by now.

@@ -219,8 +219,9 @@ def test_late_early_and_changed_events_come_to_the_day_that_is_theirs(copied: Pa
 
     few = [event("late", -40), event("wide", 0, viewport="tall"), event("skewed", 0.5), event("early", 3)]
     many = [event(f"plain-{number}", -2) for number in range(21)]
-    # What contradicts an event is in the same partition after it: between two there is no order.
-    send(broker, [*many, *few, event("narrow", 0, viewport=7), event("late", -40)])
+    # `produce` alternates between two partitions, and between them there is no order: what repeats or contradicts
+    # an event comes an even number of places after it.
+    send(broker, [*many, *few, event("late", -40), event("narrow", 0, viewport=7)])
     before = lake.read("silver/ad_events").height
     drain(copied, broker)
     rows = lake.read("silver/ad_events").filter(pl.col("source").str.starts_with("kafka:"))

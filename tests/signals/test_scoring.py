@@ -51,7 +51,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(folders):
-    return {task: load_model(folder, task, 7, RUNNING) for task, folder in folders.items()}
+    return {task: load_model(folder, task, 7, directory_digest(folder), RUNNING) for task, folder in folders.items()}
 
 
 @pytest.fixture(scope="module")
@@ -184,21 +184,21 @@ def test_each_part_of_its_key_changes_a_decision_id():
 def test_a_model_of_another_transformation_does_not_load_and_both_ids_are_named(folders, tmp_path):
     saved_head(tmp_path, "sentiment", transform_id="f" * 16)
     with pytest.raises(TransformMismatchError) as refused:
-        load_model(tmp_path, "sentiment", 3, RUNNING)
+        load_model(tmp_path, "sentiment", 3, "d" * 64, RUNNING)
     assert "sentiment version 3" in str(refused.value)
     assert "f" * 16 in str(refused.value)
     assert RUNNING in str(refused.value)
     with pytest.raises(TransformMismatchError):
-        load_model(folders["image_threat"], "image_threat", 1, "f" * 16)
+        load_model(folders["image_threat"], "image_threat", 1, "d" * 64, "f" * 16)
 
 
 def test_a_model_whose_recorded_transformation_is_altered_afterwards_does_not_load(tmp_path):
     saved_head(tmp_path, "sentiment")
-    assert load_model(tmp_path, "sentiment", 3, RUNNING).transform_id == RUNNING
+    assert load_model(tmp_path, "sentiment", 3, "d" * 64, RUNNING).transform_id == RUNNING
     path = tmp_path / "model.json"
     path.write_text(path.read_text(encoding="utf-8").replace(RUNNING, "feedfeedfeedfeed"), encoding="utf-8")
     with pytest.raises(TransformMismatchError, match=f"feedfeedfeedfeed, but {RUNNING}"):
-        load_model(tmp_path, "sentiment", 3, RUNNING)
+        load_model(tmp_path, "sentiment", 3, "d" * 64, RUNNING)
 
 
 def test_a_model_of_an_unknown_family_does_not_load(tmp_path):
@@ -206,7 +206,7 @@ def test_a_model_of_an_unknown_family_does_not_load(tmp_path):
     path = tmp_path / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"family": "pickle"}), encoding="utf-8")
     with pytest.raises(ValueError, match="sentiment version 3 is of unknown family 'pickle'"):
-        load_model(tmp_path, "sentiment", 3, RUNNING)
+        load_model(tmp_path, "sentiment", 3, "d" * 64, RUNNING)
 
 
 def test_nothing_in_signals_loads_a_pickle():

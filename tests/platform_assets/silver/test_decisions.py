@@ -63,7 +63,7 @@ def head(folder, task, version, transform_id=RUNNING):
 
 def model(folder, task, version):
     head(folder, task, version)
-    return load_model(folder, task, version, RUNNING)
+    return load_model(folder, task, version, "d" * 64, RUNNING)
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
     models = serving(rivals, encoder.transform_id)
-    worker = streaming.Worker(stream, encoder, models, "run", KnownVectors(stream, encoder))
+    worker = streaming.Worker(models, "run", KnownVectors(stream, encoder))
     rows = stream.read("silver/pages", DAYS)
     read = streaming._answers(worker, "page", rows, streaming.Ahead(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
