@@ -329,9 +329,8 @@ class Registry(dg.ConfigurableResource):
 
     def traffic(self) -> dict[str, Traffic]:
         """Return which versions answer each task that has a champion, in one look."""
-        prefix = f"{self.environment}."
-        found = self._client().search_registered_models(f"name LIKE '{prefix}%'", max_results=1_000)
-        models, encoder = {model.name.removeprefix(prefix): model for model in found}, self._encoder_of("")
+        encoder, prefix = self._encoder_of(""), self._name("")
+        models = {model.name.removeprefix(prefix): model for model in self._models()}
         asked = {task: _traffic(model, encoder) for task, model in models.items() if task != ENCODER}
         return {task: traffic for task, traffic in asked.items() if traffic is not None}
 
@@ -352,10 +351,17 @@ class Registry(dg.ConfigurableResource):
         if model is None:
             return []
         encoder = self._encoder_of(task)
-        every = self._client().search_model_versions(f"name = '{model.name}'")
-        found = [self._described(version, model, encoder) for version in every]
-        found = [one for one in found if every_encoder or one.encoder == encoder]
-        return sorted(found, key=lambda one: one.version, reverse=True)
+        found = self._versions(f"name = '{model.name}'", [model], encoder)
+        return [one for one in found if every_encoder or one.encoder == encoder]
+
+    def versions_by_task(self, *, every_encoder: bool = False) -> dict[str, list[Registered]]:
+        """Return the ``versions`` of every task, and of the encoder, in one look."""
+        encoder = self._encoder_of("")
+        found: dict[str, list[Registered]] = {name: [] for name in (*TASKS, ENCODER)}
+        for one in self._versions(f"name LIKE '{self._name('%')}'", self._models(), encoder):
+            if every_encoder or one.encoder == ("" if one.task == ENCODER else encoder):
+                found.setdefault(one.task, []).append(one)
+        return found
 
     def version(self, task: str, version: int) -> Registered:
         """Return one version.
@@ -449,8 +455,22 @@ class Registry(dg.ConfigurableResource):
         found = self._client().get_registered_model(beside.name).aliases.get(_alias(CHAMPION, beside.encoder))
         return None if found is None else int(found)
 
+    def _models(self) -> list[Any]:
+        """Return MLflow's own records of all models of the environment."""
+        return list(self._client().search_registered_models(f"name LIKE '{self._name('%')}'", max_results=1_000))
+
+    def _versions(self, where: str, models: Iterable[Any], encoder: str) -> list[Registered]:
+        """Return the versions that MLflow finds of some models, newest first, as they stand under an encoder."""
+        known, found, token = {model.name: model for model in models}, [], None
+        while token != "":
+            page = self._client().search_model_versions(where, page_token=token)
+            found += [self._described(one, known[one.name], encoder) for one in page if one.name in known]
+            token = page.token or ""
+        return sorted(found, key=lambda one: one.version, reverse=True)
+
     def _described(self, version: Any, model: Any, encoder: str) -> Registered:
         tags, number = dict(version.tags), int(version.version)
+        encoder = "" if version.name == self._name(ENCODER) else encoder
         champion, challenger = (int(model.aliases.get(_alias(name, encoder), 0)) for name in (CHAMPION, CHALLENGER))
         verdict, digest, metrics = tags.pop(VERDICT, None), tags.pop("digest"), tags.pop("metrics", "{}")
         moves = tuple(Move.load(tags.pop(key)) for key in sorted(tags) if key.startswith(MOVE))

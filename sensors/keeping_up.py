@@ -117,7 +117,7 @@ def look(
         now: the time.
         in_training: ids of runs that train a model now, by the model's asset.
     """
-    daily = stale_days.daily_inputs(assets)
+    daily, lakehouse = stale_days.daily_inputs(assets), lakehouse.glance()
     unread = tuple(expected.table for expected in RECEIVED if has_unread(lakehouse, expected))
     if unread:
         return State(unread=unread)

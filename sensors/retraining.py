@@ -151,10 +151,10 @@ def verdicts(
     counts = label_counts(lakehouse) if lakehouse.exists("silver/labels") else {}
     measured = drift.latest(lakehouse, now.astimezone(UTC).date(), WINDOWS)
     counts = {task: counts.get(task, 0) + (coming or {}).get(task, 0) for task in {*counts, *(coming or {})}}
-    found = []
+    found, known = [], registry.versions_by_task()
     for task in TASKS.values():
         model = f"models/{task.name}"
-        versions = registry.versions(task.name)
+        versions = known[task.name]
         champion = next((one for one in versions if one.champion), None)
         state = State(
             task,

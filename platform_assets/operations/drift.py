@@ -83,8 +83,8 @@ def drift(
 ) -> dg.MaterializeResult:
     """Measure each task on each of these days that has answers or labels."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    under = registry.under(encoder.digest)
-    versions = {task: under.versions(task, every_encoder=True) for task in TASKS}
+    every = registry.under(encoder.digest).versions_by_task(every_encoder=True)
+    versions = {task: every[task] for task in TASKS}
     known = {day for table in INPUTS for day in lakehouse.days(table)}
     measured = [row for day in hop.days if day in known for row in windows(lakehouse, encoder, versions, day)]
     rows = beside_earlier(measured, stored(lakehouse, hop.days), date.fromisoformat(min(hop.days)))

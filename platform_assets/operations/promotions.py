@@ -11,12 +11,10 @@ import time
 import dagster as dg
 import polars as pl
 
-from governance.history import ENCODER
 from platform_assets.conventions import described
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry, history
-from signals.tasks import TASKS
 
 TABLE = "operations/promotions"
 SCHEMA = {
@@ -51,8 +49,8 @@ def recorded(registry: Registry) -> pl.DataFrame:
             f"{registry.environment}.{task}", task, move.at, move.action, move.version, move.before, move.share,
             move.by, move.why,
         )
-        for task in (*TASKS, ENCODER)
-        for move in history(registry.versions(task, every_encoder=True))
+        for task, versions in registry.versions_by_task(every_encoder=True).items()
+        for move in history(versions)
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("model_name", "moved_at")
 

@@ -118,6 +118,24 @@ def test_versions_are_listed_newest_first_each_with_its_own_figures(store, tmp_p
     assert store.version("many", 3).metrics == {"macro_f1": 0.03}
 
 
+@pytest.mark.parametrize("every_encoder", [True, False])
+def test_versions_of_all_tasks_are_those_of_each(store, tmp_path, every_encoder):
+    here = store.of(f"own-{every_encoder}")
+    register(store, tmp_path, 1, task="irony")
+    register(here, tmp_path, 2, task="irony")
+    encoder = judged(here, tmp_path, 3, "encoder")
+    here.promote("encoder", encoder.version, by="ada", why="tested")
+    under = here.under(encoder.digest)
+    for seed in (4, 5):
+        made = judged(under, tmp_path, seed, "irony")
+        under.promote("irony", made.version, by="ada", why="tested")
+    for known in (here, under):
+        found = known.versions_by_task(every_encoder=every_encoder)
+        assert found["irony"]
+        assert found["encoder"]
+        assert found == {task: known.versions(task, every_encoder=every_encoder) for task in found}
+
+
 def test_a_task_without_models_has_no_versions_and_no_champion(store, tmp_path):
     assert store.versions("nothing") == []
     with pytest.raises(ModelMissingError, match="nothing"):
