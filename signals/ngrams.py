@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-WORD_BITS = 16
-CHARACTER_BITS = 16
+# Four times as many features answer no better on held-out labels, and train half as fast.
+WORD_BITS = 14
+CHARACTER_BITS = 14
 FEATURES = 2**WORD_BITS + 2**CHARACTER_BITS
 CHARACTER_LENGTHS = (3, 4, 5)
 # A long page repeats itself: its first characters carry its n-grams, and bound the cost of a 1 MB line.
