@@ -95,11 +95,10 @@ class Flow:
         reached = {source: lakehouse.position(self.bronze.table, source) or 0 for source in sources}
         done = {source: lakehouse.position(self.last, source) or 0 for source in reached}
         behind = {source: position for source, position in reached.items() if done[source] < position}
-        rows = lakehouse.scan(self.bronze.table)
         if not behind:
-            return rows.head(0).collect(), behind
+            return pl.DataFrame(), behind
         unread = ((pl.col("source") == source) & (pl.col("position") > done[source]) for source in behind)
-        return rows.filter(pl.any_horizontal(unread)).collect(), behind
+        return lakehouse.scan(self.bronze.table).filter(pl.any_horizontal(unread)).collect(), behind
 
 
 def encode_messages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> None:

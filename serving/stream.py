@@ -39,7 +39,7 @@ TELL_SECONDS = 10.0
 # How often it is looked up which encoder and versions answer: a few queries of the registry, 30 ms each.
 LOOK_SECONDS = 5.0
 QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
-LEAST_EVENTS, MOST_EVENTS = 50, 50_000
+LEAST_EVENTS, MOST_EVENTS = 50, 100_000
 # A micro-batch is at most so many times as large as the one before it.
 GROWTH = 25
 # After as many commits, a table's small files are put together.
