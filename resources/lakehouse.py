@@ -14,7 +14,6 @@ import dagster as dg
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
-from pydantic import PrivateAttr
 
 from resources.settings import Settings
 
@@ -94,10 +93,6 @@ class Lakehouse(dg.ConfigurableResource):
         """Return the lakehouse in which the rows of some tables stay as they are now."""
         pinned = {table: self.version(table) for table in tables}
         return Lakehouse(uri=self.uri, storage=self.storage, streaming=self.streaming, pinned=pinned)
-
-    def glance(self) -> "Glance":
-        """Return the tables as they are now, for as long as it takes to look at them."""
-        return Glance(uri=self.uri, storage=self.storage)
 
     def exists(self, table: str) -> bool:
         """Say whether a table has been written."""
@@ -512,40 +507,6 @@ class Lakehouse(dg.ConfigurableResource):
             configuration={"delta.checkpointInterval": CHECKPOINT},
             storage_options=self.storage or None,
         )
-
-
-class Glance(Lakehouse):
-    """The tables as one look finds them: the log of each is read once, however often it is asked."""
-
-    _opened: dict[str, DeltaTable | None] = PrivateAttr(default_factory=dict)
-    _positions: dict[str, dict[str, tuple[int, int]]] = PrivateAttr(default_factory=dict)
-
-    def open(self, table: str) -> DeltaTable:
-        """Open a table, as it was when it was first asked for.
-
-        Raises:
-            TableMissingError: it did not exist.
-        """
-        if table not in self._opened:
-            self._opened[table] = None
-            with suppress(TableMissingError):
-                self._opened[table] = super().open(table)
-        found = self._opened[table]
-        if found is None:
-            raise TableMissingError(table)
-        return found
-
-    def exists(self, table: str) -> bool:
-        """Say whether a table had been written when it was first asked for."""
-        with suppress(TableMissingError):
-            self.open(table)
-        return self._opened[table] is not None
-
-    def positions(self, table: str) -> dict[str, tuple[int, int]]:
-        """Return each source's position, and the time of it, as there."""
-        if table not in self._positions:
-            self._positions[table] = super().positions(table)
-        return self._positions[table]
 
 
 def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:

@@ -14,6 +14,7 @@ from platform_assets.publishing import QUARANTINE
 from platform_assets.receiving import has_unread
 from platform_assets.silver import labels
 from resources.encoder import Encoder
+from resources.glance import glance
 from resources.lakehouse import DAY, Lakehouse
 from resources.registry import Registry
 from sensors import retraining, stale_days
@@ -117,7 +118,7 @@ def look(
         now: the time.
         in_training: ids of runs that train a model now, by the model's asset.
     """
-    daily, lakehouse = stale_days.daily_inputs(assets), lakehouse.glance()
+    daily, lakehouse = stale_days.daily_inputs(assets), glance(lakehouse)
     unread = tuple(expected.table for expected in RECEIVED if has_unread(lakehouse, expected))
     if unread:
         return State(unread=unread)

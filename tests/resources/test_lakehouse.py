@@ -124,29 +124,6 @@ def test_a_table_that_is_read_as_it_was_stays_so_whatever_is_written_and_others_
     assert lake.read(PAGES)["id"].item() == "b"
 
 
-def test_a_glance_opens_each_table_once_and_sees_it_as_it_was_then(lake, monkeypatch):
-    opened, table = [], lakehouse_module.DeltaTable
-    lake.append_once("a/b", frame(("a", 1, MON)), {}, {"kafka:0": 7})
-    before, glance = lake.version("a/b"), lake.glance()
-
-    def counted(location, **options):
-        opened.append(location)
-        return table(location, **options)
-
-    monkeypatch.setattr(lakehouse_module, "DeltaTable", counted)
-    assert (glance.exists("a/b"), glance.exists("a/c")) == (True, False)
-    assert (glance.version("a/b"), glance.positions("a/b")["kafka:0"][0]) == (before, 7)
-    monkeypatch.undo()
-    lake.append_once("a/b", frame(("b", 2, MON)), {"kafka:0": 7}, {"kafka:0": 8})
-    lake.append_once("a/c", frame(), {}, {})
-    assert glance.scan("a/b", version=before).collect().height == 1
-    assert (glance.version("a/b"), glance.count("a/b"), glance.position("a/b", "kafka:0")) == (before, 1, 7)
-    with pytest.raises(TableMissingError):
-        glance.read("a/c")
-    assert sorted(opened) == [lake.location("a/b"), lake.location("a/c")]
-    assert lake.glance().position("a/b", "kafka:0") == 8
-
-
 def test_rows_are_appended_once_with_the_position_of_their_source(lake):
     assert lake.position(PAGES, "stream:0") is None
     lake.append_once(PAGES, frame(("a", 1, MON)), {"stream:0": None}, {"stream:0": 10, "stream:1": 5})
