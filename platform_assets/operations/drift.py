@@ -108,7 +108,8 @@ def windows(
     asked = lakehouse.scan(decisions.TABLE, [day]).select(
         "document_id", "content_hash", "task", "label", "score", "model_version", "traffic_arm", "decided_at"
     )
-    asked, judged = asked.collect(), came(lakehouse, day)
+    # A mean depends on the order in its last digits, and a table gives its rows in any.
+    asked, judged = asked.sort("task", "document_id", "content_hash", "model_version").collect(), came(lakehouse, day)
     vectors = sampled(lakehouse, encoder, asked["content_hash"], day)
     measured = {task: version_of(of, asked.filter(pl.col("task") == task)) for task, of in versions.items()}
     judged = answered(lakehouse, judged, measured, day)
@@ -181,7 +182,7 @@ def answered(
     )
     key = ["task", "content_hash"]
     answers = asked.select(*key, "model_version").join(found, on=[*key, "model_version"])
-    return judged.join(answers, on=key, how="left")
+    return judged.join(answers, on=key, how="left").sort(key)
 
 
 def of_documents(asked: pl.DataFrame, vectors: Floats, reference: Reference | None) -> Row:

@@ -220,6 +220,20 @@ def test_labels_say_how_right_and_sure_answers_were_that_they_did_not_train(lake
 
 
 @pytest.mark.slow
+def test_the_order_in_which_tables_give_their_rows_changes_no_figure(lake, champion, answer, label, measured):
+    champion()
+    decided = answer(0)
+    label(0, decided, decided["label"].to_list())
+    scores = np.random.default_rng(0).random(decided.height)
+    rows = lake.read("silver/decisions").with_columns(score=pl.Series(scores))
+    found = []
+    for seed in range(4):
+        lake.replace_all("silver/decisions", rows.sample(fraction=1.0, shuffle=True, seed=seed))
+        found.append(measured(0, 0))
+    assert found[0]["mean_score"].item() == pytest.approx(scores.mean())
+    assert all(one.equals(found[0]) for one in found)
+
+
 def test_only_days_whose_answers_or_labels_changed_are_measured_again(lake, champion, answer, label, measured):
     champion()
     decided = [answer(number) for number in range(3)]
