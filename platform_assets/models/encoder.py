@@ -22,7 +22,7 @@ from platform_assets.models.contest import BY, held_out, undoes
 from platform_assets.models.gated import check, declared, unmade
 from platform_assets.models.heads import renewed
 from platform_assets.silver import embeddings
-from resources.encoder import WEIGHTS, Encoder, packaged_weights, tokenizer
+from resources.encoder import WEIGHTS, Encoder, has_gpu, packaged_weights, tokenizer
 from resources.lakehouse import Lakehouse
 from resources.registry import ChampionMovedError, ModelMissingError, Registered, Registry
 from signals import tuning
@@ -83,6 +83,7 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
         rows,
         asked=frozenset(TASKS),
         threads=encoder.threads,
+        device="cuda" if has_gpu() else "cpu",
         progress=told,
     )
     record = {
