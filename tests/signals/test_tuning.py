@@ -71,7 +71,9 @@ def test_what_is_held_out_or_calibrates_or_is_too_little_teaches_nothing():
     assert found.equals(lessons(rows.sample(fraction=1, shuffle=True, seed=1)))
 
 
-def test_the_same_rows_give_the_same_weights_to_the_bit_and_words_keep_their_vectors(weights):
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_same_rows_give_the_same_weights_to_the_bit_and_words_keep_their_vectors(weights, monkeypatch, fast):
+    monkeypatch.setattr(tuning, "bfloat16_is_fast", lambda _: fast)
     rows = lessons(labels())
     first, second = tuned(weights, rows), tuned(weights, rows)
     assert {name: value.tobytes() for name, value in first.items()} == {n: v.tobytes() for n, v in second.items()}
@@ -81,7 +83,9 @@ def test_the_same_rows_give_the_same_weights_to_the_bit_and_words_keep_their_vec
         assert np.array_equal(value, weights[name]) == name.startswith("embeddings."), name
 
 
-def test_tuned_weights_serve_as_another_encoder_in_which_answers_lie_apart(weights, tmp_path):
+@pytest.mark.parametrize("fast", [False, True])
+def test_tuned_weights_serve_as_another_encoder_in_which_answers_lie_apart(weights, tmp_path, monkeypatch, fast):
+    monkeypatch.setattr(tuning, "bfloat16_is_fast", lambda _: fast)
     before, after = tmp_path / "before.safetensors", tmp_path / "after.safetensors"
     save_file(weights, before)
     save_file(tuned(weights, lessons(labels()), examples=1_280), after)
@@ -111,3 +115,12 @@ def test_progress_is_told_of_each_batch_to_the_end(weights):
     assert len(told) == 4
     assert told == sorted(told)
     assert told[-1] == (200, 200)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_where_products_of_bfloat16_are_fast_twice_as_many_examples_are_seen(weights, monkeypatch, fast):
+    monkeypatch.setattr(tuning, "bfloat16_is_fast", lambda _: fast)
+    monkeypatch.setattr(tuning, "EXAMPLES", {False: 64, True: 128})
+    told = []
+    tune(weights, tokenizer(), lessons(labels()), asked=frozenset(), progress=lambda *of: told.append(of))
+    assert told[-1] == ((128, 128) if fast else (64, 64))
