@@ -17,8 +17,9 @@ from signals.encoder_graph import Weights
 from signals.encoder_torch import bert
 from signals.training import TUNING_ROWS, calibrates
 
-# Examples seen in all, which bounds the time, by whether products of bfloat16 are fast.
-EXAMPLES = {False: 96_000, True: 192_000}
+# Examples seen in all, each row of a small task about twice. Twice as many taught large tasks a little more; heads of
+# small ones did no better, and were too sure of themselves.
+EXAMPLES = 96_000
 # What a tweet or the beginning of an article needs: time is linear in tokens.
 MAX_TOKENS = 64
 BATCH = 64
@@ -65,7 +66,7 @@ def tune(
     rows: pl.DataFrame,
     *,
     asked: frozenset[str],
-    examples: int | None = None,
+    examples: int = EXAMPLES,
     threads: int = 2,
     device: str = "cpu",
     progress: Progress = lambda done, of: None,  # noqa: ARG005
@@ -77,8 +78,7 @@ def tune(
         tokenizer: the matching ``tokenizer.json``.
         rows: what ``lessons`` returned.
         asked: tasks that documents are asked; the others teach less.
-        examples: how many are seen in all, as many as there is time for unless given; a task's share is as the square
-            root of its rows.
+        examples: how many are seen in all; a task's share is as the square root of its rows.
         threads: processor threads.
         device: where torch computes.
         progress: called with examples seen, and of how many.
@@ -87,11 +87,11 @@ def tune(
     from torch.nn.functional import cross_entropy, normalize
 
     chance = np.random.default_rng(0)
-    fast = bfloat16_is_fast(device)
     tasks = list(_tasks(rows, asked))
-    seen = _examples(tasks, tokenizer, examples or EXAMPLES[fast], chance)
+    seen = _examples(tasks, tokenizer, examples, chance)
     batches = list(_batches(seen, chance))
     torch.set_num_threads(threads)
+    in_bfloat16 = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16_is_fast(device))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = _model(weights).to(device)
@@ -113,7 +113,7 @@ def tune(
         for batch in batches:
             chosen = [seen[index] for index in batch]
             ids, mask = (of.to(device) for of in _padded([example.ids for example in chosen]))
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=fast):
+            with in_bfloat16:
                 hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
             vectors = SCALE * normalize((hidden.float() * mask[:, :, None]).sum(dim=1), dim=1)
             loss = torch.zeros((), device=device)

@@ -115,12 +115,3 @@ def test_progress_is_told_of_each_batch_to_the_end(weights):
     assert len(told) == 4
     assert told == sorted(told)
     assert told[-1] == (200, 200)
-
-
-@pytest.mark.parametrize("fast", [False, True])
-def test_where_products_of_bfloat16_are_fast_twice_as_many_examples_are_seen(weights, monkeypatch, fast):
-    monkeypatch.setattr(tuning, "bfloat16_is_fast", lambda _: fast)
-    monkeypatch.setattr(tuning, "EXAMPLES", {False: 64, True: 128})
-    told = []
-    tune(weights, tokenizer(), lessons(labels()), asked=frozenset(), progress=lambda *of: told.append(of))
-    assert told[-1] == ((128, 128) if fast else (64, 64))
