@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from resources.registry import registry
 from resources.settings import settings
 from serving.run import Report, run
 from signals.tasks import TASKS
@@ -100,16 +101,19 @@ def _tables(report: Report) -> Table:
 
 
 def _models(report: Report) -> Table:
+    """Return what the run trained, and what serves now: under another encoder than the run began with, other heads."""
     table = Table(title="\nModels", title_justify="left", box=None, header_style="bold")
-    for name in ("task", "version", "serves", "held-out metric", "seconds"):
+    for name in ("task", "trained", "serves", "held-out metric", "seconds"):
         table.add_column(name, justify="left" if name in ("task", "held-out metric") else "right")
+    versions = registry(settings()).versions_by_task()
     for step in report.steps:
         if step.asset.startswith("models/"):
-            said = step.metadata
-            name = step.asset.removeprefix("models/")
-            metric = TASKS[name].metric if name in TASKS else ""
-            figure = f"{metric} {said[metric]:.3f}" if metric in said else str(said.get("gate", ""))
-            serves = "yes" if said.get("champion") else "no"
+            said, name = step.metadata, step.asset.removeprefix("models/")
+            serving = next((one for one in versions.get(name, ()) if one.champion), None)
+            metric, figure = TASKS[name].metric if name in TASKS else "", str(said.get("gate", ""))
+            if serving and metric in serving.metrics:
+                figure = f"{metric} {serving.metrics[metric]:.3f}"
+            serves = str(serving.version) if serving else "-"
             table.add_row(name, str(said.get("version", "-")), serves, figure, f"{said.get('seconds', 0):.1f}")
     return table
 

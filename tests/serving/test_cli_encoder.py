@@ -9,6 +9,8 @@ from resources.registry import registry as registry_of
 from resources.settings import configure, settings
 from serving.cli import main
 from serving.cli_models import models_app
+from serving.run import Report, Step
+from serving.summary import show
 from tests.encoders import head, other_encoder
 
 pytestmark = pytest.mark.slow
@@ -59,6 +61,15 @@ def test_the_encoder_is_promoted_rolled_back_and_told(models):
     assert models.serving_encoder() == digest
     say("rollback", "encoder", "--to", "packaged")
     assert models.serving_encoder() == ""
+
+
+def test_a_run_that_ends_under_another_encoder_tells_the_heads_that_serve_then(models, capsys):
+    said = {"champion": True, "gate": "better", "seconds": 1.0, "version": 1}
+    show(Report([Step("models/irony", said), Step("models/encoder", said)], [], [], {}), 2.0)
+    rows = {row.split()[0]: row.split()[1:] for row in capsys.readouterr().out.splitlines() if row.strip()}
+    assert rows["irony"][:2] == ["1", "2"]
+    assert rows["irony"][2:4] == ["f1_positive", f"{models.champion('irony').metrics['f1_positive']:.3f}"]
+    assert rows["encoder"][:3] == ["1", "1", "better"]
 
 
 @pytest.mark.parametrize(
