@@ -63,10 +63,15 @@ def drain() -> tuple[float, list[int]]:
 
     over, seen = threading.Event(), []
 
+    def look() -> None:
+        resident = int(Path("/proc/self/statm").read_text().split()[1])
+        seen.append(resident * os.sysconf("SC_PAGE_SIZE") // MIB)
+
     def watch() -> None:
+        look()
         while not over.wait(0.5):
-            resident = int(Path("/proc/self/statm").read_text().split()[1])
-            seen.append(resident * os.sysconf("SC_PAGE_SIZE") // MIB)
+            look()
+        look()
 
     watcher = threading.Thread(target=watch)
     watcher.start()

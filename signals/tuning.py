@@ -133,10 +133,12 @@ def tune(
 
 
 def bfloat16_is_fast(device: str) -> bool:
-    """Return whether a device multiplies matrices of bfloat16 in hardware: any GPU, and processors with AMX."""
+    """Return whether a device multiplies matrices of bfloat16 in hardware: most GPUs, and processors with AMX."""
     import torch
 
-    return device != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    if device != "cpu":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 @dataclass(frozen=True)
