@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -521,8 +521,22 @@ def _client(tracking_uri: str) -> Any:
     from mlflow import MlflowClient
 
     if tracking_uri.startswith("sqlite:///"):
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        _make(Path(tracking_uri.removeprefix("sqlite:///")))
     return MlflowClient(tracking_uri)
+
+
+def _make(database: Path) -> None:
+    """Make MLflow's database, if there is none, aside: one that a kill leaves half made is never mended."""
+    from mlflow import MlflowClient
+
+    if database.exists():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+        aside = Path(folder, database.name)
+        MlflowClient(f"sqlite:///{aside}").search_registered_models(max_results=1)
+        with suppress(FileExistsError):  # a rival was faster
+            os.link(aside, database)
 
 
 def registry(settings: Settings) -> Registry:
