@@ -176,7 +176,10 @@ def killed(servers: Path, count: int, kills: int, longest: float) -> dict[str, d
         if reviver is not None:
             finished(reviver)
     finished(producer)
-    ended[life(None)] += 1
+    last = life(None)
+    if last:
+        raise RuntimeError(f"the worker that should have drained the topics ended with {last}")
+    ended[last] += 1
     print(
         f"the broker was killed {brokers} times; workers' lives ended with {dict(ended)} (-9 is a kill, 0 is drained)"
     )

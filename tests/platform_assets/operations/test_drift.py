@@ -234,6 +234,7 @@ def test_the_order_in_which_tables_give_their_rows_changes_no_figure(lake, champ
     assert all(one.equals(found[0]) for one in found)
 
 
+@pytest.mark.slow
 def test_only_days_whose_answers_or_labels_changed_are_measured_again(lake, champion, answer, label, measured):
     champion()
     decided = [answer(number) for number in range(3)]
