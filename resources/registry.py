@@ -5,14 +5,11 @@ is said by aliases; each change of them is kept with the version that it made an
 """
 
 import json
-import logging
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import dagster as dg
 
 from governance.history import ENCODER, PACKAGED, Move, earlier, rolled_back
 from governance.promotion import Verdict
+from resources.registry_database import client
 from resources.registry_lock import locked
 from resources.settings import Settings
 from signals.drift import Reference
@@ -508,35 +506,7 @@ class Registry(dg.ConfigurableResource):
         return f"{self.artifacts}/{name}" if "://" in self.artifacts else Path(self.artifacts, name).resolve().as_uri()
 
     def _client(self) -> Any:
-        return _client(self.tracking_uri)
-
-
-@lru_cache(maxsize=4)
-def _client(tracking_uri: str) -> Any:
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Read when mlflow is imported: it would report its use over the network, and draw its own progress bars.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-
-    if tracking_uri.startswith("sqlite:///"):
-        _make(Path(tracking_uri.removeprefix("sqlite:///")))
-    return MlflowClient(tracking_uri)
-
-
-def _make(database: Path) -> None:
-    """Make MLflow's database, if there is none, aside: one that a kill leaves half made is never mended."""
-    from mlflow import MlflowClient
-
-    if database.exists():
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
-        aside = Path(folder, database.name)
-        MlflowClient(f"sqlite:///{aside}").search_registered_models(max_results=1)
-        with suppress(FileExistsError):  # a rival was faster
-            os.link(aside, database)
+        return client(self.tracking_uri)
 
 
 def registry(settings: Settings) -> Registry:

@@ -1,9 +1,6 @@
 import json
 import pickle
 import shutil
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +10,6 @@ import pytest
 from safetensors import SafetensorError
 
 from governance.promotion import Verdict
-from resources import registry as registry_module
 from resources import registry_lock
 from resources.registry import (
     ChampionMovedError,
@@ -24,6 +20,7 @@ from resources.registry import (
     history,
     registry,
 )
+from resources.registry_database import client
 from resources.settings import load_settings
 from signals.heads import LinearHead, directory_digest
 from signals.traffic import Traffic
@@ -323,7 +320,7 @@ def test_of_several_that_promote_at_once_one_does(store, tmp_path):
 
 def test_another_machine_is_waited_for_unless_it_was_killed(store, tmp_path, monkeypatch):
     judged(store, tmp_path, 1, "shared")
-    held = registry_module._client(store.tracking_uri)
+    held = client(store.tracking_uri)
     held.create_registered_model("lock.dev.shared")
     with ThreadPoolExecutor(1) as pool:
         moved = pool.submit(store.promote, "shared", 1, by="ada", why="first")
@@ -401,20 +398,3 @@ def test_files_that_were_changed_are_not_copied(store, tmp_path):
     with pytest.raises(TamperedModelError):
         store.copy_to(store.of("prod"), store.version("changed", 1))
     assert store.of("prod").versions("changed") == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4])
-def test_a_kill_while_the_database_is_made_leaves_none_half_made(tmp_path, seconds):
-    database = tmp_path / "here" / "mlflow.db"
-    code = "import sys; from resources.registry import Registry; Registry(tracking_uri=sys.argv[1], "
-    code += "artifacts='a', cache='c', environment='sandbox').versions_by_task()"
-    maker = subprocess.Popen([sys.executable, "-c", code, f"sqlite:///{database}"])
-    while not any(file.stat().st_size for file in tmp_path.rglob("mlflow.db")):
-        assert maker.poll() is None
-        time.sleep(0.001)
-    time.sleep(seconds)
-    maker.kill()
-    maker.wait()
-    found = Registry(tracking_uri=f"sqlite:///{database}", artifacts="a", cache="c", environment="sandbox")
-    assert not any(found.versions_by_task().values())

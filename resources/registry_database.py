@@ -1,0 +1,38 @@
+"""MLflow as the registry uses it: quiet, telling nobody, on a database that is there whole or not at all."""
+
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+@lru_cache(maxsize=4)
+def client(tracking_uri: str) -> Any:
+    """Return MLflow's client of a database or a server; a database that is a file is made, if there is none."""
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Read when mlflow is imported: it would report its use over the network, and draw its own progress bars.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    if tracking_uri.startswith("sqlite:///"):
+        _make(Path(tracking_uri.removeprefix("sqlite:///")))
+    return MlflowClient(tracking_uri)
+
+
+def _make(database: Path) -> None:
+    """Make MLflow's database, if there is none, aside: one that a kill leaves half made is never mended."""
+    from mlflow import MlflowClient
+
+    if database.exists():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+        aside = Path(folder, database.name)
+        MlflowClient(f"sqlite:///{aside}").search_registered_models(max_results=1)
+        with suppress(FileExistsError):  # a rival was faster
+            os.link(aside, database)
