@@ -55,36 +55,35 @@ class Streams(dg.ConfigurableResource):
 
     bootstrap_servers: str
 
-    def partitions(self, topics: list[str]) -> list[Partition]:
-        """Return the partitions of those topics that exist.
-
-        Raises:
-            BrokerError: the broker does not answer.
-        """
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
-        client = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
-        try:
-            known = client.list_topics(timeout=REQUEST_SECONDS).topics
-        except KafkaException as error:
-            raise BrokerError(f"the broker at {self.bootstrap_servers} does not answer: {_said(error)}") from None
-        return [(topic, number) for topic in topics if topic in known for number in sorted(known[topic].partitions)]
-
-    def reader(self, positions: Mapping[Partition, int | None]) -> "Reader":
-        """Return a reader of some partitions, each from the given offset on, or from its beginning."""
-        return Reader(self.bootstrap_servers, positions)
+    def reader(self) -> "Reader":
+        """Return a reader that reads nothing yet."""
+        return Reader(self.bootstrap_servers)
 
 
 class Reader:
-    """Reads partitions from given offsets on, in order; ``seek`` goes back."""
+    """Reads partitions in order, from the offsets on that it is told to ``seek``."""
 
-    def __init__(self, servers: str, positions: Mapping[Partition, int | None]) -> None:
+    def __init__(self, servers: str) -> None:
         from confluent_kafka import Consumer
 
+        self._servers = servers
         self._consumer = Consumer({**CLIENT, "bootstrap.servers": servers, "log_level": 0})
+        self._at: dict[Partition, int | None] = {}
         self._ended: set[Partition] = set()
-        self.seek(positions)
+
+    def offered(self, topics: Iterable[str], seconds: float = REQUEST_SECONDS) -> set[Partition]:
+        """Return the partitions that some topics have now; a topic that does not exist has none.
+
+        Raises:
+            BrokerError: the broker does not answer within some seconds.
+        """
+        from confluent_kafka import KafkaException
+
+        try:
+            known = self._consumer.list_topics(timeout=seconds).topics
+        except KafkaException as error:
+            raise BrokerError(f"the broker at {self._servers} does not answer: {_said(error)}") from None
+        return {(topic, number) for topic in topics if topic in known for number in known[topic].partitions}
 
     def seek(self, positions: Mapping[Partition, int | None]) -> None:
         """Read these partitions, and no others, from these offsets on."""
@@ -97,9 +96,9 @@ class Reader:
         self._consumer.assign([TopicPartition(*place) for place in places])
 
     @property
-    def partitions(self) -> list[Partition]:
+    def partitions(self) -> set[Partition]:
         """What is read."""
-        return list(self._at)
+        return set(self._at)
 
     def read(self, most: int, seconds: float, max_bytes: int, *, to_the_end: bool = False) -> Batch:
         """Return what comes within a time since the last read ended, and at most about so many records, or 32 MiB.

