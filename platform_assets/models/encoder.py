@@ -5,6 +5,7 @@ serve, fit every head, compare, and, if all are as good, make it champion. Until
 that serve are not touched; a run that is killed is gone on with where it ended, but for the tuning itself.
 """
 
+import logging
 import tempfile
 import time
 from contextlib import suppress
@@ -27,6 +28,7 @@ from resources.lakehouse import Lakehouse
 from resources.registry import ChampionMovedError, ModelMissingError, Registered, Registry
 from signals import tuning
 from signals.encoder import Int8Encoder
+from signals.encoder_graph import Weights
 from signals.metrics import evaluate
 from signals.tasks import TASKS, Task
 from signals.training import NotEnoughLabelsError
@@ -77,15 +79,26 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
         if done * TOLD // of > (done - tuning.BATCH) * TOLD // of:
             progress(done, of)
 
-    weights = tuning.tune(
-        load_file(packaged_weights()),
-        tokenizer(),
-        rows,
-        asked=frozenset(TASKS),
-        threads=encoder.threads,
-        device="cuda" if has_gpu() else "cpu",
-        progress=told,
-    )
+    def tuned_on(device: str) -> Weights:
+        return tuning.tune(
+            load_file(packaged_weights()),
+            tokenizer(),
+            rows,
+            asked=frozenset(TASKS),
+            threads=encoder.threads,
+            device=device,
+            progress=told,
+        )
+
+    device = "cuda" if has_gpu() else "cpu"
+    try:
+        weights = tuned_on(device)
+    except RuntimeError as error:
+        if device == "cpu":
+            raise
+        said = str(error).split("\n", maxsplit=1)[0]
+        logging.getLogger(__name__).warning("the GPU failed (%s): tuning begins again on the CPU", said)
+        weights = tuned_on("cpu")
     record = {
         "family": "bert",
         "version:silver/labels": known.version("silver/labels"),
@@ -95,7 +108,7 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS
-        save_file(weights, file)
+        save_file(dict(weights), file)
         record["transform_id"] = transform_id(Int8Encoder(file, tokenizer()).identity)
         return registry.register(ENCODER, Path(folder), {}, record)
 

@@ -129,6 +129,24 @@ def killed(*_, **__):
     raise KeyboardInterrupt("killed")
 
 
+def test_a_gpu_that_fails_leaves_tuning_to_the_cpu(lake, registry, monkeypatch, caplog):
+    """Of the GPU there is only what torch says of one that is lost."""
+    monkeypatch.setattr(encoder_asset, "has_gpu", lambda: True)
+    monkeypatch.setattr(tuning, "tune", failing_on_a_gpu(tuning.tune))
+    assert check(materialise(encoder_model, lake, registry))[0]
+    assert registry.champion(ENCODER).version == 1
+    assert "the GPU failed (CUDA error: device lost): tuning begins again on the CPU" in caplog.messages
+
+
+def failing_on_a_gpu(tune):
+    def tuned(*given, device, **more):
+        if device == "cuda":
+            raise RuntimeError("CUDA error: device lost\nCUDA kernel errors might be reported later")
+        return tune(*given, device=device, **more)
+
+    return tuned
+
+
 @pytest.mark.parametrize("where", ["files", "cache"])
 def test_weights_that_were_changed_are_refused(lake, registry, tmp_path, where):
     assert check(materialise(encoder_model, lake, registry))[0]
