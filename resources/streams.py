@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import dagster as dg
-
 from resources.landing import Record
 from resources.settings import Settings, SettingsError
 
@@ -50,23 +48,17 @@ class Batch:
     oldest: float | None
 
 
-class Streams(dg.ConfigurableResource):
-    """A broker, by its bootstrap servers."""
-
-    bootstrap_servers: str
-
-    def reader(self) -> "Reader":
-        """Return a reader that reads nothing yet."""
-        return Reader(self.bootstrap_servers)
-
-
 class Reader:
-    """Reads partitions in order, from the offsets on that it is told to ``seek``."""
+    """Reads partitions of a broker in order, from the offsets on that it is told to ``seek``; at first none.
+
+    Args:
+        servers: the broker's bootstrap servers.
+    """
 
     def __init__(self, servers: str) -> None:
         from confluent_kafka import Consumer
 
-        self._servers = servers
+        self.servers = servers
         self._consumer = Consumer({**CLIENT, "bootstrap.servers": servers, "log_level": 0})
         self._at: dict[Partition, int | None] = {}
         self._ended: set[Partition] = set()
@@ -82,7 +74,7 @@ class Reader:
         try:
             known = self._consumer.list_topics(timeout=seconds).topics
         except KafkaException as error:
-            raise BrokerError(f"the broker at {self._servers} does not answer: {_said(error)}") from None
+            raise BrokerError(f"the broker at {self.servers} does not answer: {_said(error)}") from None
         return {(topic, number) for topic in topics if topic in known for number in known[topic].partitions}
 
     def seek(self, positions: Mapping[Partition, int | None]) -> None:
@@ -187,12 +179,12 @@ def _said(error: Any) -> str:
     return error.args[0].str() if error.args else str(error)
 
 
-def streams(settings: Settings) -> Streams:
-    """Return the broker that the settings name.
+def reader(settings: Settings) -> Reader:
+    """Return a reader of the broker that the settings name.
 
     Raises:
         SettingsError: they name none.
     """
     if settings.kafka_bootstrap_servers is None:
         raise SettingsError("bad settings: KAFKA_BOOTSTRAP_SERVERS is not set; `seamless stack up` starts a broker")
-    return Streams(bootstrap_servers=settings.kafka_bootstrap_servers)
+    return Reader(settings.kafka_bootstrap_servers)

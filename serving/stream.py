@@ -32,7 +32,8 @@ from resources.lakehouse import DAY, Lakehouse, lakehouse
 from resources.registry import registry
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
-from resources.streams import Batch, BrokerError, Partition, Reader, streams
+from resources.streams import Batch, BrokerError, Partition, Reader
+from resources.streams import reader as reader_of_topics
 
 # How often Dagster is told, which each micro-batch would cost more than the micro-batch.
 TELL_SECONDS = 10.0
@@ -115,15 +116,11 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
     Raises:
         BrokerError: the broker does not answer, or has none of the topics.
     """
-    tables, broker = prepared(settings), streams(settings)
-    with (
-        closing(broker.reader()) as reader,
-        closing(signal_store(settings)) as store,
-        dg.DagsterInstance.get() as instance,
-    ):
+    tables, reader = prepared(settings), reader_of_topics(settings)
+    with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
         partitions = reader.offered(TOPICS)
         if not partitions:
-            raise BrokerError(f"the broker at {broker.bootstrap_servers} has none of the topics {', '.join(TOPICS)}")
+            raise BrokerError(f"the broker at {reader.servers} has none of the topics {', '.join(TOPICS)}")
         suit_the_interpreter()
         # The broker sends what comes first while the encoder is still being loaded.
         reader.seek(positions(tables, partitions))

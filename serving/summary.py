@@ -52,7 +52,7 @@ def show(report: Report, seconds: float) -> None:
     if any(step.asset.startswith("models/") for step in report.steps):
         console.print(_models(report))
     stages = ", ".join(f"{stage} {taken:.1f} s" for stage, taken in report.seconds.items())
-    console.print(f"[bold]{seconds:.1f} s[/bold]: {stages}")
+    console.print(f"[bold]{seconds:.1f} s[/bold]: {stages}", soft_wrap=True)
     for check in report.failed_checks:
         console.print(f"[yellow]check failed:[/yellow] {check}")
     for why in report.unanswered:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -28,7 +29,6 @@ from resources.lakehouse import Lakehouse
 from resources.registry import ChampionMovedError, ModelMissingError, Registered, Registry
 from signals import tuning
 from signals.encoder import Int8Encoder
-from signals.encoder_graph import Weights
 from signals.metrics import evaluate
 from signals.tasks import TASKS, Task
 from signals.training import NotEnoughLabelsError
@@ -79,26 +79,24 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
         if done * TOLD // of > (done - tuning.BATCH) * TOLD // of:
             progress(done, of)
 
-    def tuned_on(device: str) -> Weights:
-        return tuning.tune(
-            load_file(packaged_weights()),
-            tokenizer(),
-            rows,
-            asked=frozenset(TASKS),
-            threads=encoder.threads,
-            device=device,
-            progress=told,
-        )
-
+    tune = partial(
+        tuning.tune,
+        load_file(packaged_weights()),
+        tokenizer(),
+        rows,
+        asked=frozenset(TASKS),
+        threads=encoder.threads,
+        progress=told,
+    )
     device = "cuda" if has_gpu() else "cpu"
     try:
-        weights = tuned_on(device)
+        weights = tune(device=device)
     except RuntimeError as error:
         if device == "cpu":
             raise
         said = str(error).split("\n", maxsplit=1)[0]
         logging.getLogger(__name__).warning("the GPU failed (%s): tuning begins again on the CPU", said)
-        weights = tuned_on("cpu")
+        weights = tune(device="cpu")
     record = {
         "family": "bert",
         "version:silver/labels": known.version("silver/labels"),
@@ -108,7 +106,7 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS
-        save_file(dict(weights), file)
+        save_file(weights, file)
         record["transform_id"] = transform_id(Int8Encoder(file, tokenizer()).identity)
         return registry.register(ENCODER, Path(folder), {}, record)
 

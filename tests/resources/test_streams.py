@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.place import create_topics, produce
 from resources.settings import SettingsError, load_settings
-from resources.streams import BrokerError, Streams, streams
+from resources.streams import BrokerError, Reader
+from resources.streams import reader as reader_of
 
 pytestmark = pytest.mark.slow
 BOTH = {("things", 0), ("things", 1)}
@@ -15,7 +16,7 @@ BOTH = {("things", 0), ("things", 1)}
 
 @pytest.fixture
 def reader(broker: str):
-    with closing(Streams(bootstrap_servers=broker).reader()) as found:
+    with closing(Reader(broker)) as found:
         yield found
 
 
@@ -82,7 +83,7 @@ def test_a_broker_that_does_not_answer_is_one_line():
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         with (
-            closing(Streams(bootstrap_servers=address).reader()) as reader,
+            closing(Reader(address)) as reader,
             pytest.raises(BrokerError, match=f"^the broker at {address} does not answer: "),
         ):
             reader.offered(["things"], 0.5)
@@ -90,4 +91,4 @@ def test_a_broker_that_does_not_answer_is_one_line():
 
 def test_no_broker_is_a_matter_of_settings():
     with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS is not set"):
-        streams(load_settings())
+        reader_of(load_settings())

@@ -27,7 +27,7 @@ from resources.encoder import encoder
 from resources.lakehouse import DAY, Lakehouse
 from resources.settings import PROJECT, Settings, configure, settings
 from resources.signal_store import LocalStore
-from resources.streams import Streams
+from resources.streams import Reader
 from sensors.stale_days import daily_inputs, stale
 from serving import stream as serving_stream
 from serving.stream import landed, positions, source_of, stream
@@ -44,10 +44,10 @@ def send(broker: str, events: list[tuple[str, bytes]]) -> None:
     produce(broker, events)
 
 
-def worker(home: Path, broker: str, *arguments: str) -> subprocess.Popen[str]:
+def worker(home: Path, broker: str, *arguments: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
     own = environment(home) | {"KAFKA_BOOTSTRAP_SERVERS": broker, "SIGNAL_STORE": str(home / "signals")}
     program = [SEAMLESS, "stream", *arguments]
-    return subprocess.Popen(program, cwd=home, env=own, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(program, cwd=home, env=own, text=True, stderr=stderr, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -252,7 +252,7 @@ def test_what_is_streamed_is_not_made_again_by_batch_but_what_is_made_of_it(copi
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
     made = kills.events(800)
     send(broker, [event[:2] for event in made])
-    both = [worker(copied, broker, "--drain") for _ in range(2)]
+    both = [worker(copied, broker, "--drain", stderr=subprocess.PIPE) for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     lake = Lakehouse(uri=str(copied / "lake"))
@@ -316,7 +316,7 @@ def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path,
     def looked_before_a_rival_appends(known, partitions):
         found = looked(known, partitions)
         if len(appended) < 2:
-            with closing(Streams(bootstrap_servers=broker).reader()) as rival:
+            with closing(Reader(broker)) as rival:
                 rival.seek(positions(lake, partitions))
                 batch = rival.read(50, 10, 10_000)
                 appended.append(landed(known, rival, batch).events)
