@@ -160,8 +160,8 @@ def verdicts(
             task,
             running,
             labels_of(task, counts),
-            champion=_training(champion, registry, running) if champion else None,
-            latest=_training(versions[0], registry, running) if versions else None,
+            champion=_training(champion, registry, running, lakehouse) if champion else None,
+            latest=_training(versions[0], registry, running, lakehouse) if versions else None,
             windows=_windows(measured, champion) if champion else (),
             in_flight=(in_flight or {}).get(model),
             cool_down=cool_down,
@@ -177,7 +177,10 @@ def _windows(measured: pl.DataFrame, champion: Registered) -> tuple[Window, ...]
     return tuple(Window(*row) for row in rows.select("answered_at", "drifted").rows())
 
 
-def _training(one: Registered, registry: Registry, running: str) -> Training:
+def _training(one: Registered, registry: Registry, running: str, lakehouse: Lakehouse) -> Training:
     transform_id = running if registry.may_score(one, running) else one.transform_id
     labels, rows = (int(one.record.get(name, 0)) for name in ("labels", "rows_train"))
+    if "copied_from" in one.record and lakehouse.exists("silver/labels"):
+        # It has seen another environment's labels. Those that were here before it came start no training.
+        labels = labels_of(TASKS[one.task], label_counts(lakehouse, until=one.trained_at))
     return Training(labels, rows, transform_id, one.trained_at, one.settled)

@@ -1,6 +1,7 @@
 """The labelled rows of a task, as its models see them: how many, their vectors, their pictures."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -12,9 +13,11 @@ from signals.heads import Floats
 from signals.tasks import Task
 
 
-def label_counts(lakehouse: Lakehouse) -> dict[str, int]:
-    """Return how many labels each task has, declared or not."""
-    return dict(lakehouse.scan("silver/labels").group_by("task").len().collect().iter_rows())
+def label_counts(lakehouse: Lakehouse, until: datetime | None = None) -> dict[str, int]:
+    """Return how many labels each task has, declared or not; or had, of those that have been received by a time."""
+    rows = lakehouse.scan("silver/labels")
+    rows = rows if until is None else rows.filter(pl.col("received_at") <= until)
+    return dict(rows.group_by("task").len().collect().iter_rows())
 
 
 def labels_of(task: Task, counts: Mapping[str, int]) -> int:

@@ -227,3 +227,26 @@ def test_days_of_an_earlier_champion_or_without_new_labels_start_none(known):
     assert known(*drifted, labels=100) == (False, "irony: nothing new since the last training on 100 labels")
     # What was answered before the last training has had its training.
     assert not known(*drifted, answered=timedelta(days=31))[0]
+
+
+@pytest.mark.slow
+def test_labels_of_another_environment_do_not_count_for_a_champion_that_came_from_it(tmp_path, registry):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("{}")
+    made = registry.register(
+        "irony", tmp_path / "model", {}, {"transform_id": RUNNING, "labels": 5_000, "rows_train": 900}
+    )
+    registry.judge(made, Verdict(passed=True, why="good"))
+    prod = registry.of(f"prod-{registry.environment}")
+    copy = registry.copy_to(prod, registry.version("irony", made.version))
+    prod.promote("irony", copy.version, by="test", why="test")
+    lake, now = Lakehouse(uri=str(tmp_path / "prod")), copy.trained_at + timedelta(days=1)
+
+    def why(before, after):
+        received = [copy.trained_at - timedelta(hours=1)] * before + [copy.trained_at + timedelta(hours=1)] * after
+        lake.replace_all("silver/labels", pl.DataFrame({"task": "irony", "received_at": received}))
+        return next((one.needed, one.why) for one in verdicts(lake, prod, RUNNING, now) if one.model == "models/irony")
+
+    assert why(300, 0) == (False, "irony: nothing new since the last training on 300 labels")
+    assert why(300, 179) == (False, "irony: 179 new labels of 180, drift in 0 of 0 windows")
+    assert why(300, 180) == (True, "irony: 180 new labels of 180")
