@@ -133,12 +133,13 @@ def tune(
 
 
 def bfloat16_is_fast(device: str) -> bool:
-    """Return whether a device multiplies matrices of bfloat16 in hardware: most GPUs, and processors with AMX."""
+    """Return whether a device multiplies matrices of bfloat16 in hardware: most GPUs, and processors that say so."""
     import torch
 
     if device != "cpu":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    offered = torch.cpu.get_capabilities()
+    return any(offered.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 @dataclass(frozen=True)
