@@ -59,17 +59,34 @@ class _Graph:
         attended = self.add("MultiHeadAttention", split, FUSED, num_heads=HEADS)
         attended = self.product(attended, f"{prefix}attention.output.dense")
         hidden = self.normalised(attended, hidden, f"{prefix}attention.output.LayerNorm")
-        inner = self.add("Gelu", [self.product(hidden, f"{prefix}intermediate.dense")], FUSED)
-        return self.normalised(self.product(inner, f"{prefix}output.dense"), hidden, f"{prefix}output.LayerNorm")
+        inner = self.product_by_token(hidden, f"{prefix}intermediate.dense")
+        inner = self.add("BiasGelu", [inner, self.bias(f"{prefix}intermediate.dense")], FUSED)
+        outer = self.product_by_token(inner, f"{prefix}output.dense")
+        outer = self.add("Add", [outer, self.bias(f"{prefix}output.dense")])
+        return self.normalised(outer, hidden, f"{prefix}output.LayerNorm")
 
-    def product(self, value: str, *names: str) -> str:
+    def product(self, value: str, *names: str, biased: bool = True) -> str:
         """Add one int8 product with the weights of some linear layers side by side, and their biases."""
         weight = np.concatenate([self.weights[f"{name}.weight"] for name in names]).T
-        bias = np.concatenate([self.weights[f"{name}.bias"] for name in names])
         scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / LARGEST
         quantised = np.round(weight / scale).astype(np.int8)
-        constants = (quantised, scale.astype(np.float32), np.zeros(len(scale), np.int8), bias)
-        return self.add("DynamicQuantizeMatMul", [value, *map(self.constant, constants)], FUSED)
+        constants = (quantised, scale.astype(np.float32), np.zeros(len(scale), np.int8))
+        biases = [self.bias(*names)] if biased else []
+        return self.add("DynamicQuantizeMatMul", [value, *map(self.constant, constants), *biases], FUSED)
+
+    def product_by_token(self, value: str, name: str) -> str:
+        """Add one int8 product, without its bias, of values that are rounded relative to the largest of their token.
+
+        Around its feed-forward layers a text has a few values ten times as large as all others; relative to those, all
+        its tokens would be rounded coarsely.
+        """
+        largest = self.add("ReduceMax", [self.add("Abs", [value]), self.constant(np.array([-1]))], keepdims=1)
+        largest = self.add("Max", [largest, self.constant(np.float32(EPSILON))])
+        found = self.product(self.add("Div", [value, largest]), name, biased=False)
+        return self.add("Mul", [found, largest])
+
+    def bias(self, *names: str) -> str:
+        return self.constant(np.concatenate([self.weights[f"{name}.bias"] for name in names]))
 
     def normalised(self, value: str, skipped: str, name: str) -> str:
         """Add the normalised sum of two values: two operators, for the fused one is a third as fast on a CPU."""

@@ -45,7 +45,8 @@ def test_texts_have_unit_vectors_in_their_order_close_to_those_of_int8(vectors):
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     int8 = Int8Encoder(packaged_weights(), tokenizer()).encode(TEXTS)
     own, others = np.diag(vectors @ int8.T), vectors @ int8.T
-    assert own.min() > 0.9
+    assert own.mean() > 0.995
+    assert own.min() > 0.97
     assert (others.argmax(axis=1) == np.arange(len(TEXTS))).mean() > 0.9
     assert encoder("cpu").encode([]).shape == (0, 384)
 
