@@ -81,7 +81,7 @@ class _Graph:
         its tokens would be rounded coarsely.
         """
         largest = self.add("ReduceMax", [self.add("Abs", [value]), self.constant(np.array([-1]))], keepdims=1)
-        largest = self.add("Max", [largest, self.constant(np.float32(EPSILON))])
+        largest = self.add("Max", [largest, self.constant(np.array(EPSILON, np.float32))])
         found = self.product(self.add("Div", [value, largest]), name, biased=False)
         return self.add("Mul", [found, largest])
 
