@@ -156,12 +156,17 @@ def verdicts(
         model = f"models/{task.name}"
         versions = known[task.name]
         champion = next((one for one in versions if one.champion), None)
+        trainings = {
+            one.version: _training(one, registry, running, lakehouse)
+            for one in versions
+            if one.champion or one is versions[0]
+        }
         state = State(
             task,
             running,
             labels_of(task, counts),
-            champion=_training(champion, registry, running, lakehouse) if champion else None,
-            latest=_training(versions[0], registry, running, lakehouse) if versions else None,
+            champion=trainings[champion.version] if champion else None,
+            latest=trainings[versions[0].version] if versions else None,
             windows=_windows(measured, champion) if champion else (),
             in_flight=(in_flight or {}).get(model),
             cool_down=cool_down,
