@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from signals.scoring import DOCUMENT_KEY
 from signals.tasks import TASKS, tasks_for
 from signals.traffic import Traffic, assigned
 
@@ -26,7 +27,7 @@ def newest_answers(decisions: pl.DataFrame, traffic: Mapping[str, Traffic]) -> p
         .filter(pl.col("assigned") | (pl.col("traffic_arm") != "shadow"))
         .sort("assigned", "model_version", "decision_id")
     )
-    return ranked.unique(["document_id", "content_hash", "task"], keep="last", maintain_order=True).drop("assigned")
+    return ranked.unique([*DOCUMENT_KEY, "task"], keep="last", maintain_order=True).drop("assigned")
 
 
 def side_by_side(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -35,21 +36,22 @@ def side_by_side(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
     Columns a task: ``<task>`` (label), ``<task>_score``, and ``<task>_name`` and ``<task>_risk`` where the task
     declares names or risk levels. A task without an answer has nulls.
     """
-    key = ["document_id", "content_hash"]
-    wide = answers.select(key).unique(maintain_order=True)
+    wide = answers.select(DOCUMENT_KEY).unique(maintain_order=True)
     for task in tasks_for(kind):
         columns = {task.name: pl.col("label"), f"{task.name}_score": pl.col("score")}
         for suffix, meanings in (("name", task.names), ("risk", task.risk)):
             if meanings:
                 meant = pl.col("label").replace_strict(meanings, default=None, return_dtype=pl.String)
                 columns[f"{task.name}_{suffix}"] = meant
-        one = answers.filter(pl.col("task") == task.name).select(*key, **columns)
-        wide = wide.join(one, on=key, how="left", maintain_order="left")
+        one = answers.filter(pl.col("task") == task.name).select(*DOCUMENT_KEY, **columns)
+        wide = wide.join(one, on=DOCUMENT_KEY, how="left", maintain_order="left")
     return wide
 
 
 def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-    """Return for each page_url its worst picture: image_threat, image_threat_score, image_threat_risk, images.
+    """Return for each tenant_id and page_url the worst picture, and how many it has.
+
+    Columns: image_threat, image_threat_score, image_threat_risk, images.
 
     Args:
         images: silver/images.
@@ -59,15 +61,15 @@ def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     rank = pl.col("image_threat_risk").replace_strict(
         {r: i for i, r in enumerate(RISKS)}, default=0, return_dtype=pl.Int64
     )
-    told = images.filter(pl.col("page_url").is_not_null()).select("document_id", "content_hash", url="page_url")
-    told = told.join(side_by_side(answers, "image"), on=["document_id", "content_hash"])
+    told = images.filter(pl.col("page_url").is_not_null()).select(*DOCUMENT_KEY, url="page_url")
+    told = told.join(side_by_side(answers, "image"), on=DOCUMENT_KEY)
     if "image_threat" not in told.columns or not risk:
-        return pl.DataFrame(schema={"url": pl.String})
+        return pl.DataFrame(schema={"tenant_id": pl.String, "url": pl.String})
     return (
         told.with_columns(rank=rank)
         # The surest of risky answers is the worst, and the least sure of harmless ones.
         .sort("rank", pl.col("image_threat_score") * pl.when(pl.col("rank") > 0).then(1).otherwise(-1))
-        .group_by("url", maintain_order=True)
+        .group_by("tenant_id", "url", maintain_order=True)
         .agg(
             pl.col("image_threat", "image_threat_score", "image_threat_risk").last(),
             images=pl.len().cast(pl.Int64),

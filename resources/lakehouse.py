@@ -150,7 +150,7 @@ class Lakehouse(dg.ConfigurableResource):
             table: the table.
             before: the earlier version.
             after: the version.
-            key: column that names a row.
+            key: columns that name a row.
             columns: those that are wanted besides.
 
         Raises:
@@ -244,7 +244,7 @@ class Lakehouse(dg.ConfigurableResource):
             write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite")
         return delta.version()
 
-    def keep_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: str, by: str) -> int:
+    def keep_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: Sequence[str], by: str) -> int:
         """Put some days' rows into a table that keeps, of all days, the newest row of each key.
 
         A key moves to the day of its newest row; what the table has of these days and ``rows`` has not is removed.
@@ -253,7 +253,7 @@ class Lakehouse(dg.ConfigurableResource):
             table: the table; created if need be.
             days: ISO dates; every row must be of one of them.
             rows: the newest row of each key within these days.
-            key: column that names a row.
+            key: columns that name a row.
             by: column that is greater the newer a row is.
 
         Returns:
@@ -265,7 +265,7 @@ class Lakehouse(dg.ConfigurableResource):
             delta = self._created(table, rows)
             merge = delta.merge(
                 rows,
-                f"kept.{key} = new.{key}",
+                " AND ".join(f"kept.{name} = new.{name}" for name in key),
                 target_alias="kept",
                 source_alias="new",
                 merge_schema=True,

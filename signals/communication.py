@@ -14,9 +14,9 @@ def communication_features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.
     """Describe each message as an act of communication.
 
     Args:
-        messages: Shape (n, ...), with `message_id`, `author_id`, `text` (null counts as empty), `sent_at`
+        messages: Shape (n, ...), with `tenant_id`, `message_id`, `author_id`, `text` (null counts as empty), `sent_at`
             (Datetime[us, UTC]) and `reply_to` (the parent's `message_id`, or null).
-        parents: Messages that may be replied to, with `message_id`, `author_id` and `sent_at`. Of several
+        parents: Messages that may be replied to, with `tenant_id`, `message_id`, `author_id` and `sent_at`. Of several
             rows with one id the earliest counts: later ones are edits or repeated deliveries.
 
     Returns:
@@ -31,13 +31,14 @@ def communication_features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.
     """
     parent = (
         parents.sort("sent_at", "author_id", nulls_last=True)
-        .unique("message_id", keep="first")
-        .select(reply_to="message_id", parent_author="author_id", parent_sent_at="sent_at")
+        .unique(["tenant_id", "message_id"], keep="first")
+        .select("tenant_id", reply_to="message_id", parent_author="author_id", parent_sent_at="sent_at")
     )
     text, sent_at = pl.col("text"), pl.col("sent_at")
     delay = (sent_at - pl.col("parent_sent_at")).dt.total_microseconds() / 1e6
     return (
         messages.select(
+            "tenant_id",
             "message_id",
             "author_id",
             "sent_at",
@@ -46,7 +47,7 @@ def communication_features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.
             pl.col("reply_to").cast(parent.schema["reply_to"]),
         )
         .with_columns(text.str.replace_all(LINK, " "), links=text.str.count_matches(LINK))
-        .join(parent, on="reply_to", how="left", maintain_order="left")
+        .join(parent, on=["tenant_id", "reply_to"], how="left", maintain_order="left")
         .select(
             "message_id",
             mentions=text.str.count_matches(_MENTION).cast(pl.Int32),

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ DOCUMENT = pa.schema(
         ("body", pa.large_binary()),
     ]
 )
+# What names the content of a document: two organisations may well hold the same page.
+DOCUMENT_KEY = ("tenant_id", "document_id", "content_hash")
 SCORE = pa.struct([("label", TEXT), ("score", pa.float64())])
 DECISION = pa.schema(
     [
@@ -122,9 +124,16 @@ def scorer(models: Mapping[str, Model]) -> Any:
     return partial(score, models=models)
 
 
-def decision_id(document_id: str, content_hash: str, task: str, model_name: str, model_version: int) -> str:
-    """Return the name of a decision: the same question about the same content to the same model is one decision."""
-    key = "\x1f".join((document_id, content_hash, task, model_name, str(model_version)))
+def decision_id(document: Sequence[str | None], task: str, model_name: str, model_version: int) -> str:
+    """Return the name of a decision: the same question about the same content to the same model is one decision.
+
+    Args:
+        document: its ``DOCUMENT_KEY``.
+        task: the question.
+        model_name: of the model that is asked.
+        model_version: its version.
+    """
+    key = "\x1f".join((*(part or "" for part in document), task, model_name, str(model_version)))
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
 
 
@@ -132,10 +141,8 @@ def _decision(batch: pa.RecordBatch, model: Model, found: npt.NDArray[np.float64
     found = found.round(DIGITS)
     best = found.argmax(axis=1)
     labels, rows = model.task.labels, batch.num_rows
-    documents, hashes = batch["document_id"].to_pylist(), batch["content_hash"].to_pylist()
-    ids = [
-        decision_id(d, h, model.task.name, model.name, model.version) for d, h in zip(documents, hashes, strict=True)
-    ]
+    documents = zip(*(batch[name].to_pylist() for name in DOCUMENT_KEY), strict=True)
+    ids = [decision_id(document, model.task.name, model.name, model.version) for document in documents]
     scores = pa.LargeListArray.from_arrays(
         np.arange(rows + 1) * len(labels),
         pa.StructArray.from_arrays([pa.array(list(labels) * rows, TEXT), pa.array(found.ravel())], fields=list(SCORE)),

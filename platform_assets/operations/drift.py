@@ -29,6 +29,7 @@ from signals.drift import Measure, Reference, divergence, shift
 from signals.encoder import DIMENSIONS
 from signals.heads import Floats
 from signals.metrics import calibration_error, reliability
+from signals.scoring import DOCUMENT_KEY
 from signals.tasks import TASKS
 
 TABLE = "operations/drift"
@@ -106,10 +107,10 @@ def windows(
 ) -> Iterator[Row]:
     """Yield the rows of a day, but for what compares them with earlier ones."""
     asked = lakehouse.scan(decisions.TABLE, [day]).select(
-        "document_id", "content_hash", "task", "label", "score", "model_version", "traffic_arm", "decided_at"
+        *DOCUMENT_KEY, "task", "label", "score", "model_version", "traffic_arm", "decided_at"
     )
     # A mean depends on the order in its last digits, and a table gives its rows in any.
-    asked, judged = asked.sort("task", "document_id", "content_hash", "model_version").collect(), came(lakehouse, day)
+    asked, judged = asked.sort("task", *DOCUMENT_KEY, "model_version").collect(), came(lakehouse, day)
     vectors = sampled(lakehouse, encoder, asked["content_hash"], day)
     measured = {task: version_of(of, asked.filter(pl.col("task") == task)) for task, of in versions.items()}
     judged = answered(lakehouse, judged, measured, day)

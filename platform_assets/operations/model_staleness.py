@@ -28,6 +28,7 @@ from platform_assets.silver.decisions import MODELS
 from platform_assets.silver.decisions import TABLE as DECISIONS
 from resources.lakehouse import DAY, Lakehouse, VersionGoneError, days_of
 from resources.registry import Registry, history
+from signals.scoring import DOCUMENT_KEY
 from signals.tasks import TASKS
 
 TABLE = "operations/model_staleness"
@@ -193,7 +194,7 @@ def cost_of(lakehouse: Lakehouse, model: str, champion: Generation, landed: pl.S
 
     def answers(version: int | None, days: Sequence[str]) -> pl.DataFrame:
         by_it = (pl.col("model_name") == model) & (pl.col("model_version") == version)
-        return _decisions(lakehouse, days).filter(by_it).select("document_id", "content_hash", "label", DAY).collect()
+        return _decisions(lakehouse, days).filter(by_it).select(*DOCUMENT_KEY, "label", DAY).collect()
 
     first: Any = landed.min()
     new = answers(champion.version, lakehouse.days_written(DECISIONS, champion.trained_at))
@@ -213,12 +214,11 @@ def changed(old: pl.DataFrame, new: pl.DataFrame, events: pl.DataFrame) -> dict[
     """Return how many documents two champions both decided, how many differently, and the events on those.
 
     Args:
-        old: decisions of the earlier one: document_id, content_hash, label.
+        old: decisions of the earlier one: ``DOCUMENT_KEY``, label.
         new: those of the newer one.
         events: silver/ad_events while the old answers were read.
     """
-    key = ["document_id", "content_hash"]
-    both = old.unique(key).join(new.unique(key), on=key, suffix="_new")
+    both = old.unique(DOCUMENT_KEY).join(new.unique(DOCUMENT_KEY), on=DOCUMENT_KEY, suffix="_new")
     differ = both.filter(pl.col("label") != pl.col("label_new"))
     on_them = events.join(differ.select("document_id").unique(), on="document_id", how="semi")
     return {

@@ -30,7 +30,7 @@ def added_up(events: pl.LazyFrame, signals: pl.LazyFrame) -> pl.LazyFrame:
     of = pl.col("event_type")
     counts = {name: (of == event).sum().cast(pl.Int64) for event, name in COUNTS.items()}
     money = {name: pl.col(name).sum() for name in ("cost_usd", "revenue_usd")}
-    newest = signals.sort("fetched_at", "url").unique("document_id", keep="last")
+    newest = signals.sort("fetched_at", "url", "tenant_id").unique("document_id", keep="last")
     known = newest.select("document_id", *CONTEXT[1:], topic="iab_category_name")
     by_page = events.group_by(*KEY[:4], "document_id").agg(**counts, **money)
     told = by_page.join(known, on="document_id", how="left").with_columns(pl.col(KEY[1:]).fill_null(UNKNOWN))

@@ -56,7 +56,7 @@ MESSAGES, DECISIONS, CAMPAIGNS = "silver/message_signals", "silver/decisions", "
 INPUTS = (SIGNALS, EVENTS, MESSAGES)
 KEY = [DAY, "tenant_id", "kind", "place", "topic", "threat", "risk"]
 GIVEN = (DAY, "tenant_id", "threat", "threat_score", "toxicity", "hate")
-SEEN = (DAY, "document_id", "url", "site", "title", "fetched_at", "threat", "threat_score", "risk")
+SEEN = (DAY, "tenant_id", "document_id", "url", "site", "title", "fetched_at", "threat", "threat_score", "risk")
 SHOWN = ("impressions", "viewable", "clicks", "cost_usd")
 NAMES = {**TASKS["threat"].names, UNKNOWN: "Not judged"}
 MOST_DANGEROUS, MOST_SITES, MOST_TOPICS, MOST_CAMPAIGNS = 15, 15, 16, 12
@@ -134,7 +134,7 @@ def page(lakehouse: Lakehouse) -> Page:
     answers = (
         lakehouse.scan(DECISIONS, days or None)
         .filter(about, pl.col("traffic_arm") != "shadow")
-        .select("decision_id", "document_id", "label", "decided_at")
+        .select("decision_id", "tenant_id", "document_id", "label", "decided_at")
     )
     made_from = versions(lakehouse, [TABLE, CAMPAIGNS, *INPUTS, DECISIONS])
     return told(rows, campaigns, worst, answers.collect(), made_from)
@@ -153,7 +153,7 @@ def told(
         rows: this table's.
         campaigns: reports/business_insights of the same days.
         worst: the rows of gold/contextual_signals that ``gravest`` chose.
-        answers: decision_id, document_id, label and decided_at of decisions about them.
+        answers: decision_id, tenant_id, document_id, label and decided_at of decisions about them.
         made_from: versions of the tables read.
     """
     pages, messages = (rows.filter(pl.col("kind") == kind) for kind in ("page", "message"))
@@ -347,7 +347,7 @@ def spend_by_threat(pages: pl.DataFrame) -> Chart:
 
 def gravest(signals: pl.DataFrame) -> pl.DataFrame:
     """Return the newest signals of the pages that are most dangerous: gravest risk first, then the surest."""
-    newest = signals.sort("fetched_at", "url").unique("document_id", keep="last").filter(RISKY)
+    newest = signals.sort("fetched_at", "url").unique(["tenant_id", "document_id"], keep="last").filter(RISKY)
     order = [False, True, False]
     return newest.sort(RANK, "threat_score", "url", descending=order, nulls_last=True).head(MOST_DANGEROUS)
 
@@ -358,8 +358,8 @@ def listing(worst: pl.DataFrame, answers: pl.DataFrame) -> Grid:
     if worst.is_empty():
         return Grid(title)
     newest = answers.rename({"label": "threat"}).sort("decided_at", "decision_id")
-    newest = newest.unique(["document_id", "threat"], keep="last")
-    rows = worst.join(newest, on=["document_id", "threat"], how="left", maintain_order="left").with_columns(
+    key = ["tenant_id", "document_id", "threat"]
+    rows = worst.join(newest.unique(key, keep="last"), on=key, how="left", maintain_order="left").with_columns(
         title=pl.coalesce(pl.col("title").replace("", None), "url"), threat_name=pl.col("threat").replace(NAMES)
     )
     floor = worst.filter(pl.col("risk") == "floor").height

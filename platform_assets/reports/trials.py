@@ -6,12 +6,11 @@ import polars as pl
 
 from platform_assets.reports.page import Column, Grid, counted, largest, percent, ratio
 from resources.lakehouse import Lakehouse
+from signals.scoring import DOCUMENT_KEY
 
 DECISIONS, LABELS = "silver/decisions", "silver/labels"
-KEY = ["document_id", "content_hash", "task"]
-
-
-DECIDED = ("document_id", "content_hash", "task", "label", "score", "model_version", "traffic_arm")
+KEY = [*DOCUMENT_KEY, "task"]
+DECIDED = (*KEY, "label", "score", "model_version", "traffic_arm")
 
 
 def tried(lakehouse: Lakehouse, days: Sequence[str]) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """One row is one answer of one model to one task about one document, with its provenance.
 
-Key: decision_id, which is made from document, content, task and model version. Grain: one document, task and model
-version. Answers are facts: a new model adds rows, and never changes one. Owner: ml.
+Key: decision_id, which is made from tenant, document, content, task and model version. Grain: one document, task and
+model version. Answers are facts: a new model adds rows, and never changes one. Owner: ml.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from platform_assets.publishing import accounted_for, begin
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
 from resources.registry import Registry
-from signals.scoring import DECISION, DOCUMENT, Model, score
+from signals.scoring import DECISION, DOCUMENT, DOCUMENT_KEY, Model, score
 from signals.tasks import TASKS
 from signals.traffic import Traffic, arm, in_share
 
@@ -119,9 +119,7 @@ def documents_of(kind: str, rows: pl.LazyFrame, vectors: pl.LazyFrame) -> pl.Dat
     else:
         texts = rows.with_columns(text=text_of(kind), body=empty["body"]).join(vectors, on="content_hash", how="left")
     found = texts.with_columns(kind=pl.lit(kind)).select(columns).collect()
-    return found.sort(DAY, "document_id", "content_hash").unique(
-        ["document_id", "content_hash"], keep="first", maintain_order=True
-    )
+    return found.sort(DAY, *DOCUMENT_KEY).unique(DOCUMENT_KEY, keep="first", maintain_order=True)
 
 
 def text_of(kind: str) -> pl.Expr:
@@ -145,8 +143,8 @@ def decided(
         share = models.traffic[task].share
         parts.append(_scored(documents.filter(in_share(share)) if share else documents, {task: challenger}))
     found = pl.concat(parts)
-    days = documents.select("document_id", "content_hash", DAY)
-    return found.join(days, on=["document_id", "content_hash"], how="left").with_columns(
+    days = documents.select(*DOCUMENT_KEY, DAY)
+    return found.join(days, on=DOCUMENT_KEY, how="left").with_columns(
         input_table=pl.lit(input_table),
         input_version=pl.lit(input_version, pl.Int64),
         run_id=pl.lit(run_id),

@@ -1,7 +1,8 @@
 """One row is one picture, fetched by itself or with a page.
 
-Key: document_id (the picture's address), page_url and fetched_at. Grain: one picture of one fetch; ``page_url`` is
-null for a picture that was fetched by itself. ``content_hash`` is the SHA-256 of its bytes. Owner: content.
+Key: tenant_id, document_id (the picture's address), page_url and fetched_at. Grain: one picture of one fetch;
+``page_url`` is null for a picture that was fetched by itself. ``content_hash`` is the SHA-256 of its bytes.
+Owner: content.
 """
 
 import base64

@@ -14,6 +14,7 @@ from platform_assets.publishing import begin
 from platform_assets.silver.pages import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
 from signals.pages import address
+from signals.scoring import DOCUMENT_KEY
 from signals.tasks import TASKS
 from signals.text import normal_forms
 
@@ -42,21 +43,23 @@ def labels(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Materi
 
 
 def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
-    """Return document_id, content_hash and text of the newest version of each document that labels name."""
+    """Return tenant_id, document_id, content_hash and text of the newest version of each document that labels name."""
     named = received["document_id"].drop_nulls().unique()
     wanted = pl.concat([named, named.map_elements(address, return_dtype=pl.String)]).unique().implode()
     text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
     parts = [
-        lakehouse.scan("silver/pages").select("document_id", "content_hash", text=text, at="fetched_at"),
-        lakehouse.scan("silver/messages").select("document_id", "content_hash", "text", at="sent_at"),
-        lakehouse.scan("silver/images").select("document_id", "content_hash", text=pl.lit(""), at="fetched_at"),
+        lakehouse.scan("silver/pages").select(*DOCUMENT_KEY, text=text, at="fetched_at"),
+        lakehouse.scan("silver/messages").select(*DOCUMENT_KEY, "text", at="sent_at"),
+        lakehouse.scan("silver/images").select(*DOCUMENT_KEY, text=pl.lit(""), at="fetched_at"),
     ]
     found = pl.concat(parts).filter(pl.col("document_id").is_in(wanted)).collect()
-    return found.sort("at", "content_hash").unique("document_id", keep="last").drop("at")
+    return found.sort("at", "content_hash").unique(["tenant_id", "document_id"], keep="last").drop("at")
 
 
 def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     """Return labels with text and content_hash, and ``rule`` where they cannot be used.
+
+    A label is about a document of its own organisation, or about one that is nobody's in particular.
 
     Args:
         received: bronze/review_labels.
@@ -68,12 +71,14 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         own_text=pl.Series(normal, dtype=pl.String),
         own_hash=pl.Series(hashes, dtype=pl.String),
         carries=pl.col("text").is_not_null(),
-    ).drop("text")
-    rows = rows.join(found, on="document_id", how="left", maintain_order="left").with_columns(
-        text=pl.when("carries").then("own_text").otherwise("text"),
-        content_hash=pl.when("carries").then("own_hash").otherwise("content_hash"),
-        labelled_at=pl.coalesce("labelled_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
+    ).drop("text")
+    rows = rows.join(found, on=["tenant_id", "document_id"], how="left", maintain_order="left")
+    shared = found.filter(pl.col("tenant_id") == DEFAULT_TENANT).drop("tenant_id")
+    rows = rows.join(shared, on="document_id", how="left", maintain_order="left", suffix="_shared").with_columns(
+        text=pl.when("carries").then("own_text").otherwise(pl.coalesce("text", "text_shared")),
+        content_hash=pl.when("carries").then("own_hash").otherwise(pl.coalesce("content_hash", "content_hash_shared")),
+        labelled_at=pl.coalesce("labelled_at", "received_at"),
     )
     answers = pl.concat_str("task", "label", separator="\x1f")
     declared = [f"{task.name}\x1f{label}" for task in TASKS.values() for label in task.labels]
@@ -90,7 +95,7 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
             .when(pl.col("carries") & (pl.col("text") == ""))
             .then(pl.lit("text_empty")),
         )
-        .drop("own_text", "own_hash", "carries")
+        .drop("own_text", "own_hash", "carries", "text_shared", "content_hash_shared")
         .sort("received_at", "source", "position")
         # Of the versions of a label that a database has given, the newest counts; others have no such time.
         .sort(cs.by_name("updated_at", require_all=False), descending=True, nulls_last=True, maintain_order=True)

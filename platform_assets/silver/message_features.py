@@ -1,7 +1,7 @@
 """One row is what can be counted in one message: emoji, language, communication.
 
-Key: message_id. Grain: one message. Shares are of words, delays in seconds, sentiment of emoji from -1 to 1.
-Owner: content.
+Key: tenant_id and message_id. Grain: one message. Shares are of words, delays in seconds, sentiment of emoji from -1
+to 1. Owner: content.
 """
 
 import dagster as dg

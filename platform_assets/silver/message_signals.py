@@ -1,7 +1,7 @@
 """One row is one message with everything that the models say about it, and its key words.
 
-Key: message_id. Grain: one message. One column a task, from the decision of the version that the message is assigned
-to: the champion, or a challenger within its share of the traffic. Owner: ml.
+Key: tenant_id and message_id. Grain: one message. One column a task, from the decision of the version that the message
+is assigned to: the champion, or a challenger within its share of the traffic. Owner: ml.
 """
 
 import dagster as dg
@@ -13,6 +13,7 @@ from platform_assets.signals_of import newest_answers, side_by_side
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from signals.keywords import keywords
+from signals.scoring import DOCUMENT_KEY
 
 TABLE = "silver/message_signals"
 INPUTS = ("silver/messages", "silver/decisions")
@@ -49,4 +50,4 @@ def signals_of_messages(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.Dat
     """
     told = side_by_side(answers.filter(pl.col("kind") == "message"), "message")
     rows = messages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(messages["text_as_sent"]))
-    return rows.join(told, on=["document_id", "content_hash"], how="left", maintain_order="left")
+    return rows.join(told, on=DOCUMENT_KEY, how="left", maintain_order="left")

@@ -1,8 +1,8 @@
 """One row is one social message in its normal form, with what its author's profile allows.
 
-Key: message_id. Grain: one message. ``text`` is the normal form that models see, in which links and names are masked;
-``text_as_sent`` is what was received. ``author_consents`` is the consent in the author's newest profile; null where
-no profile is known. Owner: content.
+Key: tenant_id and message_id. Grain: one message. ``text`` is the normal form that models see, in which links and
+names are masked; ``text_as_sent`` is what was received. ``author_consents`` is the consent in the newest profile that
+the organisation has of the author; null where it has none. Owner: content.
 """
 
 import dagster as dg
@@ -35,8 +35,9 @@ def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
         profiles: bronze/user_profiles of their authors.
     """
     normal, hashes = normal_forms(received["text"])
-    newest = profiles.sort("updated_at", nulls_last=False).unique("user_id", keep="last")
-    authors = newest.select(author_id="user_id", author_country="country", author_consents="consent")
+    known = profiles.with_columns(tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT))
+    newest = known.sort("updated_at", nulls_last=False).unique(["tenant_id", "user_id"], keep="last")
+    authors = newest.select("tenant_id", author_id="user_id", author_country="country", author_consents="consent")
     return (
         received.with_columns(
             document_id="message_id",
@@ -46,6 +47,6 @@ def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
             sent_at=pl.coalesce("sent_at", "received_at"),
             tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
         )
-        .join(authors, on="author_id", how="left", maintain_order="left")
+        .join(authors, on=["tenant_id", "author_id"], how="left", maintain_order="left")
         .sort("received_at", "source", "position")
     )

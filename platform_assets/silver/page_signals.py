@@ -1,7 +1,7 @@
 """One row is one fetched page with everything that is known about it: topic, threat, tone, key words, pictures.
 
-Key: url and fetched_at. Grain: one fetch. One column a task, from the decision of the version that the page is assigned
-to: the champion, or a challenger within its share of the traffic. Owner: ml.
+Key: tenant_id, url and fetched_at. Grain: one fetch. One column a task, from the decision of the version that the page
+is assigned to: the champion, or a challenger within its share of the traffic. Owner: ml.
 """
 
 import dagster as dg
@@ -13,6 +13,7 @@ from platform_assets.signals_of import newest_answers, side_by_side, worst_pictu
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from signals.keywords import keywords
+from signals.scoring import DOCUMENT_KEY
 
 TABLE = "silver/page_signals"
 INPUTS = ("silver/pages", "silver/images", "silver/decisions")
@@ -51,5 +52,5 @@ def signals_of_pages(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.Data
     pictures = worst_picture(images, answers.filter(pl.col("kind") == "image"))
     words = pages["text"].str.len_chars().cast(pl.Int64)
     rows = pages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(pages["text"]), characters=words)
-    rows = rows.join(told, on=["document_id", "content_hash"], how="left", maintain_order="left")
-    return rows.join(pictures, on="url", how="left", maintain_order="left")
+    rows = rows.join(told, on=DOCUMENT_KEY, how="left", maintain_order="left")
+    return rows.join(pictures, on=["tenant_id", "url"], how="left", maintain_order="left")

@@ -1,7 +1,7 @@
 """One row is one fetch of a web page, reduced to its article.
 
-Key: url and fetched_at. Grain: one fetch. ``document_id`` is the canonical address, which all fetches of a page
-share; ``content_hash`` names title and text together. Owner: content.
+Key: tenant_id, url and fetched_at. Grain: one fetch. ``document_id`` is the canonical address, which all fetches of a
+page share; ``content_hash`` names title and text together. Owner: content.
 """
 
 from collections.abc import Mapping

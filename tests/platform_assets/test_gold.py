@@ -368,6 +368,25 @@ def test_a_page_is_known_by_its_latest_fetch_in_whatever_order_days_are_made(sil
     assert found == {"https://a.example/1": TWO, "https://a.example/2": THREE}
 
 
+def test_each_organisation_has_its_own_row_of_a_page_and_an_event_on_it_counts_once(
+    silver: Path, tmp_path: Path
+) -> None:
+    lakehouse = copied(silver, tmp_path)
+    theirs = page(
+        "https://a.example/2", "01 21:00", "h2", tenant_id="u", iab_category_name="Sports", threat_risk="high"
+    )
+    put_pages(lakehouse, [*PAGES[:3], theirs], ONE)
+    assert materialised(lakehouse, ONE, ONE, "contextual_signals", "ad_performance_hourly").success
+    of_it = [row for row in rows(lakehouse, "contextual_signals") if row["document_id"] == theirs["document_id"]]
+    assert sorted((row["tenant_id"], row["content_hash"]) for row in of_it) == [("t", "h3"), ("u", "h2")]
+    # What a page is about is the same for all: the newest that is known of it counts.
+    told = {row["iab_category_name"]: row["impressions"] for row in rows(lakehouse, "ad_performance_hourly")}
+    assert told == {"Sports": 2, "unknown": 1}
+    put_pages(lakehouse, PAGES[:3], ONE)
+    assert materialised(lakehouse, ONE, ONE, "contextual_signals").success
+    assert {row["tenant_id"] for row in rows(lakehouse, "contextual_signals")} == {"t"}
+
+
 def test_a_failing_test_is_a_failed_check(silver: Path, tmp_path: Path) -> None:
     lakehouse = copied(silver, tmp_path)
     put_pages(lakehouse, [PAGES[0] | {"threat": "meteor"}], ONE)

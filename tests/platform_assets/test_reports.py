@@ -40,8 +40,8 @@ SCHEMAS = {
         "document_id": TEXT, "cost_usd": REAL, "revenue_usd": REAL, DAY: pl.Date,
     },
     "silver/decisions": {
-        "decision_id": TEXT, "document_id": TEXT, "task": TEXT, "label": TEXT, "score": REAL, "model_version": WHOLE,
-        "decided_at": TIME, "content_hash": TEXT, "traffic_arm": TEXT, DAY: pl.Date,
+        "decision_id": TEXT, "tenant_id": TEXT, "document_id": TEXT, "task": TEXT, "label": TEXT, "score": REAL,
+        "model_version": WHOLE, "decided_at": TIME, "content_hash": TEXT, "traffic_arm": TEXT, DAY: pl.Date,
     },
     "silver/rtb_auctions": {"auction_id": TEXT, "winner": TEXT, "bids": pl.List(BID), DAY: pl.Date},
     "silver/quarantine": {"quarantine_id": TEXT, "table": TEXT, "rule": TEXT, DAY: pl.Date},
@@ -144,6 +144,8 @@ def full_rows():
          "optimism_messages": 0, "sadness_messages": 0, "anger_messages": 1, DAY: day}
         for i in range(6) for day in both
     ]  # fmt: skip
+    decided = {"tenant_id": "meridian", "task": "threat", "score": 0.9, "model_version": 2, "decided_at": NOON}
+    decided |= {"traffic_arm": "champion"}
     return {
         "gold/contextual_signals": [
             a_page(),
@@ -157,10 +159,10 @@ def full_rows():
             *events("impression", "impression", campaign="cmp-2", url="https://shop.example/b", event_date=DAY_2),
         ],
         "silver/decisions": [
-            {"decision_id": "d-1", "document_id": "https://vile.example/c", "task": "threat", "label": "hate",
-             "score": 0.9, "model_version": 2, "decided_at": NOON, "traffic_arm": "champion", DAY: DAY_2},
-            {"decision_id": "d-2", "document_id": "https://news.example/a", "task": "threat", "label": "crime",
-             "score": 0.7, "model_version": 2, "decided_at": NOON, "traffic_arm": "champion"},
+            {**decided, "decision_id": "d-1", "document_id": "https://vile.example/c", "label": "hate", DAY: DAY_2},
+            {**decided, "decision_id": "d-2", "document_id": "https://news.example/a", "label": "crime"},
+            {**decided, "decision_id": "d-3", "document_id": "https://vile.example/c", "label": "hate", DAY: DAY_2,
+             "tenant_id": "harbour", "decided_at": NOON + timedelta(hours=1)},
         ],
         "silver/rtb_auctions": [{"auction_id": "a", "winner": "northlight", "bids": bids}],
         "silver/quarantine": [
@@ -437,7 +439,7 @@ class TestPages:
             ("hate", [pytest.approx(0.8)]),
             ("threat", [pytest.approx(0.8), pytest.approx(2.4)]),
         ]
-        assert "threat was the furthest off, on 10 November: its texts were 2.4 times" in drifted.reading
+        assert "threat was the furthest off, on 10 November: its texts were at 240.0\xa0%" in drifted.reading
         curve = shown["Right answers by confidence"]
         assert [(trace["x"], trace["y"]) for trace in curve.data] == [([0.85, 0.95], [0.75, 0.95])] * 2
         errors = {
@@ -494,8 +496,8 @@ class TestPages:
 
     def test_challengers_are_compared_with_champions_where_both_were_asked(self, tmp_path):
         rows = [
-            {"document_id": name, "content_hash": f"h-{name}", "task": "threat", "label": label, "score": 0.5,
-             "model_version": version, "traffic_arm": arm}
+            {"tenant_id": "t", "document_id": name, "content_hash": f"h-{name}", "task": "threat", "label": label,
+             "score": 0.5, "model_version": version, "traffic_arm": arm}
             for name, version, label, arm in (
                 ("a", 2, "none", "champion"), ("a", 3, "arms", "shadow"),
                 ("b", 2, "none", "shadow"), ("b", 3, "none", "challenger"),
@@ -529,7 +531,7 @@ class TestPages:
 
     def test_what_is_no_web_address_is_no_link(self):
         worst = table("gold/contextual_signals", a_page("javascript:alert(1)"), a_page("https://a.example/?q='\"><b>"))
-        answers = table("silver/decisions").select("decision_id", "document_id", "label", "decided_at")
+        answers = table("silver/decisions").select("decision_id", "tenant_id", "document_id", "label", "decided_at")
         listing = risk.listing(risk.gravest(worst), answers)
         page = pages.Page("t", "p", "f", [], [pages.Section("s", [listing])], {}, [], {})
         rest = without_plotly(pages.render(page, NOW).decode())

@@ -10,6 +10,7 @@ from signals.communication import communication_features
 
 TIME = pl.Datetime("us", "UTC")
 SCHEMA = {
+    "tenant_id": pl.String,
     "message_id": pl.String,
     "author_id": pl.String,
     "text": pl.String,
@@ -30,8 +31,8 @@ ROWS = st.lists(
 )
 
 
-def messages(*rows: tuple) -> pl.DataFrame:
-    return pl.DataFrame(rows, SCHEMA, orient="row")
+def messages(*rows: tuple, tenant: str = "acme") -> pl.DataFrame:
+    return pl.DataFrame([(tenant, *row) for row in rows], SCHEMA, orient="row")
 
 
 def of_text(text: str | None) -> dict:
@@ -116,6 +117,12 @@ def test_untyped_nulls_do_no_harm():
     row = messages(("m", "ann", None, MONDAY, None))
     untyped = row.with_columns(text=None, reply_to=None)
     assert_frame_equal(communication_features(untyped, row), communication_features(row, row))
+
+
+def test_a_message_answers_none_of_another_organisation():
+    parent = ("parent", "ann", "", MONDAY, None)
+    assert reply("ann", timedelta(minutes=1), messages(parent)) == (60.0, True)
+    assert reply("ann", timedelta(minutes=1), messages(parent, tenant="other")) == (None, False)
 
 
 def test_other_columns_do_no_harm():

@@ -167,18 +167,14 @@ def test_a_decision_has_the_same_id_whenever_it_is_made_and_no_other_decision_ha
 
 
 def test_each_part_of_its_key_changes_a_decision_id():
-    key = ("d", "c", "threat", "threat", 1)
-    others = [
-        ("e", *key[1:]),
-        ("d", "x", *key[2:]),
-        (*key[:2], "hate", *key[3:]),
-        (*key[:3], "other", 1),
-        (*key[:4], 2),
-    ]
-    found = [decision_id(*one) for one in (key, *others, ("dc", "", *key[2:]))]
+    key = (("t", "d", "c"), "threat", "threat", 1)
+    documents = [("u", "d", "c"), ("t", "e", "c"), ("t", "d", "x"), ("t", "dc", ""), ("", "d", "c")]
+    others = [(key[0], "hate", *key[2:]), (*key[:2], "other", 1), (*key[:3], 2)]
+    found = [decision_id(*one) for one in (key, *((one, *key[1:]) for one in documents), *others)]
     assert len(set(found)) == len(found)
     assert all(len(one) == 32 for one in found)
-    assert decision_id("\ud800", *key[1:]) == decision_id("\ud800", *key[1:])
+    odd = ("t", "\ud800", None)
+    assert decision_id(odd, *key[1:]) == decision_id(odd, *key[1:])
 
 
 def test_a_model_of_another_transformation_does_not_load_and_both_ids_are_named(folders, tmp_path):

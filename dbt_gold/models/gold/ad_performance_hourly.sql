@@ -1,5 +1,12 @@
 -- depends_on: {{ ref('contextual_signals') }}
-with events as (
+-- What a page is about is the same for everyone who shows something on it, whoever had it fetched.
+with pages as (
+    select distinct on (document_id) document_id, iab_category_name, threat_risk
+    from {{ source('stored', 'contextual_signals') }}
+    order by document_id, fetched_at desc, url desc, tenant_id desc
+),
+
+events as (
     select
         date_trunc('hour', event_time) as hour,
         campaign_id,
@@ -12,7 +19,7 @@ with events as (
         cost_usd,
         revenue_usd
     from {{ source('silver', 'ad_events') }} as event
-    left join {{ source('stored', 'contextual_signals') }} as page using (document_id)
+    left join pages as page using (document_id)
     where event.{{ these_days() }}
 )
 

@@ -2,7 +2,9 @@ with latest as (
     select *, {{ worse_risk('threat_risk', 'image_threat_risk') }} as risk
     from {{ source('silver', 'page_signals') }}
     where {{ these_days() }}
-    qualify row_number() over (partition by document_id order by fetched_at desc, url, content_hash) = 1
+    qualify row_number() over (
+        partition by tenant_id, document_id order by fetched_at desc, url, content_hash
+    ) = 1
 )
 
 select

@@ -24,7 +24,7 @@ select
     {{ share('hour_of_day >= 22 or hour_of_day < 6') }} as night_share
 from {{ source('silver', 'message_signals') }}
 left join
-    (select * exclude (author_id, tenant_id) from {{ source('silver', 'message_features') }})
-    using (message_id, event_date)
+    (select * exclude (author_id) from {{ source('silver', 'message_features') }})
+    using (tenant_id, message_id, event_date)
 where author_consents and {{ these_days() }}
 group by all

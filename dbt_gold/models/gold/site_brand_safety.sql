@@ -3,7 +3,7 @@ with latest as (
     from {{ source('silver', 'page_signals') }}
     where {{ these_days() }}
     qualify row_number() over (
-        partition by document_id, tenant_id, event_date order by fetched_at desc, url, content_hash
+        partition by tenant_id, document_id, event_date order by fetched_at desc, url, content_hash
     ) = 1
 )
 

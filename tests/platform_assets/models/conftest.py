@@ -16,6 +16,7 @@ from platform_assets.silver.labels import resolved
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
 from resources.landing import Record
+from signals.scoring import DOCUMENT_KEY
 from signals.tasks import TASKS
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
@@ -81,17 +82,18 @@ def picture(colour):
 
 def land_pictures(lake, *named):
     rows = [
-        {"document_id": f"http://example.org/{name}.png", "content_hash": f"{name:0>64}", "body": picture(colour)}
+        dict(zip(DOCUMENT_KEY, ("default", f"http://example.org/{name}.png", f"{name:0>64}"), strict=True))
+        | {"body": picture(colour)}
         for name, colour in named
     ]
     lake.insert_missing("silver/images", pl.DataFrame(rows), ["content_hash"])
 
 
 def pictures(lake):
-    """Return what labels may name: document_id, content_hash and text of the pictures there are."""
+    """Return what labels may name: tenant_id, document_id, content_hash and text of the pictures there are."""
     if not lake.exists("silver/images"):
-        return pl.DataFrame(schema=dict.fromkeys(("document_id", "content_hash", "text"), pl.String))
-    return lake.read("silver/images").select("document_id", "content_hash", text=pl.lit(""))
+        return pl.DataFrame(schema=dict.fromkeys((*DOCUMENT_KEY, "text"), pl.String))
+    return lake.read("silver/images").select(*DOCUMENT_KEY, text=pl.lit(""))
 
 
 def picture_label(name, label, **more):

@@ -20,7 +20,7 @@ from signals.encoder import DIMENSIONS
 FIRST = date(2026, 11, 9)
 TASK = "sentiment"
 TIME = pl.Datetime("us", "UTC")
-DOCUMENT = {"document_id": pl.String, "content_hash": pl.String, DAY: pl.Date}
+DOCUMENT = {"tenant_id": pl.String, "document_id": pl.String, "content_hash": pl.String, DAY: pl.Date}
 DECISION = DOCUMENT | {
     "task": pl.String, "label": pl.String, "score": pl.Float64, "model_version": pl.Int64, "traffic_arm": pl.String,
     "decided_at": TIME,
@@ -88,7 +88,9 @@ def answer(lake, encoder):
         chance = np.random.default_rng(number + 1)
         told = chance.choice(list(shares), rows, p=list(shares.values()))
         ids = [f"{number}-{version}-{rows}-{i}" for i in range(rows)]
-        texts = pl.DataFrame({"document_id": ids, "content_hash": ids}).with_columns(pl.lit(day(number)).alias(DAY))
+        texts = pl.DataFrame({"document_id": ids, "content_hash": ids}).with_columns(
+            pl.lit("acme").alias("tenant_id"), pl.lit(day(number)).alias(DAY)
+        )
         lake.insert_missing("silver/messages", texts.with_columns(sent_at=pl.lit(at(number))), ["document_id"])
         made = embeddings.rows_of(texts, vectors(chance, rows, moved), encoder.encoder_id)
         lake.insert_missing(embeddings.TABLE, made, embeddings.KEY)

@@ -30,7 +30,8 @@ def test_a_wait_ends_with_the_first_decision_or_is_still_open():
 
 def test_the_cost_counts_only_documents_of_both_that_have_another_answer():
     def answers(**labels):
-        return pl.DataFrame([{"document_id": d, "content_hash": d, "label": label} for d, label in labels.items()])
+        rows = [{"tenant_id": "t", "document_id": d, "content_hash": d, "label": of} for d, of in labels.items()]
+        return pl.DataFrame(rows)
 
     events = pl.DataFrame(
         [
@@ -71,9 +72,9 @@ class Platform:
     def decide(self, version, at, **labels):
         """Have a version answer pages."""
         rows = [
-            {"decision_id": f"{name}-{version}", "document_id": URL + name, "content_hash": name, DAY: at.date()}
+            {"decision_id": f"{name}-{version}", "tenant_id": "t", "document_id": URL + name, "content_hash": name}
             | {"model_name": f"{self.registry.environment}.irony", "model_version": version, "label": label}
-            | {"decided_at": at, "traffic_arm": "champion"}
+            | {"decided_at": at, "traffic_arm": "champion", DAY: at.date()}
             for name, label in labels.items()
         ]
         self.lake.insert_missing("silver/decisions", pl.DataFrame(rows), ["decision_id"])

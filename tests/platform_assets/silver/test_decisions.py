@@ -9,7 +9,7 @@ import pytest
 from governance.promotion import Verdict
 from platform_assets import streaming
 from platform_assets.known_vectors import KnownVectors
-from platform_assets.silver.decisions import Serving, decided, decisions, pending, serving
+from platform_assets.silver.decisions import Serving, decided, decisions, documents_of, pending, serving
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
@@ -88,6 +88,17 @@ def test_pending_are_the_distinct_documents_of_the_days_as_they_are_scored(lake,
     assert [content_hash(text) for text in found["text"]] == found["content_hash"].to_list()
     vectors = np.array(found["vector"].to_list(), np.float32)
     assert vectors.tobytes() == encoder.encode(found["text"].to_list()).tobytes()
+
+
+def test_each_organisation_has_its_own_decision_about_one_content(lake, models):
+    pages, vectors = lake.scan("silver/pages"), lake.scan("silver/embeddings")
+    theirs = pages.filter(pl.col("document_id") == "p2").with_columns(tenant_id=pl.lit("other"))
+    documents = documents_of("page", pl.concat([pages, theirs]), vectors)
+    found = decided(documents, models, input_table="silver/pages", input_version=3, run_id="r")
+    about = found.filter(pl.col("document_id") == "p2")
+    assert about["tenant_id"].to_list() == ["acme", "other"]
+    assert about["decision_id"].n_unique() == 2
+    assert about["scores"].n_unique() == 1
 
 
 def test_pictures_come_with_their_bytes_and_without_text(lake, encoder):

@@ -10,6 +10,7 @@ from signals.text import content_hash, normalise
 SAID = {"label_id": "l1", "task": "sentiment", "label": "positive"}
 KNOWN = pl.DataFrame(
     {
+        "tenant_id": ["default", "acme"],
         "document_id": ["https://example.org/a", "m1"],
         "content_hash": ["a" * 64, "0" * 64],
         "text": ["Title\nText of the page", "Text of the message"],
@@ -42,7 +43,7 @@ def test_a_page_is_found_under_every_address_that_is_its_own(bronze, url):
 
 
 def test_the_text_that_a_label_carries_comes_before_the_document_that_it_names(bronze):
-    row = one(bronze, document_id="m1", text="My own")
+    row = one(bronze, document_id="m1", tenant_id="acme", text="My own")
     assert (row["text"], row["content_hash"]) == ("My own", content_hash("My own"))
 
 
@@ -56,7 +57,10 @@ def test_the_text_that_a_label_carries_comes_before_the_document_that_it_names(b
         ({"document_id": "m2"}, "document_unknown"),
         ({"document_id": "https://example.org/b"}, "document_unknown"),
         ({"document_id": "m2", "label": "splendid"}, "unknown_label"),
-        ({"document_id": "m1"}, None),
+        ({"document_id": "m1", "tenant_id": "acme"}, None),
+        ({"document_id": "m1", "tenant_id": "other"}, "document_unknown"),
+        ({"document_id": "m1"}, "document_unknown"),
+        ({"document_id": "https://example.org/a", "tenant_id": "other"}, None),
     ],
 )
 def test_each_rule(bronze, fields, rule):
@@ -73,9 +77,9 @@ def test_a_hostile_address_names_an_unknown_document(bronze, url):
 
 
 def test_the_split_is_the_given_one_or_that_of_the_hash(bronze):
-    assert one(bronze, document_id="m1")["split"] == "val"
+    assert one(bronze, document_id="m1", tenant_id="acme")["split"] == "val"
     assert one(bronze, document_id="https://example.org/a")["split"] == "train"
-    assert one(bronze, document_id="m1", split="train")["split"] == "train"
+    assert one(bronze, document_id="m1", tenant_id="acme", split="train")["split"] == "train"
     assert one(bronze, document_id="https://example.org/a", split="val")["split"] == "val"
 
 
@@ -89,7 +93,12 @@ def test_a_fifth_is_held_out_and_equal_texts_are_on_one_side(bronze):
 
 def test_every_label_comes_out_once_and_the_earliest_delivery_first(bronze):
     late = bronze(EXPECTED, SAID | {"text": "late"}, now=datetime(2026, 11, 10, 12, tzinfo=UTC) + timedelta(hours=1))
-    early = bronze(EXPECTED, SAID | {"document_id": "m1"}, SAID, SAID | {"document_id": "https://example.org/a"})
+    early = bronze(
+        EXPECTED,
+        SAID | {"document_id": "m1", "tenant_id": "acme"},
+        SAID,
+        SAID | {"document_id": "https://example.org/a"},
+    )
     found = resolved(pl.concat([late, early.reverse()]), KNOWN)
     assert found["text"].to_list() == ["Text of the message", None, "Title\nText of the page", "late"]
     assert found["position"].to_list() == [1, 2, 3, 1]

@@ -42,6 +42,13 @@ def test_the_newest_profile_says_what_its_author_allows(bronze):
     assert consent(bronze) is None
 
 
+def test_consent_given_to_one_organisation_is_none_for_another(bronze):
+    sent = bronze(EXPECTED, SENT | {"tenant_id": "acme"}, SENT)
+    profiles = bronze(PROFILES, profile("yes", tenant_id="acme"), profile("no", tenant_id="other"))
+    found = cleaned(sent, profiles).select("tenant_id", "author_consents")
+    assert found.rows() == [("acme", True), ("default", None)]
+
+
 def test_a_newest_profile_that_says_nothing_allows_nothing(bronze):
     assert consent(bronze, profile("yes", "2026-11-01T00:00:00Z"), profile("unsaid", "2026-11-05T00:00:00Z")) is None
 

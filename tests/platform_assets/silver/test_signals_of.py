@@ -8,6 +8,7 @@ from signals.tasks import TASKS, tasks_for
 from signals.traffic import Traffic
 
 SCHEMA = {
+    "tenant_id": pl.String,
     "document_id": pl.String,
     "content_hash": pl.String,
     "kind": pl.String,
@@ -18,12 +19,14 @@ SCHEMA = {
     "decision_id": pl.String,
     "traffic_arm": pl.String,
 }
-IMAGES = {"document_id": pl.String, "content_hash": pl.String, "page_url": pl.String}
+IMAGES = {"tenant_id": pl.String, "document_id": pl.String, "content_hash": pl.String, "page_url": pl.String}
 
 
-def decisions(*rows, kind="page", arm="champion"):
+def decisions(*rows, kind="page", arm="champion", tenant="acme"):
     """Return decisions of (document, content, task, label, score, version), numbered."""
-    found = [(d, c, kind, t, label, score, v, f"{i:03}", arm) for i, (d, c, t, label, score, v) in enumerate(rows)]
+    found = [
+        (tenant, d, c, kind, t, label, score, v, f"{i:03}", arm) for i, (d, c, t, label, score, v) in enumerate(rows)
+    ]
     return pl.DataFrame(found, schema=SCHEMA, orient="row")
 
 
@@ -111,7 +114,7 @@ def test_answers_stand_side_by_side_with_names_and_risk():
 @pytest.mark.parametrize("kind", ["page", "message", "image"])
 def test_every_task_of_a_kind_has_its_columns_though_it_has_no_answers(kind):
     columns = side_by_side(decisions(), kind).columns
-    expected = ["document_id", "content_hash"]
+    expected = ["tenant_id", "document_id", "content_hash"]
     for task in tasks_for(kind):
         expected += [task.name, f"{task.name}_score"]
         expected += [f"{task.name}_name"] if task.names else []
@@ -120,12 +123,13 @@ def test_every_task_of_a_kind_has_its_columns_though_it_has_no_answers(kind):
     assert ("irony" in columns) == (kind == "message")
 
 
-def pictures(*rows):
-    return pl.DataFrame(rows, schema=IMAGES, orient="row")
+def pictures(*rows, tenant="acme"):
+    return pl.DataFrame([(tenant, *row) for row in rows], schema=IMAGES, orient="row")
 
 
-def seen(*rows):
-    return decisions(*((d, f"h{d}", "image_threat", label, score, 1) for d, label, score in rows), kind="image")
+def seen(*rows, tenant="acme"):
+    found = ((d, f"h{d}", "image_threat", label, score, 1) for d, label, score in rows)
+    return decisions(*found, kind="image", tenant=tenant)
 
 
 def test_a_page_is_as_safe_as_its_worst_picture():
@@ -133,8 +137,11 @@ def test_a_page_is_as_safe_as_its_worst_picture():
     found = worst_picture(
         images, seen(("a", "safe", 0.99), ("b", "adult", 0.6), ("c", "adult", 0.8), ("d", "adult", 1.0))
     )
-    assert found.columns == ["url", "image_threat", "image_threat_score", "image_threat_risk", "images"]
-    assert sorted(found.rows()) == [("p1", "adult", 0.8, "floor", 3), ("p2", "safe", 0.99, "low", 1)]
+    assert found.columns == ["tenant_id", "url", "image_threat", "image_threat_score", "image_threat_risk", "images"]
+    assert sorted(found.rows()) == [
+        ("acme", "p1", "adult", 0.8, "floor", 3),
+        ("acme", "p2", "safe", 0.99, "low", 1),
+    ]
 
 
 def test_of_safe_pictures_the_worst_is_the_least_safe():
@@ -148,6 +155,17 @@ def test_pictures_without_an_answer_or_a_page_tell_nothing():
     changed = worst_picture(pictures(("a", "other bytes", "p")), seen(("a", "adult", 0.9)))
     assert changed.is_empty()
     assert "url" in changed.columns
+
+
+def test_each_organisation_has_its_own_answers_and_pictures_of_one_page():
+    row = ("d", "c", "threat")
+    both = pl.concat([decisions((*row, "none", 0.9, 1)), decisions((*row, "arms", 0.8, 2), tenant="other")])
+    told = side_by_side(newest_answers(both, {}), "page").select("tenant_id", "threat")
+    assert told.sort("tenant_id").rows() == [("acme", "none"), ("other", "arms")]
+    images = pl.concat([pictures(("a", "ha", "p")), pictures(("b", "hb", "p"), tenant="other")])
+    looked = pl.concat([seen(("a", "safe", 0.9)), seen(("b", "adult", 0.9), tenant="other")])
+    found = worst_picture(images, looked).select("tenant_id", "image_threat", "images")
+    assert sorted(found.rows()) == [("acme", "safe", 1), ("other", "adult", 1)]
 
 
 def test_the_risks_of_every_task_are_ranked():
