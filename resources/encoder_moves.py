@@ -4,7 +4,7 @@ An encoder answers nothing without heads. So it serves only where every task tha
 and gated under it. Heads come first, the encoder's own alias last: whatever is killed in between, what serves goes on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from governance.history import ENCODER, PACKAGED
@@ -48,7 +48,9 @@ def promote(one: Registered, here: Registry, there: Registry, *, by: str, why: s
     return made
 
 
-def roll_back(registry: Registry, to: int | None, *, by: str, why: str) -> tuple[int, int]:
+def roll_back(
+    registry: Registry, to: int | None, *, by: str, why: str, without: Collection[str] = ()
+) -> tuple[int, int]:
     """Have an earlier version serve again; return it, and the one that served.
 
     Args:
@@ -56,9 +58,10 @@ def roll_back(registry: Registry, to: int | None, *, by: str, why: str) -> tuple
         to: the version, or ``PACKAGED``; the one before this if left out.
         by: who does it.
         why: the reason.
+        without: tasks that may go unanswered, such as one that was added since, until they are trained under it.
 
     Raises:
-        NotReadyError: a task that is answered now has no head under it; nothing was changed.
+        NotReadyError: another task that is answered now has no head under it; nothing was changed.
         ModelMissingError: the packaged encoder serves, or there is no such version.
         NotPassedError: the version has not passed the gate.
         TamperedModelError: files are not those that were registered.
@@ -67,9 +70,10 @@ def roll_back(registry: Registry, to: int | None, *, by: str, why: str) -> tuple
         raise ModelMissingError(f"the packaged encoder serves in {registry.environment}: there is none before it")
     earlier = registry.before(ENCODER) if to is None else to
     encoder, asked = Encoder(registry=registry, version=earlier), _answered(registry)
-    missing = asked - heads(registry.under(encoder.digest), encoder, asked).keys()
-    if missing or not asked:
-        advice = "another version may, or one that is promoted with its heads"
+    ready = heads(registry.under(encoder.digest), encoder, asked)
+    missing = asked - ready.keys() - set(without)
+    if missing or not ready:
+        advice = "another version may, or this one --without them, which are then unanswered until they are trained"
         raise NotReadyError(_told(earlier), registry.environment, missing or ["any task"], advice)
     return earlier, registry.rollback(ENCODER, earlier, by=by, why=why)
 

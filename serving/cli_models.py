@@ -150,15 +150,26 @@ def rollback(
             help="Version to go back to, packaged for the encoder's first; the champion before this one if left out.",
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="TASK",
+            callback=lambda tasks: [_known_task(task) for task in tasks or ()],
+            help="For the encoder: a task that may go unanswered until it is trained under the earlier one.",
+        ),
+    ] = None,
     why: Why = "by hand",
     by: By = None,
 ) -> None:
     """Make an earlier version the champion again: batch answers by it at once, the stream in seconds."""
     found, who = _registry(), _who(by)
+    if without and task != ENCODER:
+        raise typer.BadParameter("it goes with the encoder: a task's own rollback leaves no other unanswered")
     if task == ENCODER:
         from resources import encoder_moves
 
-        earlier, was = encoder_moves.roll_back(found, to, by=who, why=why)
+        earlier, was = encoder_moves.roll_back(found, to, by=who, why=why, without=without or ())
     else:
         earlier = found.before(task) if to is None else to
         _require_ready(found, found.version(task, earlier), found)

@@ -139,6 +139,18 @@ def test_a_rollback_to_an_encoder_that_would_leave_a_task_unanswered_is_refused(
     with pytest.raises(ModelMissingError, match="version 7"):
         encoder_moves.roll_back(here, 7, **TOLD)
     assert answering(here) == before
+    with pytest.raises(NotReadyError, match=r"sentiment; .* --without them"):
+        encoder_moves.roll_back(here, PACKAGED, **TOLD, without=["hate"])
+    assert encoder_moves.roll_back(here, PACKAGED, **TOLD, without=["sentiment"])[0] == PACKAGED
+    digest, heads = answering(here)
+    assert (digest, heads.keys()) == ("", {*TASKS})
+
+
+@pytest.mark.usefixtures("serving")
+def test_no_rollback_leaves_every_task_unanswered(here):
+    other_encoder(here, 2)
+    with pytest.raises(NotReadyError, match=r"encoder version 2 cannot serve in .*any task"):
+        encoder_moves.roll_back(here, 2, **TOLD, without=TASKS)
 
 
 def test_a_head_whose_files_were_changed_stops_the_move(here, there, serving):

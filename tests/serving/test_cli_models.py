@@ -112,6 +112,8 @@ def test_a_tested_version_goes_to_production_with_the_same_bytes(models, say):
         (("promote", "irony", "--to", "moon"), 2, "moon"),
         (("promote", "irony", "--to", "prod", "--version", "9"), 1, "task irony has no version 9 in dev"),
         (("rollback", "irony"), 1, "task irony had no champion before version 1 in dev"),
+        (("rollback", "irony", "--without", "hate"), 2, "it goes with the encoder"),
+        (("rollback", "encoder", "--without", "nothing"), 2, "there is no task 'nothing'"),
         (("traffic", "irony", "--share", "0.1"), 2, "--challenger VERSION"),
         (("traffic", "irony", "--challenger", "2", "--share", "2"), 2, "--share"),
         (("traffic", "irony", "--challenger", "1", "--shadow"), 1, "is the champion"),
