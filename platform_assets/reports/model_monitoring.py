@@ -174,7 +174,7 @@ def drifts(rows: pl.DataFrame, name: str) -> Chart:
         return Chart(title)
     task, day, most = known.sort("times", "task", descending=[True, False]).select("task", DAY, "times").row(0)
     over = known.filter(pl.col("times") > 1)
-    reading = f"{task} was the furthest off, on {day:%-d %B}: its {of} were {most:.1f} times as far as the limit. "
+    reading = f"{task} was the furthest off, on {day:%-d %B}: its {of} were at {percent(most)} of the limit. "
     reading += f"{over.height} of {counted(known.height, 'window')} passed it"
     reading += f", of {listed(over['task'].unique().sort())}." if over.height else "."
     layout = _over_days(known, "times its limit") | {"shapes": [_line(0, 1, 1, 1, "paper")]}
