@@ -382,6 +382,11 @@ class Lakehouse(dg.ConfigurableResource):
             return []
         return sorted({str(partition[DAY]) for partition in self.open(table).partitions()})
 
+    def changed(self, table: str) -> dict[str, int]:
+        """Return the version at which each day of a table was last changed other than by a stream."""
+        kept = self.positions(table).items()
+        return {name.removeprefix(CHANGED): version for name, (version, _) in kept if name.startswith(CHANGED)}
+
     def written(self, table: str) -> datetime:
         """Return when a table was last written (UTC)."""
         return datetime.fromtimestamp(self.open(table).history(1)[0]["timestamp"] / 1000, UTC)
@@ -408,8 +413,7 @@ class Lakehouse(dg.ConfigurableResource):
                 continue
             if streamed:
                 changes = {day: [] for day in self.days(table)} | changes
-                kept = self.positions(table).items()
-                found = [(f"{at}", name.removeprefix(CHANGED)) for name, (at, _) in kept if name.startswith(CHANGED)]
+                found = [(f"{version}", day) for day, version in self.changed(table).items()]
             else:
                 files = pl.DataFrame(self.open(table).get_add_actions(flatten=True))
                 found = files.select("path", pl.col(f"partition.{DAY}").cast(pl.String)).rows()

@@ -123,7 +123,7 @@ def look(
     if unread:
         return State(unread=unread)
     before, after = around_training(daily)
-    early = _stale(lakehouse, before, now, encoder.encoder_id)
+    early = tuple(stale_days.decide(stale_days.stale(lakehouse, before, now.date(), encoder.encoder_id), before))
     coming = labels_coming(lakehouse, early)
     if early and not coming:
         return State(early=early)
@@ -135,7 +135,8 @@ def look(
     if early or due:
         return State(early=early, due=due, reasons=reasons)
     unrecorded = promotions.behind(lakehouse, registry)
-    return State(late=_stale(lakehouse, after, now), reasons=reasons, unrecorded=unrecorded)
+    late = stale_days.stale(lakehouse, after, now.date(), traffic=under.traffic())
+    return State(late=tuple(stale_days.decide(late, after)), reasons=reasons, unrecorded=unrecorded)
 
 
 def labels_coming(lakehouse: Lakehouse, early: tuple[Work, ...]) -> dict[str, int]:
@@ -152,10 +153,6 @@ def around_training(daily: Inputs) -> tuple[Inputs, Inputs]:
     """Part tables, with their inputs, into those that models are trained from and those that hold their answers."""
     late = {table: of for table, of in daily.items() if table in ANSWERS or table.split("/")[0] in AFTER}
     return {table: of for table, of in daily.items() if table not in late}, late
-
-
-def _stale(lakehouse: Lakehouse, tables: Inputs, today: datetime, encoder_id: str = "") -> tuple[Work, ...]:
-    return tuple(stale_days.decide(stale_days.stale(lakehouse, tables, today.date(), encoder_id), tables))
 
 
 def in_training(instance: dg.DagsterInstance) -> dict[str, str]:

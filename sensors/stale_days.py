@@ -7,8 +7,9 @@ from datetime import date, timedelta
 import dagster as dg
 
 from platform_assets.conventions import STREAMED
-from platform_assets.silver import embeddings
+from platform_assets.silver import decisions, embeddings
 from resources.lakehouse import Lakehouse
+from signals.traffic import Traffic
 
 # Ranges whose gap is at most this many days are one run: empty days cost less than another run.
 GAP = timedelta(days=31)
@@ -25,12 +26,17 @@ def daily_inputs(assets: Iterable[dg.AssetsDefinition]) -> dict[str, tuple[str, 
 
 
 def stale(
-    lakehouse: Lakehouse, inputs: Mapping[str, Iterable[str]], today: date, encoder_id: str = ""
+    lakehouse: Lakehouse,
+    inputs: Mapping[str, Iterable[str]],
+    today: date,
+    encoder_id: str = "",
+    traffic: Mapping[str, Traffic] | None = None,
 ) -> dict[str, list[str]]:
     """Return the stale days of each table that has any.
 
     A table that does not exist is stale today at least, so that it comes to be, if without rows: others read it.
-    Vectors are stale where they are not of the encoder.
+    Vectors are stale where they are not of the encoder, and recent decisions where they are not of the versions that
+    answer now.
     """
     found = {
         table: lakehouse.stale_days(
@@ -38,6 +44,8 @@ def stale(
         )
         for table, of in inputs.items()
     }
+    if traffic is not None:
+        found[decisions.TABLE] = sorted({*found[decisions.TABLE], *decisions.unasked(lakehouse, traffic, today)})
     missing = {table: [today.isoformat()] for table, days in found.items() if not days and not lakehouse.exists(table)}
     return {table: days for table, days in found.items() if days} | missing
 

@@ -102,7 +102,8 @@ def run(progress: Progress) -> Report:
         if parity.due(encoder.now(), registry):
             materialise("compare precisions", [parity.PARITY_MODEL])
             encode_and_train(encoder.now())
-        for work in decide(stale(lakehouse, late, today), late):
+        traffic = registry.under(encoder.now().digest).traffic()
+        for work in decide(stale(lakehouse, late, today, traffic=traffic), late):
             materialise("decide and report", [*work.tables, *COUNTED], (work.first, work.last))
         if untuned:
             raise untuned

@@ -1,12 +1,13 @@
 """One row is one answer of one model to one task about one document, with its provenance.
 
 Key: decision_id, which is made from tenant, document, content, task and model version. Grain: one document, task and
-model version. Answers are facts: a new model adds rows, and never changes one. Owner: ml.
+model version. Answers are facts: a new model adds rows, and never changes one. Where other versions come to answer, by
+promotion, rollback or a trial, they are asked about the documents of the last week too. Owner: ml.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
@@ -15,7 +16,7 @@ import pyarrow as pa
 from platform_assets.conventions import described
 from platform_assets.publishing import accounted_for, begin
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse import DAY, Lakehouse, fingerprint
 from resources.registry import Registry
 from signals.scoring import DECISION, DOCUMENT, DOCUMENT_KEY, Model, score
 from signals.tasks import TASKS
@@ -26,6 +27,10 @@ DOCUMENTS = {"page": "silver/pages", "message": "silver/messages", "image": "sil
 INPUTS = tuple(DOCUMENTS.values())
 MODELS = tuple(f"models/{task}" for task in TASKS)
 BATCH = 2_048
+# Begins the name under which the table keeps which versions a day's documents were asked of.
+ASKED = "asked:"
+# Of documents older than this, consumers keep the answers that they had.
+ASKED_AGAIN = timedelta(days=7)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
@@ -35,26 +40,21 @@ def decisions(
     """Ask the champion of every task about each document of these days, and challengers about their share."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     models = serving(registry.under(encoder.digest), encoder.transform_id)
-    rows_in = answered = 0
-    asked: list[str] = []
+    rows_in, parts = 0, []
     for kind, table in DOCUMENTS.items():
         documents = pending(lakehouse, kind, hop.days, encoder.encoder_id)
         rows_in += documents.height
-        answers = decided(
-            documents,
-            models,
-            input_table=table,
-            input_version=lakehouse.version(table),
-            run_id=context.run_id,
-        )
-        asked.extend(answers["decision_id"])
-        answered += lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=hop.days, marks=hop.marks)
+        version = lakehouse.version(table)
+        parts.append(decided(documents, models, input_table=table, input_version=version, run_id=context.run_id))
+    answers = pl.concat(parts)
+    marks = {**hop.marks, **{f"{ASKED}{day}": answering(models.traffic) for day in hop.days}}
+    answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=hop.days, marks=marks)
     known = lakehouse.scan(TABLE, hop.days).select("decision_id").collect()["decision_id"]
-    stored = int(pl.Series(asked, dtype=pl.String).is_in(known.implode()).sum())
+    stored = int(answers["decision_id"].is_in(known.implode()).sum())
     return hop.result(
         {"rows_in": rows_in, "rows_decided": answered, "models": {t: m.version for t, m in models.champions.items()}},
         rows_out=lakehouse.count(TABLE),
-        check_results=[accounted_for(stored == len(asked), documents=rows_in, asked=len(asked), stored=stored)],
+        check_results=[accounted_for(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)],
     )
 
 
@@ -91,6 +91,19 @@ def serving(registry: Registry, running: str) -> Serving:
 
     champions = loaded({task: traffic[task].champion for task in TASKS if task in traffic})
     return Serving(traffic, champions, loaded({task: traffic[task].challenger for task in champions}))
+
+
+def answering(traffic: Mapping[str, Traffic]) -> int:
+    """Return a number that names which versions answer."""
+    return fingerprint(f"{task}:{of.champion}:{of.challenger}:{of.share}" for task, of in sorted(traffic.items()))
+
+
+def unasked(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -> list[str]:
+    """Return the days of the last week whose documents have not been asked of the versions that answer now."""
+    kept, now = lakehouse.positions(TABLE), answering(traffic)
+    days = {date.fromisoformat(day) for table in INPUTS for day in lakehouse.days(table)}
+    recent = sorted(str(day) for day in days if today - ASKED_AGAIN < day <= today)
+    return [day for day in recent if kept.get(f"{ASKED}{day}", (None, 0))[0] != now]
 
 
 def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder_id: str) -> pl.DataFrame:

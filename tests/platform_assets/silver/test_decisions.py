@@ -9,10 +9,21 @@ import pytest
 from governance.promotion import Verdict
 from platform_assets import streaming
 from platform_assets.known_vectors import KnownVectors
-from platform_assets.silver.decisions import Serving, decided, decisions, documents_of, pending, serving
+from platform_assets.signals_of import newest_answers
+from platform_assets.silver.decisions import (
+    INPUTS,
+    TABLE,
+    Serving,
+    decided,
+    decisions,
+    documents_of,
+    pending,
+    serving,
+)
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
 from resources.lakehouse import DAY, Lakehouse
+from sensors.stale_days import stale
 from signals.encoder import DIMENSIONS
 from signals.heads import LinearHead
 from signals.ngrams import FEATURES
@@ -225,11 +236,24 @@ def answered_by(lake, registry, encoder):
 
 
 @pytest.mark.slow
-def test_batch_answers_by_the_version_that_was_rolled_back_to_at_once(copied, rivals, encoder):
+def test_the_version_that_was_rolled_back_to_is_asked_about_the_last_week(copied, rivals, encoder):
+    def behind(today):
+        found = stale(copied, {TABLE: INPUTS}, date.fromisoformat(today), traffic=rivals.traffic())
+        return [day for day in found[TABLE] if day in DAYS]  # that of p3 is never made
+
+    assert behind("2026-11-30") == DAYS, "they have never been made"
     assert answered_by(copied, rivals, encoder)[0] == [(2, "champion")]
-    copied.open("silver/decisions").delete()
+    assert behind("2026-11-10") == []
     rivals.rollback("sentiment", rivals.before("sentiment"), by="ada", why="complaints")
-    assert answered_by(copied, rivals, encoder)[0] == [(1, "champion")]
+    assert (behind("2026-11-10"), behind("2026-11-16"), behind("2026-11-17")) == (DAYS, DAYS[1:], [])
+    before = copied.version(TABLE)
+    asked, stored = answered_by(copied, rivals, encoder)
+    assert copied.version(TABLE) == before + 1, "a kill leaves all kinds of documents to be asked about, or none"
+    assert asked == [(1, "champion"), (2, "champion")]
+    assert newest_answers(stored, rivals.traffic())["model_version"].unique().to_list() == [1]
+    assert behind("2026-11-10") == []
+    rivals.give_traffic("sentiment", 2, 0.0, by="ada", why="a trial")
+    assert behind("2026-11-10") == DAYS
 
 
 @pytest.mark.slow
