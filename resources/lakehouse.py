@@ -150,7 +150,7 @@ class Lakehouse(dg.ConfigurableResource):
             table: the table.
             before: the earlier version.
             after: the version.
-            key: columns that name a row.
+            key: column that names a row.
             columns: those that are wanted besides.
 
         Raises:

@@ -43,7 +43,10 @@ def labels(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Materi
 
 
 def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
-    """Return tenant_id, document_id, content_hash and text of the newest version of each document that labels name."""
+    """Return tenant_id, document_id, content_hash and text of the newest version of each document that labels name.
+
+    Of what several organisations hold, the newest comes last.
+    """
     named = received["document_id"].drop_nulls().unique()
     wanted = pl.concat([named, named.map_elements(address, return_dtype=pl.String)]).unique().implode()
     text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
@@ -53,13 +56,12 @@ def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
         lakehouse.scan("silver/images").select(*DOCUMENT_KEY, text=pl.lit(""), at="fetched_at"),
     ]
     found = pl.concat(parts).filter(pl.col("document_id").is_in(wanted)).collect()
-    return found.sort("at", "content_hash").unique(["tenant_id", "document_id"], keep="last").drop("at")
+    newest = found.sort("at", "content_hash").unique(["tenant_id", "document_id"], keep="last", maintain_order=True)
+    return newest.drop("at")
 
 
 def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     """Return labels with text and content_hash, and ``rule`` where they cannot be used.
-
-    A label is about a document of its own organisation, or about one that is nobody's in particular.
 
     Args:
         received: bronze/review_labels.
@@ -71,14 +73,12 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         own_text=pl.Series(normal, dtype=pl.String),
         own_hash=pl.Series(hashes, dtype=pl.String),
         carries=pl.col("text").is_not_null(),
-        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     ).drop("text")
-    rows = rows.join(found, on=["tenant_id", "document_id"], how="left", maintain_order="left")
-    shared = found.filter(pl.col("tenant_id") == DEFAULT_TENANT).drop("tenant_id")
-    rows = rows.join(shared, on="document_id", how="left", maintain_order="left", suffix="_shared").with_columns(
-        text=pl.when("carries").then("own_text").otherwise(pl.coalesce("text", "text_shared")),
-        content_hash=pl.when("carries").then("own_hash").otherwise(pl.coalesce("content_hash", "content_hash_shared")),
+    rows = _beside(rows, found).with_columns(
+        text=pl.when("carries").then("own_text").otherwise("text"),
+        content_hash=pl.when("carries").then("own_hash").otherwise("content_hash"),
         labelled_at=pl.coalesce("labelled_at", "received_at"),
+        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
     answers = pl.concat_str("task", "label", separator="\x1f")
     declared = [f"{task.name}\x1f{label}" for task in TASKS.values() for label in task.labels]
@@ -95,11 +95,28 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
             .when(pl.col("carries") & (pl.col("text") == ""))
             .then(pl.lit("text_empty")),
         )
-        .drop("own_text", "own_hash", "carries", "text_shared", "content_hash_shared")
+        .drop("own_text", "own_hash", "carries")
         .sort("received_at", "source", "position")
         # Of the versions of a label that a database has given, the newest counts; others have no such time.
         .sort(cs.by_name("updated_at", require_all=False), descending=True, nulls_last=True, maintain_order=True)
     )
+
+
+def _beside(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Return labels beside the content_hash and text of the document that each is about.
+
+    A label of an organisation is about a document of its own, or about one that is nobody's in particular. One that
+    does not say whose it is, is about the newest of that name, and of the organisation that holds that.
+    """
+    whose = pl.col("tenant_id").is_not_null()
+    shared = found.filter(pl.col("tenant_id") == DEFAULT_TENANT).drop("tenant_id")
+    own = rows.filter(whose).join(found, on=["tenant_id", "document_id"], how="left")
+    own = own.join(shared, on="document_id", how="left", suffix="_shared").with_columns(
+        pl.coalesce("text", "text_shared"), pl.coalesce("content_hash", "content_hash_shared")
+    )
+    newest = found.unique("document_id", keep="last", maintain_order=True)
+    others = rows.filter(~whose).drop("tenant_id").join(newest, on="document_id", how="left")
+    return pl.concat([own.drop("text_shared", "content_hash_shared"), others], how="diagonal")
 
 
 def _known_as(document_id: str) -> str:

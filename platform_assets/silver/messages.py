@@ -2,7 +2,8 @@
 
 Key: tenant_id and message_id. Grain: one message. ``text`` is the normal form that models see, in which links and
 names are masked; ``text_as_sent`` is what was received. ``author_consents`` is the consent in the newest profile that
-the organisation has of the author; null where it has none. Owner: content.
+the organisation has of the author, or, where it has none, in one that is nobody's in particular; null where there is
+none. Owner: content.
 """
 
 import dagster as dg
@@ -35,18 +36,24 @@ def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
         profiles: bronze/user_profiles of their authors.
     """
     normal, hashes = normal_forms(received["text"])
+    messages = received.with_columns(
+        document_id="message_id",
+        text_as_sent="text",
+        text=pl.Series(normal, dtype=pl.String),
+        content_hash=pl.Series(hashes, dtype=pl.String),
+        sent_at=pl.coalesce("sent_at", "received_at"),
+        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
+    ).sort("received_at", "source", "position")
     known = profiles.with_columns(tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT))
     newest = known.sort("updated_at", nulls_last=False).unique(["tenant_id", "user_id"], keep="last")
-    authors = newest.select("tenant_id", author_id="user_id", author_country="country", author_consents="consent")
+    own = newest.select("tenant_id", author_id="user_id", own=pl.struct("country", "consent"))
+    shared = newest.filter(pl.col("tenant_id") == DEFAULT_TENANT).select(
+        author_id="user_id", shared=pl.struct("country", "consent")
+    )
+    profile = pl.coalesce("own", "shared").struct
     return (
-        received.with_columns(
-            document_id="message_id",
-            text_as_sent="text",
-            text=pl.Series(normal, dtype=pl.String),
-            content_hash=pl.Series(hashes, dtype=pl.String),
-            sent_at=pl.coalesce("sent_at", "received_at"),
-            tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
-        )
-        .join(authors, on=["tenant_id", "author_id"], how="left", maintain_order="left")
-        .sort("received_at", "source", "position")
+        messages.join(own, on=["tenant_id", "author_id"], how="left", maintain_order="left")
+        .join(shared, on="author_id", how="left", maintain_order="left")
+        .with_columns(author_country=profile.field("country"), author_consents=profile.field("consent"))
+        .drop("own", "shared")
     )

@@ -36,6 +36,13 @@ def test_a_label_that_names_a_document_is_about_its_text(bronze):
     assert (row["labelled_at"], row["tenant_id"]) == (datetime(2026, 11, 9, 8, tzinfo=UTC), "acme")
 
 
+def test_a_label_that_does_not_say_whose_it_is_goes_with_the_newest_of_the_documents_that_it_names(bronze):
+    later = KNOWN.with_columns(tenant_id=pl.lit("other"), text=pl.lit("Later"))
+    said = bronze(EXPECTED, SAID | {"document_id": "m1"}, SAID | {"document_id": "m1", "tenant_id": "acme"})
+    found = resolved(said, pl.concat([KNOWN, later])).select("tenant_id", "text")
+    assert found.rows() == [("other", "Later"), ("acme", "Text of the message")]
+
+
 @pytest.mark.parametrize("url", ["https://Example.org/a", "https://example.org:443/a#top", " https://example.org/a"])
 def test_a_page_is_found_under_every_address_that_is_its_own(bronze, url):
     row = one(bronze, document_id=url)
@@ -59,7 +66,7 @@ def test_the_text_that_a_label_carries_comes_before_the_document_that_it_names(b
         ({"document_id": "m2", "label": "splendid"}, "unknown_label"),
         ({"document_id": "m1", "tenant_id": "acme"}, None),
         ({"document_id": "m1", "tenant_id": "other"}, "document_unknown"),
-        ({"document_id": "m1"}, "document_unknown"),
+        ({"document_id": "m1"}, None),
         ({"document_id": "https://example.org/a", "tenant_id": "other"}, None),
     ],
 )

@@ -49,6 +49,13 @@ def test_consent_given_to_one_organisation_is_none_for_another(bronze):
     assert found.rows() == [("acme", True), ("default", None)]
 
 
+def test_a_profile_that_is_nobodys_counts_where_an_organisation_has_none(bronze):
+    sent = bronze(EXPECTED, SENT | {"tenant_id": "acme"}, SENT | {"tenant_id": "other"})
+    profiles = bronze(PROFILES, profile("yes", country="FR"), profile("unsaid", tenant_id="other"))
+    found = cleaned(sent, profiles).select("author_country", "author_consents")
+    assert found.rows() == [("FR", True), (None, None)]
+
+
 def test_a_newest_profile_that_says_nothing_allows_nothing(bronze):
     assert consent(bronze, profile("yes", "2026-11-01T00:00:00Z"), profile("unsaid", "2026-11-05T00:00:00Z")) is None
 
