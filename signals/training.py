@@ -128,7 +128,8 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
             f"{is_val.sum()} held-out rows; it needs two labels in training and held-out rows"
         )
     train_rows = np.flatnonzero(~is_val)
-    rows_of = _Rows(task, vectors, ngrams(texts), answers, seed_vectors)
+    weights = np.where(rows["split"] == "lent", task.borrowed_weight, 1.0)
+    rows_of = _Rows(task, vectors, ngrams(texts), answers, weights, seed_vectors)
     chance = np.random.default_rng(0)
     if len(train_rows) <= TUNING_ROWS:
         strength, tried, asked = _cross_fitted(chance.permutation(train_rows), rows_of)
@@ -165,6 +166,7 @@ class _Rows:
     vectors: Floats
     grams: Any
     answers: Indices
+    weights: npt.NDArray[np.float64]
     seed_vectors: Floats
 
     def fit(self, index: Indices, strengths: Sequence[float]) -> list[LinearHead]:
@@ -173,7 +175,7 @@ class _Rows:
 
         seeds, described = seed_texts(self.task)
         every = np.concatenate([self.answers[index], described])
-        weights = _weights(every, np.concatenate([np.ones(len(index)), np.full(len(seeds), SEED_WEIGHT)]))
+        weights = _weights(every, np.concatenate([self.weights[index], np.full(len(seeds), SEED_WEIGHT)]))
         vectors = np.concatenate([self.vectors[index], self.seed_vectors])
         return fit(self.task.labels, vectors, vstack([self.grams[index], ngrams(seeds)]), every, weights, strengths)
 

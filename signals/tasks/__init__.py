@@ -23,6 +23,7 @@ class Task:
         names: what a person reads for a label, where that differs from the label.
         seeds: texts that describe a label; they train the labels that nobody has labelled yet.
         borrowed: other labelled tasks that teach this one, as {task: {their label: our label}}.
+        borrowed_weight: what a borrowed row counts where one of its own counts one.
         risk: risk level of a label (``floor``, ``high``, ``medium``, ``low``), for brand safety.
     """
 
@@ -35,6 +36,7 @@ class Task:
     names: Mapping[str, str] = field(default_factory=dict)
     seeds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     borrowed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    borrowed_weight: float = 0.1
     risk: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -240,6 +240,16 @@ def test_borrowed_rows_train_under_our_labels_and_are_few():
     assert examples(BORROWING, labels(lent)).is_empty()
 
 
+def test_a_borrowed_row_counts_as_much_as_the_task_says(taught):
+    wrong = {"sport": "food", "food": "money", "money": "sport"}
+    lent = [(f"{text} Really.", wrong[label], "lent") for text, label, split in said() if split == "train"]
+    found = {
+        weight: taught(task(borrowed_weight=weight), frame(said() + lent)).metrics["macro_f1"] for weight in (0.1, 10.0)
+    }
+    assert found[0.1] > 0.8
+    assert found[10.0] < 0.2
+
+
 def test_what_a_lender_holds_out_or_answers_otherwise_is_not_borrowed():
     own = [("toy", "no", f"own {i}", "train", 0) for i in range(40)]
     lent = [("lent", "aye", "held out there", "val", 0), ("lent", "other", "unknown answer", "train", 0)]
