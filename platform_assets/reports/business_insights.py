@@ -379,7 +379,7 @@ def losses(rtb: pl.DataFrame) -> Chart:
         f"{percent(late)} of bid requests timed out and {percent(failed)} failed; "
         f"{worst:%-d %B} was the worst day, with {percent(most)} lost."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%"}})
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%"}})
 
 
 def bidders(auctions: pl.LazyFrame) -> pl.DataFrame:
@@ -444,7 +444,7 @@ def fill(inventory: pl.DataFrame) -> Chart:
         f"{percent(inventory.filter(pl.col('format') == name).select(filled).item())} of {name}" for name in formats
     ]
     reading = f"{percent(share)} of {counted(avails, 'slot')} were filled: {listed(each)}."
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
 
 
 def allowed(inventory: pl.DataFrame) -> Chart:
@@ -460,7 +460,7 @@ def allowed(inventory: pl.DataFrame) -> Chart:
         f"{percent(yes)} of slots were offered by sellers that ads.txt and sellers.json allow, "
         f"{percent(no)} by others; of {percent(unknown)} it is not known."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%"}})
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%"}})
 
 
 def matches(syncs: pl.DataFrame) -> Chart:
@@ -507,7 +507,7 @@ def sentiments(authors: pl.DataFrame) -> Chart:
     best, worst = daily.head(1).rows(), daily.tail(1).rows()
     differ = best and best[0][1] > worst[0][1]
     reading += f"; {best[0][0]:%-d %B} was the brightest day, {worst[0][0]:%-d %B} the darkest." if differ else "."
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
 
 
 def weighted(share: str) -> pl.Expr:

@@ -174,7 +174,7 @@ def drifts(rows: pl.DataFrame, name: str) -> Chart:
         return Chart(title)
     task, day, most = known.sort("times", "task", descending=[True, False]).select("task", DAY, "times").row(0)
     over = known.filter(pl.col("times") > 1)
-    reading = f"{task} was the furthest off, on {day:%-d %B}: its {of} were at {percent(most)} of the limit. "
+    reading = f"{task} was the furthest off, on {day:%-d %B}: its {of} were at {most:.2f} times the limit. "
     reading += f"{over.height} of {counted(known.height, 'window')} passed it"
     reading += f", of {listed(over['task'].unique().sort())}." if over.height else "."
     layout = _over_days(known, "times its limit") | {"shapes": [_line(0, 1, 1, 1, "paper")]}
@@ -220,7 +220,7 @@ def reliability(rows: pl.DataFrame) -> Chart:
         lines(name, _colour(name), {"x": of["sure"].round(2).to_list(), "y": of["share"].to_list()}, "percent")
         for (name,), of in bins.sort("task", "sure").group_by("task", maintain_order=True)
     ]
-    axis = {"tickformat": ".0%", "range": [0, 1.03]}
+    axis = {"tickformat": "~%", "range": [0, 1.03]}
     layout = {
         "xaxis": axis | {"title": {"text": "confidence"}},
         "yaxis": axis | {"title": {"text": "right"}},
@@ -241,7 +241,7 @@ def gaps(known: pl.DataFrame) -> Chart:
     how = "too sure" if most > 0 else "not sure enough"
     reading = f"{task} is the most {how} over all days, by {percent(abs(most))} on {counted(labelled, 'document')}. "
     reading += "A day has few labels: single points are mostly chance."
-    layout = _over_days(known, "") | {"yaxis": {"tickformat": "+.0%"}, "shapes": [_line(0, 0, 1, 0, "paper")]}
+    layout = _over_days(known, "") | {"yaxis": {"tickformat": "+~%"}, "shapes": [_line(0, 0, 1, 0, "paper")]}
     return Chart(title, reading, _of_tasks(known, gap, "percent"), layout, height=380)
 
 

@@ -288,7 +288,7 @@ def crossing(across: Sequence[object], down: Sequence[object], angle: int = 0) -
 
 def lying(shown: Shown, names: Iterable[object]) -> dict[str, Any]:
     """Return the layout of bars that lie, named from top to bottom."""
-    along = {"tickformat": ".0%" if shown == "percent" else FORMS[shown], "rangemode": "tozero"}
+    along = {"tickformat": "~%" if shown == "percent" else FORMS[shown], "rangemode": "tozero"}
     return {"xaxis": along, "yaxis": named(names) | {"autorange": "reversed"}}
 
 

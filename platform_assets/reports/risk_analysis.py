@@ -398,7 +398,7 @@ def tone(messages: pl.DataFrame) -> Chart:
         f"Of {counted(number, 'message')}, {percent(offensive)} were offensive and {percent(hateful)} hateful; "
         f"{worst:%-d %B} was the worst day, with {percent(most)} offensive."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
+    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
 
 
 def platforms(messages: pl.DataFrame) -> Grid:

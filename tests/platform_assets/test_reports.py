@@ -439,7 +439,7 @@ class TestPages:
             ("hate", [pytest.approx(0.8)]),
             ("threat", [pytest.approx(0.8), pytest.approx(2.4)]),
         ]
-        assert "threat was the furthest off, on 10 November: its texts were at 240.0\xa0%" in drifted.reading
+        assert "threat was the furthest off, on 10 November: its texts were at 2.40 times" in drifted.reading
         curve = shown["Right answers by confidence"]
         assert [(trace["x"], trace["y"]) for trace in curve.data] == [([0.85, 0.95], [0.75, 0.95])] * 2
         errors = {
