@@ -16,7 +16,8 @@ import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
-from platform_assets.silver.pages import DEFAULT_TENANT, IS_IMAGE
+from platform_assets.silver.pages import IS_IMAGE
+from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
 from signals.images import inspect
 from signals.pages import address, joined

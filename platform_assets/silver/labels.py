@@ -11,7 +11,7 @@ import polars.selectors as cs
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
-from platform_assets.silver.pages import DEFAULT_TENANT
+from platform_assets.tenants import DEFAULT_TENANT, beside
 from resources.lakehouse import Lakehouse
 from signals.pages import address
 from signals.scoring import DOCUMENT_KEY
@@ -109,14 +109,9 @@ def _beside(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     does not say whose it is, is about the newest of that name, and of the organisation that holds that.
     """
     whose = pl.col("tenant_id").is_not_null()
-    shared = found.filter(pl.col("tenant_id") == DEFAULT_TENANT).drop("tenant_id")
-    own = rows.filter(whose).join(found, on=["tenant_id", "document_id"], how="left")
-    own = own.join(shared, on="document_id", how="left", suffix="_shared").with_columns(
-        pl.coalesce("text", "text_shared"), pl.coalesce("content_hash", "content_hash_shared")
-    )
     newest = found.unique("document_id", keep="last", maintain_order=True)
     others = rows.filter(~whose).drop("tenant_id").join(newest, on="document_id", how="left")
-    return pl.concat([own.drop("text_shared", "content_hash_shared"), others], how="diagonal")
+    return pl.concat([beside(rows.filter(whose), found, "document_id"), others], how="diagonal")
 
 
 def _known_as(document_id: str) -> str:

@@ -11,7 +11,7 @@ import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
-from platform_assets.silver.pages import DEFAULT_TENANT
+from platform_assets.tenants import DEFAULT_TENANT, beside
 from resources.lakehouse import Lakehouse
 from signals.text import normal_forms
 
@@ -46,14 +46,5 @@ def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
     ).sort("received_at", "source", "position")
     known = profiles.with_columns(tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT))
     newest = known.sort("updated_at", nulls_last=False).unique(["tenant_id", "user_id"], keep="last")
-    own = newest.select("tenant_id", author_id="user_id", own=pl.struct("country", "consent"))
-    shared = newest.filter(pl.col("tenant_id") == DEFAULT_TENANT).select(
-        author_id="user_id", shared=pl.struct("country", "consent")
-    )
-    profile = pl.coalesce("own", "shared").struct
-    return (
-        messages.join(own, on=["tenant_id", "author_id"], how="left", maintain_order="left")
-        .join(shared, on="author_id", how="left", maintain_order="left")
-        .with_columns(author_country=profile.field("country"), author_consents=profile.field("consent"))
-        .drop("own", "shared")
-    )
+    authors = newest.select("tenant_id", author_id="user_id", author_country="country", author_consents="consent")
+    return beside(messages, authors, "author_id")

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
+from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
 from signals.pages import ARTICLE, NOTHING, Article, Page, articles
 
@@ -19,7 +20,6 @@ TABLE = "silver/pages"
 INPUTS = ("bronze/page_fetches",)
 BATCH = 64
 IS_IMAGE = pl.col("content_type").fill_null("").str.starts_with("image/")
-DEFAULT_TENANT = "default"
 BODY = pl.coalesce("body", pl.col("html").cast(pl.Binary))
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
-from platform_assets.silver.pages import DEFAULT_TENANT
+from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
 
 TABLE = "silver/user_sync"
