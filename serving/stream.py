@@ -28,6 +28,7 @@ from platform_assets.silver.decisions import Serving, serving
 from platform_assets.streaming import FLOWS, Ahead, Flow, Worker
 from resources.encoder import Encoder
 from resources.encoder import encoder as serving_encoder
+from resources.glance import glance
 from resources.lakehouse import DAY, Lakehouse, lakehouse
 from resources.registry import registry
 from resources.settings import Settings
@@ -224,8 +225,9 @@ def publish_made(tables: Lakehouse, store: SignalStore) -> int:
 
     Batch makes signals of files, and makes them again where other models have come to answer.
     """
-    kept, changed = tables.positions(page_signals.TABLE), tables.changed(page_signals.TABLE)
-    made = [day for day in tables.days(page_signals.TABLE) if day in changed]
+    found = glance(tables)
+    kept, changed = found.positions(page_signals.TABLE), found.changed(page_signals.TABLE)
+    made = [day for day in found.days(page_signals.TABLE) if day in changed]
     behind = [day for day in made if kept.get(f"{PUBLISHED}{day}", (None, 0))[0] != changed[day]]
     if not behind:
         return 0
