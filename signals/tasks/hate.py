@@ -9,8 +9,8 @@ TASK = Task(
     metric="macro_f1",
     floor=0.55,
     retrain_after=300,
-    # Offensive language that is not hate speech is what a model takes for it first, and no label of its own says so:
-    # what says so counts in full.
+    # Offensive language that is not hate speech is what a model takes for it first. None of the task's own labels
+    # teach that: those that do count in full.
     borrowed={"hate_davidson": {"hate speech": "hate", "offensive language": "not-hate", "neither": "not-hate"}},
     borrowed_weight=1.0,
 )
