@@ -1,14 +1,14 @@
 """Rules that rows must keep, as data, and the one adapter that applies them with Great Expectations."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
-SUITES = Path(__file__).parent / "expectations"
+from governance import catalog
+
 ROW = "__row__"
 
 
@@ -19,14 +19,16 @@ class Suite:
     Attributes:
         table: whose rows they are.
         key: columns that name a row; of rows with one key, one is kept.
+        prefer: order in which the first of them is kept; ``-`` before a column puts the greatest first.
         rules: Great Expectations' settings of each rule, by the rule's name.
         tolerated: share of quarantined rows up to which the table's check passes.
     """
 
     table: str
     key: tuple[str, ...]
-    rules: dict[str, dict[str, Any]]
+    rules: Mapping[str, dict[str, Any]]
     tolerated: float
+    prefer: tuple[str, ...] = ()
 
     @cached_property
     def expectations(self) -> Any:
@@ -54,30 +56,35 @@ class Sifted:
 
 @lru_cache(maxsize=64)
 def suite(table: str) -> Suite:
-    """Return the suite of a table, from ``expectations/<layer>_<table>.yaml``."""
-    described = yaml.safe_load((SUITES / f"{table.replace('/', '_')}.yaml").read_text(encoding="utf-8"))
-    return Suite(table, tuple(described["key"]), described.get("rules", {}), described.get("tolerated", 0.05))
+    """Return the rules of a table, as the catalog has them."""
+    known = catalog.table(table)
+    return Suite(table, known.key, known.rules, known.tolerated, known.prefer)
 
 
 def sift(rows: pl.DataFrame, rules: Suite, *, page: bool = True) -> Sifted:
     """Part rows by a table's rules; ``page`` also renders the validation.
 
-    Of rows with one key the first is kept and the others break ``duplicate_key``: sort rows by preference. A row
-    that breaks several rules is listed once, with all their names.
+    Of rows with one key that keep every other rule the preferred is kept, and the others break ``duplicate_key``. A
+    row that breaks several rules is listed once, with all their names.
     """
-    first = rows.select(pl.struct(rules.key).is_first_distinct()).to_series()
-    repeated = rows.filter(~first).with_columns(rule=pl.lit("duplicate_key"))
-    rows = rows.filter(first)
-    if not rules.rules or rows.is_empty():
-        return Sifted(rows, repeated, None)
-    broken, shown = _validate(rows, rules, page=page)
-    named = rows.with_row_index(ROW).join(broken, on=ROW, how="left", maintain_order="left").drop(ROW)
-    failed = named.filter(pl.col("rule").is_not_null())
-    return Sifted(
-        kept=named.filter(pl.col("rule").is_null()).drop("rule"),
-        broken=pl.concat([failed, repeated.select(failed.columns)]),
-        page=shown,
-    )
+    rows, shown = preferred_first(rows, rules.prefer).with_columns(rule=pl.lit(None, pl.String)), None
+    if rules.rules and rows.height:
+        broken, shown = _validate(rows.drop("rule"), rules, page=page)
+        rows = rows.drop("rule").with_row_index(ROW).join(broken, on=ROW, how="left", maintain_order="left").drop(ROW)
+    valid, broken = rows.filter(pl.col("rule").is_null()), rows.filter(pl.col("rule").is_not_null())
+    first = valid.select(pl.struct(rules.key).is_first_distinct()).to_series()
+    repeated = valid.filter(~first).with_columns(rule=pl.lit("duplicate_key"))
+    return Sifted(valid.filter(first).drop("rule"), pl.concat([broken, repeated]), shown)
+
+
+def preferred_first(rows: pl.DataFrame, prefer: Sequence[str]) -> pl.DataFrame:
+    """Return rows in an order of preference, of which columns that the rows lack are no part; nulls come last."""
+    order = [(name.removeprefix("-"), name.startswith("-")) for name in prefer]
+    order = [(name, descending) for name, descending in order if name in rows.columns]
+    if not order:
+        return rows
+    names, descending = zip(*order, strict=True)
+    return rows.sort(names, descending=list(descending), nulls_last=True, maintain_order=True)
 
 
 def prepare_rules() -> None:

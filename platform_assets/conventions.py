@@ -24,23 +24,6 @@ FRESHNESS = {
     "reports": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=12)),
     "models": dg.FreshnessPolicy.time_window(fail_window=timedelta(days=30), warn_window=timedelta(days=14)),
 }
-# Tables into which `seamless stream` takes what it reads: what it changes does not make them stale.
-STREAMED = frozenset(
-    f"silver/{name}"
-    for name in (
-        "ad_events",
-        "decisions",
-        "embeddings",
-        "images",
-        "inventory",
-        "message_signals",
-        "messages",
-        "page_signals",
-        "pages",
-        "rtb_auctions",
-        "user_sync",
-    )
-)
 ACCOUNTED = "rows_accounted_for"
 RULES = "rules"
 

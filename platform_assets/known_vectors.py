@@ -13,7 +13,7 @@ import polars as pl
 
 from platform_assets.silver import embeddings
 from resources.encoder import Encoder
-from resources.lakehouse import Lakehouse, days_of
+from resources.lakehouse import Lakehouse
 
 # Vectors that are remembered: 75 MB.
 MOST = 50_000
@@ -87,7 +87,7 @@ class KnownVectors:
     def _store(self, rows: pl.DataFrame) -> None:
         if rows.is_empty():
             return
-        self.lakehouse.insert_missing(embeddings.TABLE, rows, embeddings.KEY, days=days_of(rows))
+        self.lakehouse.insert_missing(embeddings.TABLE, rows, embeddings.KEY, looked_at=self._version)
         self._stored = np.union1d(self._stored, _beginnings(rows["content_hash"]))
         version, mine = self.lakehouse.version(embeddings.TABLE), (self._version or 0) + 1
         self._version = version if version == mine else None

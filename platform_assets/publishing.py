@@ -1,15 +1,21 @@
 """The last step of every hop: sift staged rows, quarantine the broken, write the rest, and account for each."""
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from governance.quality import Suite, sift, suite
-from platform_assets.conventions import ACCOUNTED, RULES, STREAMED
+from governance import catalog
+from governance.quality import Suite, preferred_first, sift, suite
+from platform_assets import lookups
+from platform_assets.conventions import ACCOUNTED, RULES
+from platform_assets.known_keys import KnownKeys
+from platform_assets.records import Received, declared
 from resources.lakehouse import DAY, PLACE, Lakehouse, Seen, days_of
 from signals.text import content_hash
 
@@ -19,26 +25,98 @@ MAX_ROW = 65_536
 PROVENANCE = ("source", "position", "received_at", DAY)
 # Bodies and vectors do not help to see what is wrong with a row.
 HEAVY = ("body", "vector")
+# Broken rows of any stage.
+SHOWN = {
+    "rule": pl.String,
+    "row": pl.String,
+    "source": pl.String,
+    "position": pl.Int64,
+    "received_at": pl.Datetime("us", "UTC"),
+    DAY: pl.Date,
+}
+# So many rows, on each of which a stage raises, are no fault of the rows.
+MANY = 64
+Stage = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 class RowsLostError(RuntimeError):
     """Rows in are not rows out plus rows quarantined: a hop dropped or doubled some."""
 
 
-def quarantined(table: str, broken: pl.DataFrame) -> pl.DataFrame:
-    """Return rows of silver/quarantine for staged rows with a ``rule``, named so that a second time is the same."""
+def shown(broken: pl.DataFrame) -> pl.DataFrame:
+    """Return broken rows of any stage in one shape: the rule, their content as JSON, and where they came from."""
     content = [name for name in broken.columns if name not in (*PROVENANCE, "rule", *HEAVY)]
     row = pl.struct(content).struct.json_encode() if content else pl.lit("{}")
-    staged = broken.select(pl.lit(table).alias("table"), "rule", row.str.slice(0, MAX_ROW).alias("row"), *PROVENANCE)
-    names = pl.concat_str("table", "source", pl.col("position").cast(pl.String), "rule", "row", separator="\x1f")
+    return broken.select("rule", row.alias("row"), *PROVENANCE).cast(dict(SHOWN))
+
+
+def quarantined(table: str, broken: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of silver/quarantine for broken rows as ``shown``, named so that a second time is the same.
+
+    A name is made from the whole row, and from how many rows of its place are the same before it.
+    """
+    ordinal = pl.int_range(pl.len()).over("source", "position", "rule", "row").cast(pl.String)
+    names = pl.concat_str(
+        pl.lit(table), "source", pl.col("position").cast(pl.String), "rule", "row", ordinal, separator="\x1f"
+    )
     ids = names.map_elements(content_hash, return_dtype=pl.String).str.slice(0, 32)
-    return staged.with_columns(quarantine_id=ids).unique("quarantine_id", keep="first", maintain_order=True)
+    row = pl.col("row").str.slice(0, MAX_ROW)
+    return broken.select(
+        "rule", row, *PROVENANCE, table=pl.lit(table), quarantine_id=ids if broken.height else pl.lit("")
+    ).select("table", "rule", "row", *PROVENANCE, "quarantine_id")
+
+
+def quarantine(lakehouse: Lakehouse, table: str, broken: pl.DataFrame) -> None:
+    """Add broken rows of a table, as ``shown``, to those that are quarantined already."""
+    if broken.height:
+        lakehouse.insert_missing(QUARANTINE, quarantined(table, broken), ["quarantine_id"])
 
 
 def account(table: str, rows_in: int, rows_out: int, rows_quarantined: int) -> None:
     """Raise RowsLostError unless every row that came in is published or quarantined."""
     if rows_in != rows_out + rows_quarantined:
         raise RowsLostError(f"{table}: {rows_in} rows in, but {rows_out} out and {rows_quarantined} quarantined")
+
+
+def transformed(stage: Stage, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Apply a stage to rows; those on which it raises are found by halving.
+
+    Args:
+        stage: makes rows of rows, each of its own alone; ``rule`` names what a row that it makes breaks.
+        rows: what it is given.
+
+    Returns:
+        What it made without those that break a rule, and these: rows that it made with the ``rule``, or rows that it
+        was given with the exception as the rule.
+
+    Raises:
+        Exception: as the stage raises it, where it raises on each of many rows: then it is no fault of theirs.
+    """
+    made, faults = _halved(stage, rows)
+    if len(faults) == rows.height >= MANY:
+        raise faults[0][1]
+    raised = [row.with_columns(rule=pl.lit(f"raised:{type(error).__name__}")) for row, error in faults]
+    if "rule" not in made.columns:
+        made = made.with_columns(rule=pl.lit(None, pl.String))
+    named = made.filter(pl.col("rule").is_not_null())
+    broken = [shown(part) for part in (named, *raised) if part.height]
+    return made.filter(pl.col("rule").is_null()).drop("rule"), pl.concat([pl.DataFrame(schema=SHOWN), *broken])
+
+
+def _halved(stage: Stage, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[pl.DataFrame, Exception]]]:
+    try:
+        return stage(rows), []
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        if rows.height == 0:
+            raise
+        if rows.height == 1:
+            logging.getLogger(__name__).warning("a row of %s is quarantined: %r", rows["source"].item(), error)
+            return stage(rows.clear()), [(rows, error)]
+    half = rows.height // 2
+    (made, faults), (more, others) = (_halved(stage, part) for part in (rows[:half], rows[half:]))
+    return pl.concat([made, more], how="vertical_relaxed"), faults + others
 
 
 @dataclass(frozen=True)
@@ -50,7 +128,7 @@ class Hop:
         table: its name.
         days: what was asked for.
         started: when the work began.
-        marks: the state of its inputs then.
+        marks: the state of its inputs then, and of what is looked up.
         versions: of quarantine and of the table then; None where there was none.
     """
 
@@ -61,32 +139,50 @@ class Hop:
     marks: Mapping[str, int]
     versions: tuple[int | None, int | None]
 
+    def received(self, expected: Received) -> pl.DataFrame:
+        """Return bronze rows of these days, and rows of other days that may be of the same record.
+
+        What of a record's deliveries is published does not depend on which days are made.
+        """
+        stored = self.lakehouse.scan(expected.table)
+        of_days = stored.filter(self._of_days())
+        rows = of_days.collect()
+        known = catalog.table(self.table)
+        if known.deliveries == expected.table:
+            names = [name for name in known.key if name in expected.columns and name != catalog.TENANT]
+            wanted = rows.lazy().select(names).unique()
+            others = stored.filter(~self._of_days()).join(wanted, on=names, how="semi")
+            rows = pl.concat([rows, others.collect()])
+        return declared(rows, expected)
+
     def publish(
         self,
-        staged: pl.DataFrame,
+        stage: Stage,
+        received: pl.DataFrame,
         *,
-        rows_in: int,
-        broken: pl.DataFrame | None = None,
+        several: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> dg.MaterializeResult:
-        """Put staged rows in the place of the hop's days.
+        """Put what a stage makes of received rows in the place of the hop's days.
 
         Args:
-            staged: rows that may be published; of rows with one key, the preferred first.
-            rows_in: rows that the hop read.
-            broken: rows that already broke a rule, with ``rule``.
+            stage: makes rows of rows. See ``transformed``.
+            received: rows that the hop read, maybe some of other days.
+            several: the stage may make several rows of one, or none.
             metadata: more to show with the materialisation.
 
         Raises:
             RowsLostError: the counts do not add up; nothing has been written.
         """
-        rules = suite(self.table)
+        rules, of_days = suite(self.table), self._of_days()
+        staged, broken = transformed(stage, received)
         sifted = sift(staged, rules)
-        rejected = quarantined(self.table, sifted.broken)
-        if broken is not None and broken.height:
-            rejected = pl.concat([quarantined(self.table, broken), rejected], how="vertical_relaxed")
-        account(self.table, rows_in, sifted.kept.height, rejected.height)
-        kept, ours = sifted.kept.sort(rules.key), f"\"table\" = '{self.table}'"
+        kept = sifted.kept.filter(of_days).sort(rules.key)
+        rejected = quarantined(self.table, pl.concat([broken, shown(sifted.broken)]).filter(of_days))
+        made = (staged, broken) if several else (received,)
+        rows_in = sum(part.filter(of_days).height for part in made)
+        account(self.table, rows_in, kept.height, rejected.height)
+        ours = f"\"table\" = '{self.table}'"
         places = pl.concat([kept.select(PLACE), rejected.select(PLACE)])
         other, this = Seen(self.versions[0], places, ("quarantine_id",)), Seen(self.versions[1], places, rules.key)
         self.lakehouse.replace_days(QUARANTINE, self.days, rejected, only=ours, seen=other)
@@ -101,9 +197,12 @@ class Hop:
                 "rules_broken": counts,
                 **(metadata or {}),
             },
-            rows_out=sifted.kept.height,
-            check_results=checks(rules, rows_in, sifted.kept.height, counts),
+            rows_out=kept.height,
+            check_results=checks(rules, rows_in, kept.height, counts),
         )
+
+    def _of_days(self) -> pl.Expr:
+        return pl.col(DAY).is_in([date.fromisoformat(day) for day in self.days])
 
     def result(
         self, metadata: Mapping[str, Any], *, rows_out: int, check_results: Sequence[dg.AssetCheckResult] = ()
@@ -123,22 +222,25 @@ class Hop:
 def publish_increment(
     lakehouse: Lakehouse,
     table: str,
-    staged: pl.DataFrame,
+    stage: Stage,
+    received: pl.DataFrame,
+    known: KnownKeys,
     *,
-    rows_in: int,
-    broken: pl.DataFrame | None = None,
+    several: bool = False,
 ) -> pl.DataFrame:
-    """Add staged rows to what a table holds already.
+    """Add what a stage makes of received rows to what a table holds already.
 
     Rows that the table has from the same source and position are ours from before a kill: they are left as they are.
-    A row with a stored row's key from elsewhere is quarantined, as within a hop.
+    A row with a stored row's key from elsewhere is quarantined, as within a hop. Where it is preferred to the stored
+    one, the days of both are to be made again by batch.
 
     Args:
         lakehouse: where the table is.
         table: the table.
-        staged: rows that may be published; of rows with one key, the preferred first.
-        rows_in: rows that were read.
-        broken: rows that already broke a rule, with ``rule``.
+        stage: makes rows of rows. See ``transformed``.
+        received: rows that were read.
+        known: the keys that the table holds.
+        several: the stage may make several rows of one, or none.
 
     Returns:
         The rows that the table now holds of those staged.
@@ -147,36 +249,47 @@ def publish_increment(
         RowsLostError: the counts do not add up; nothing has been written.
     """
     rules = suite(table)
+    key, prefer = list(rules.key), [name.removeprefix("-") for name in rules.prefer]
+    staged, broken = transformed(stage, received)
     sifted = sift(staged, rules, page=False)
-    days = days_of(sifted.kept)
-    kept, repeated = sifted.kept, sifted.broken
-    fresh, looked_at = kept, None
-    if days and lakehouse.exists(table):
-        ours = [*rules.key, "source", "position"]
-        looked_at = lakehouse.version(table)
-        stored = lakehouse.scan(table, days, looked_at).select(ours).collect()
-        taken = kept.join(stored.select(rules.key), on=list(rules.key), how="semi")
-        elsewhere = taken.join(stored, on=ours, how="anti", nulls_equal=True)
-        kept, fresh = (
-            kept.join(some, on=list(rules.key), how="anti", maintain_order="left") for some in (elsewhere, taken)
-        )
-        repeated = pl.concat([repeated, elsewhere.with_columns(rule=pl.lit("duplicate_key"))], how="diagonal")
-    rejected = [quarantined(table, part) for part in (broken, repeated) if part is not None and part.height]
-    account(table, rows_in, kept.height, sum(part.height for part in rejected))
-    if rejected:
-        lakehouse.insert_missing(QUARANTINE, pl.concat(rejected, how="vertical_relaxed"), ["quarantine_id"])
-    lakehouse.insert_missing(table, fresh, rules.key, days=days or None, looked_at=looked_at)
+    stored, looked_at = known.stored(sifted.kept, [name for name in {*prefer, *PLACE, DAY} if name in staged.columns])
+    kept = sifted.kept.join(stored, on=[*key, *PLACE], how="semi", nulls_equal=True)
+    elsewhere = stored.join(kept, on=key, how="anti", nulls_equal=True)
+    repeated = sifted.kept.join(elsewhere, on=key, how="semi", nulls_equal=True)
+    fresh = sifted.kept.join(stored, on=key, how="anti", nulls_equal=True, maintain_order="left")
+    rejected = pl.concat(
+        [broken, shown(pl.concat([sifted.broken, repeated.with_columns(rule=pl.lit("duplicate_key"))]))]
+    )
+    kept = pl.concat([kept, fresh])
+    account(table, staged.height + broken.height if several else received.height, kept.height, rejected.height)
+    quarantine(lakehouse, table, rejected)
+    both = pl.concat([repeated.select(elsewhere.columns), elsewhere])
+    first = preferred_first(both, rules.prefer).unique(key, keep="first", maintain_order=True)
+    if first.join(elsewhere, on=[*key, *PLACE], how="anti", nulls_equal=True).height:
+        lakehouse.invalidate(table, days_of(both), {})
+    lakehouse.insert_missing(table, fresh, key, days=days_of(fresh) if known.within_day else None, looked_at=looked_at)
     return kept
 
 
 def begin(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str], made_by: str = "inputs"
 ) -> Hop:
-    """Begin a hop: note the time, and the state of its inputs before any of them is read."""
+    """Begin a hop: note the time, and the state of all that it reads before any of it is read."""
     days = list(context.partition_keys)
     versions = [lakehouse.version(one) if lakehouse.exists(one) else None for one in (QUARANTINE, table)]
-    marks = lakehouse.marks(inputs, days, made_by, streamed=table in STREAMED)
+    marks = marks_of(lakehouse, table, inputs, days, made_by)
     return Hop(lakehouse, table, days, time.perf_counter(), marks, (versions[0], versions[1]))
+
+
+def marks_of(
+    lakehouse: Lakehouse, table: str, inputs: Sequence[str], days: Sequence[str], made_by: str = "inputs"
+) -> dict[str, int]:
+    """Return what a table keeps with the rows of some days: the state of its inputs, and of what is looked up."""
+    known = catalog.table(table)
+    return {
+        **lakehouse.marks(table, inputs, days, made_by, streamed=known.streamed),
+        **lookups.versions(lakehouse, known, days),
+    }
 
 
 def accounted_for(passed: bool, **counts: int) -> dg.AssetCheckResult:  # noqa: FBT001

@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined
+from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined, shown
 from platform_assets.records import BrokenError, Received, moment_of, receive
 from resources.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
 from resources.database import Table
@@ -81,11 +81,11 @@ def ingest(
 
 def prepare(lakehouse: Lakehouse, expected: Received, now: datetime) -> None:
     """Create a bronze table, and quarantine, if nothing has yet."""
-    rows, broken = receive([], expected, pl.Schema(), "", now)
+    rows, broken = receive([], expected, "", now)
     if not lakehouse.exists(expected.table):
         lakehouse.append_once(expected.table, rows, {}, {})
     if not lakehouse.exists(QUARANTINE):
-        lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, broken), ["quarantine_id"])
+        lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, shown(broken)), ["quarantine_id"])
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,11 @@ def append(
     Raises:
         CommitFailedError: another writer has read the same sources meanwhile; nothing was appended.
     """
-    stored = pl.Schema(lakehouse.scan(expected.table).collect_schema())
     parts, started, reached = [], {}, {}
     for reading in readings:
-        rows, broken = receive(reading.records, expected, stored, reading.source, now)
+        rows, broken = receive(reading.records, expected, reading.source, now)
         account(expected.table, len(reading.records), rows.height, broken.height)
-        stored = rows.schema
-        parts.append((rows, quarantined(expected.table, broken)))
+        parts.append((rows, quarantined(expected.table, shown(broken))))
         started |= reading.started
         reached |= reading.reached
     rows, broken = (pl.concat(side, how="diagonal") for side in zip(*parts, strict=True))

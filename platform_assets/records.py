@@ -1,8 +1,8 @@
 """Records to rows: typed as a bronze table declares, dated, or broken by a rule that has a name."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -16,11 +16,10 @@ from resources.lakehouse import DAY
 from resources.landing import Record, parse
 from resources.settings import settings
 
-MAX_COLUMNS = 300
 # A clock may run ahead of ours by this much.
 SKEW = timedelta(days=1)
-COLUMN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
-RESERVED = ("source", "position", "received_at", DAY)
+# Fields that a table does not declare, as one JSON object; null where a record has none.
+UNDECLARED = "undeclared"
 TIME = pl.Datetime("us", "UTC")
 ROW: dict[str, Any] = {"source": pl.String, "position": pl.Int64, "received_at": TIME, DAY: pl.Date}
 
@@ -72,27 +71,34 @@ class Received:
     pulled: bool = False
 
 
+# A record as its place among others, itself, its declared fields, and the others as JSON.
+_Plain = tuple[int, Record, Any, str | None]
+
+
 class BrokenError(ValueError):
     """A record breaks the rule that the message names."""
 
 
+# What the rule is that a record breaks where reading it raises; None where the error says so itself.
+RULES: Mapping[type[Exception], str | None] = {BrokenError: None, RecursionError: "nested_too_deep"}
+
+
 def receive(
-    records: Iterable[Record], expected: Received, stored: pl.Schema, source: str, now: datetime
+    records: Iterable[Record], expected: Received, source: str, now: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Turn records into bronze rows.
 
     Args:
         records: what a file held.
         expected: the table's declaration.
-        stored: columns that the table has already; empty if it does not exist.
         source: where the records come from.
         now: when they were received (UTC).
 
     Returns:
-        Rows, with one column for each field ever seen, and broken records with ``rule`` and ``raw``.
+        Rows with the declared columns and, in ``undeclared``, all other fields as JSON; and broken records with
+        ``rule`` and ``raw``.
     """
-    types: dict[str, Any] = {**stored, **expected.columns}
-    plain, others = _plain(records, expected, types, source, now)
+    plain, others = _plain(records, expected, source, now)
     rows: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
     for at, found in others:
@@ -101,51 +107,81 @@ def receive(
         try:
             if record.fields is None:
                 raise BrokenError(record.broken)
-            row = _typed(record.fields, expected, types)
+            row = _typed(record.fields, expected)
             rows.append(row | place | {DAY: _day(row, record.fields, expected, now), AT: at})
-        except (BrokenError, RecursionError) as error:
-            rule = str(error) if isinstance(error, BrokenError) else "nested_too_deep"
+        except Exception as error:  # noqa: BLE001 - whatever one record does, the others go on
+            rule = RULES.get(type(error), f"raised:{type(error).__name__}") or str(error)
             raw = record.raw if record.fields is None else _shown(record.fields)
             broken.append(place | {DAY: now.date(), "rule": rule, "raw": _text(raw or "")})
-    types = {name: kind for name, kind in types.items() if name not in ROW}
-    one_by_one = pl.DataFrame(rows, schema={**types, **ROW, AT: pl.Int64}, orient="row", strict=True)
+    schema = {**expected.columns, UNDECLARED: pl.String, **ROW}
+    one_by_one = pl.DataFrame(rows, schema={**schema, AT: pl.Int64}, orient="row", strict=True)
     return (
-        pl.concat([one_by_one, *plain], how="diagonal").sort(AT).drop(AT),
+        pl.concat([one_by_one, *plain], how="diagonal").sort(AT).select(*schema),
         pl.DataFrame(broken, schema={"raw": pl.String, "rule": pl.String, **ROW}),
     )
 
 
+def declared(rows: pl.DataFrame, expected: Received) -> pl.DataFrame:
+    """Return stored rows as their table declares them now.
+
+    A field that was declared only after a row had come is taken from what was undeclared then, where it has the type.
+    """
+    columns = {name: kind for name, kind in expected.columns.items() if kind != pl.Binary}
+    rows = rows.with_columns(pl.lit(None, kind).alias(n) for n, kind in expected.columns.items() if n not in rows)
+    for name, kind in columns.items():
+        said = pl.col(UNDECLARED).str.contains(f'"{name}":', literal=True)
+        if rows.select((pl.col(name).is_null() & said).any()).item():
+            value = pl.col(UNDECLARED).str.json_path_match(f"$.{name}")
+            if kind == TIME:
+                value = value.map_elements(_moment_or_none, return_dtype=TIME)
+            rows = rows.with_columns(pl.coalesce(name, value.cast(kind, strict=False)))
+    return rows.select(*expected.columns, *ROW)
+
+
+def _moment_or_none(value: str) -> datetime | None:
+    with suppress(BrokenError):
+        return moment_of(value, "")
+    return None
+
+
 def _plain(
-    records: Iterable[Record], expected: Received, types: Mapping[str, Any], source: str, now: datetime
+    records: Iterable[Record], expected: Received, source: str, now: datetime
 ) -> tuple[list[pl.DataFrame], list[tuple[int, Record]]]:
-    """Turn those records into rows, by the column, that hold nothing but values as the table declares them.
+    """Turn those records into rows, by the column, whose declared fields hold nothing but values as declared.
 
     Returns:
         Rows, with their place among the records, and the records that must be looked at one by one, for they may
         break a rule, each with its place.
     """
-    shape = _shape(tuple(types.items()), expected.event_time)
+    shape = _shape(tuple(expected.columns.items()), expected.event_time)
     decode, convert = msgspec.json.Decoder(shape).decode, partial(msgspec.convert, type=shape)
     others: list[tuple[int, Record]] = []
-    plain: list[tuple[int, Record, Any]] = []
+    plain: list[_Plain] = []
     for at, record in enumerate(records):
         try:
             if record.line is not None:
-                plain.append((at, record, decode(record.line)))
-            elif record.fields is not None:
-                plain.append((at, record, convert(record.fields)))
+                try:
+                    plain.append((at, record, decode(record.line), None))
+                    continue
+                except msgspec.ValidationError:
+                    fields = msgspec.json.decode(record.line)
+            else:
+                fields = record.fields
+            if isinstance(fields, dict):
+                known, rest = _parted(fields, expected)
+                plain.append((at, record, convert(known), _undeclared(rest)))
             else:
                 others.append((at, record))
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except (msgspec.MsgspecError, BrokenError, UnicodeError, RecursionError):
             others.append((at, record))
     frames, waiting = [], [plain]
     while waiting:
         some = waiting.pop()
         if len(some) < AT_ONCE:
-            others += [(at, record) for at, record, _ in some]
+            others += [one[:2] for one in some]
             continue
         try:
-            frame = _columns(some, expected, types, now)
+            frame = _columns(some, expected, now)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
             # What Arrow cannot hold, half a surrogate pair or a huge number, is a fault of some record among them.
             waiting += [some[: len(some) // 2], some[len(some) // 2 :]]
@@ -158,7 +194,7 @@ def _plain(
 @lru_cache(maxsize=64)
 def _shape(types: tuple[tuple[str, Any], ...], event_time: str) -> type[msgspec.Struct]:
     """Return what a plain record decodes to: a field a column, None where it has none; anything else is an error."""
-    names = [name for name, kind in types if kind in PLAIN and name not in RESERVED]
+    names = [name for name, kind in types if kind in PLAIN]
     kinds = {name: PLAIN[kind] for name, kind in types if name in names}
     # The day of a record without a time is known, of one whose time is null it is not.
     fields = [(f"f{i}", kinds[n] if n == event_time else kinds[n] | None, None) for i, n in enumerate(names)]
@@ -166,12 +202,12 @@ def _shape(types: tuple[tuple[str, Any], ...], event_time: str) -> type[msgspec.
     return msgspec.defstruct("Plain", fields, rename=renamed, forbid_unknown_fields=True, gc=False)
 
 
-def _columns(
-    plain: Sequence[tuple[int, Record, Any]], expected: Received, types: Mapping[str, Any], now: datetime
-) -> pl.DataFrame:
+def _columns(plain: Sequence[_Plain], expected: Received, now: datetime) -> pl.DataFrame:
     """Return plain records as columns, with their day, and ``fit`` where a row keeps every rule."""
-    places, records, values = zip(*plain, strict=True)
+    types = expected.columns
+    places, records, values, rest = zip(*plain, strict=True)
     given: dict[str, Any] = {AT: places, "position": [record.position for record in records]}
+    given[UNDECLARED] = pl.Series(UNDECLARED, rest, pl.String)
     for one in msgspec.structs.fields(type(values[0])):
         kind, name = types[one.encode_name], one.encode_name
         column = list(map(attrgetter(one.name), values))
@@ -191,38 +227,43 @@ def _columns(
     return frame.with_columns(day.alias(DAY), fit=pl.all_horizontal(one.fill_null(value=True) for one in fit))
 
 
-def _typed(fields: Mapping[str, Any], expected: Received, types: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    seen: dict[str, Any] = {}
-    for given, value in fields.items():
-        name = f"payload_{given}" if given in RESERVED else given
-        if value is None:
-            continue
-        if name in row:
-            raise BrokenError("column_name")
-        if name not in types:
-            if not COLUMN.match(name) or name.lower() in {known.lower() for known in (*types, *seen)}:
-                raise BrokenError("column_name")
-            if len(types) + len(seen) >= MAX_COLUMNS:
-                raise BrokenError("too_many_columns")
-            seen[name] = _inferred(value)
-        nested = name in expected.nested or name not in expected.columns
-        row[name] = _converted(value, types.get(name, seen.get(name)), name, nested=nested)
+def _typed(fields: Mapping[str, Any], expected: Received) -> dict[str, Any]:
+    known, rest = _parted(fields, expected)
+    row: dict[str, Any] = {
+        name: _converted(value, expected.columns[name], name, nested=name in expected.nested)
+        for name, value in known.items()
+        if value is not None
+    }
     if row.get(expected.key) in (None, ""):
         raise BrokenError(f"null:{expected.key}")
     for name, values in expected.allowed.items():
         if row.get(name) is not None and row[name] not in values:
             raise BrokenError(f"unknown:{name}")
-    types |= seen
-    return row
+    return row | {UNDECLARED: _undeclared(rest)}
 
 
-def _inferred(value: object) -> pl.DataType:
-    if isinstance(value, bool):
-        return pl.Boolean()
-    if isinstance(value, (int, float)):
-        return pl.Float64() if isinstance(value, float) else pl.Int64()
-    return pl.String()
+def _parted(fields: Mapping[str, Any], expected: Received) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the fields of a record into those that its table declares, and all others."""
+    known: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in fields.items():
+        (known if name in expected.columns else rest)[name] = value
+    return known, rest
+
+
+def _undeclared(rest: Mapping[str, Any]) -> str | None:
+    """Return fields as JSON; None if there are none.
+
+    Raises:
+        BrokenError: a number among them is none that JSON has.
+        RecursionError: they are nested too deep.
+    """
+    if not rest:
+        return None
+    try:
+        return _text(json.dumps(rest, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_readable))
+    except ValueError:
+        raise BrokenError(f"out_of_range:{UNDECLARED}") from None
 
 
 def _converted(value: Any, kind: Any, name: str, *, nested: bool) -> Any:

@@ -10,17 +10,20 @@ known by what it was made from, so a micro-batch gives the same rows with it and
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import polars as pl
 
+from platform_assets.aliases import Aliases
 from platform_assets.bronze import ad_events as bronze_ad_events
 from platform_assets.bronze import inventory as bronze_inventory
 from platform_assets.bronze import page_fetches, review_labels, social_messages
 from platform_assets.bronze import rtb_auctions as bronze_rtb_auctions
 from platform_assets.bronze import user_sync as bronze_user_sync
+from platform_assets.known_keys import KnownKeys
 from platform_assets.known_vectors import KnownVectors, Vectors
-from platform_assets.publishing import publish_increment
-from platform_assets.records import Received
+from platform_assets.publishing import Stage, publish_increment, quarantine
+from platform_assets.records import Received, declared
 from platform_assets.silver import (
     ad_events,
     decisions,
@@ -33,7 +36,6 @@ from platform_assets.silver import (
     rtb_auctions,
     user_sync,
 )
-from platform_assets.silver.ad_events import on_pages
 from resources.lakehouse import DAY, Lakehouse, days_of
 from signals.pages import Article, Page, article
 from signals.text import document_text, normal_forms
@@ -58,13 +60,35 @@ class Ahead:
     vectors: Vectors = field(default_factory=dict)
 
 
+class Held:
+    """What the tables hold already, as far as a micro-batch must know it: keys, and addresses of pages."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self.lakehouse, self.aliases = lakehouse, Aliases(lakehouse)
+        self._keys: dict[str, KnownKeys] = {}
+
+    def published(self, table: str, stage: Stage, rows: pl.DataFrame, *, several: bool = False) -> pl.DataFrame:
+        """Add what a stage makes of rows to a table. See ``publish_increment``."""
+        if table not in self._keys:
+            self._keys[table] = KnownKeys(self.lakehouse, table)
+        return publish_increment(self.lakehouse, table, stage, rows, self._keys[table], several=several)
+
+
 @dataclass(frozen=True)
 class Worker:
-    """What a flow works with: the models that answer, the name of the run that it is part of, tables and vectors."""
+    """What a flow works with.
+
+    Attributes:
+        models: those that answer.
+        run_id: name of the run that it is part of.
+        known: tables and vectors.
+        held: what the tables hold already.
+    """
 
     models: decisions.Serving
     run_id: str
     known: KnownVectors
+    held: Held
 
 
 @dataclass(frozen=True)
@@ -98,7 +122,8 @@ class Flow:
         if not behind:
             return pl.DataFrame(), behind
         unread = ((pl.col("source") == source) & (pl.col("position") > done[source]) for source in behind)
-        return lakehouse.scan(self.bronze.table).filter(pl.any_horizontal(unread)).collect(), behind
+        rows = lakehouse.scan(self.bronze.table).filter(pl.any_horizontal(unread)).collect()
+        return declared(rows, self.bronze), behind
 
 
 def encode_messages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> None:
@@ -110,12 +135,10 @@ def encode_messages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -
 def advance_messages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
     """Take messages through silver/messages, decisions and message_signals."""
     lakehouse = worker.known.lakehouse
-    profiles = lakehouse.scan("bronze/user_profiles").filter(pl.col("user_id").is_in(received["author_id"].implode()))
-    staged = messages.cleaned(received, profiles.collect())
-    kept = publish_increment(lakehouse, messages.TABLE, staged, rows_in=received.height)
+    stage = partial(messages.cleaned, profiles=messages.profiles_of(lakehouse, received))
+    kept = worker.held.published(messages.TABLE, stage, received)
     answers = _answers(worker, "message", kept, ahead)
-    told = message_signals.signals_of_messages(kept, answers)
-    publish_increment(lakehouse, message_signals.TABLE, told, rows_in=kept.height)
+    worker.held.published(message_signals.TABLE, partial(message_signals.signals_of_messages, answers=answers), kept)
 
 
 def read_pages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> None:
@@ -138,52 +161,32 @@ def read_pages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> Non
 
 def advance_pages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
     """Take fetches through silver/pages, images, decisions and page_signals; return the signals."""
-    lakehouse = worker.known.lakehouse
-    fetches = received.filter(~pages.IS_IMAGE)
-    found = pages.extracted(fetches, ahead.articles)
-    failed = pl.col("failure").is_not_null()
-    kept = publish_increment(
-        lakehouse,
-        pages.TABLE,
-        found.filter(~failed).drop("failure"),
-        broken=found.filter(failed).rename({"failure": "rule"}),
-        rows_in=fetches.height,
-    )
-    pictures = images.unpacked(received.filter(pages.IS_IMAGE | pl.col("images").is_not_null()).drop("html"))
-    failed = pl.col("rule").is_not_null()
-    shown = publish_increment(
-        lakehouse,
-        images.TABLE,
-        pictures.filter(~failed).drop("rule"),
-        broken=pictures.filter(failed),
-        rows_in=pictures.height,
-    )
+    stage = partial(pages.extracted, known=ahead.articles)
+    kept = worker.held.published(pages.TABLE, stage, received.filter(~pages.IS_IMAGE))
+    with_images = received.filter(pages.IS_IMAGE | pl.col("images").is_not_null()).drop("html")
+    shown = worker.held.published(images.TABLE, images.unpacked, with_images, several=True)
     answers = pl.concat([_answers(worker, "page", kept, ahead), _answers(worker, "image", shown, ahead)])
-    told = page_signals.signals_of_pages(kept, shown, answers)
-    return publish_increment(lakehouse, page_signals.TABLE, told, rows_in=kept.height)
+    stage = partial(page_signals.signals_of_pages, images=shown, answers=answers)
+    return worker.held.published(page_signals.TABLE, stage, kept)
 
 
 def advance_inventory(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
     """Take snapshots to silver/inventory, with what is declared of their sellers as they come."""
-    staged = inventory.offered(worker.known.lakehouse, received)
-    publish_increment(worker.known.lakehouse, inventory.TABLE, staged, rows_in=received.height)
+    stage = partial(inventory.offered, lakehouse=worker.known.lakehouse, aliases=worker.held.aliases)
+    worker.held.published(inventory.TABLE, stage, received)
 
 
-def _rows(topic: str, bronze: Received, table: str, stage: Callable[[pl.DataFrame], pl.DataFrame]) -> Flow:
+def advance_ad_events(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
+    """Take events to silver/ad_events, with the documents that they happened on."""
+    stage = partial(ad_events.on_pages, moment="event_time", aliases=worker.held.aliases)
+    worker.held.published(ad_events.TABLE, stage, received)
+
+
+def _rows(topic: str, bronze: Received, table: str, stage: Stage) -> Flow:
     """Return the flow of a topic whose silver rows are its bronze rows, typed."""
 
     def advance(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
-        staged = stage(received)
-        if "rule" not in staged.columns:
-            staged = staged.with_columns(rule=pl.lit(None, pl.String))
-        failed = pl.col("rule").is_not_null()
-        publish_increment(
-            worker.known.lakehouse,
-            table,
-            staged.filter(~failed).drop("rule"),
-            broken=staged.filter(failed),
-            rows_in=received.height,
-        )
+        worker.held.published(table, stage, received)
 
     return Flow(topic, bronze, table, advance)
 
@@ -200,7 +203,7 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
         made = ahead.vectors if ahead.encoder_id == worker.known.encoder.encoder_id else {}
         vectors = worker.known.vectors(texts, made)
     table, lakehouse = decisions.DOCUMENTS[kind], worker.known.lakehouse
-    answers = decisions.decided(
+    answers, broken = decisions.decided(
         decisions.documents_of(kind, rows.lazy(), vectors.lazy()),
         worker.models,
         input_table=table,
@@ -208,16 +211,16 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
         run_id=worker.run_id,
         served_by=SERVED_BY,
     )
+    quarantine(lakehouse, decisions.TABLE, broken)
     if answers.height:
-        days = days_of(answers)
-        lakehouse.insert_missing(decisions.TABLE, answers, ["decision_id"], days=days)
+        lakehouse.insert_missing(decisions.TABLE, answers, ["decision_id"], days=days_of(answers))
     return answers.filter(pl.col("traffic_arm") != "shadow")
 
 
 FLOWS = (
     Flow("pages", page_fetches.EXPECTED, page_signals.TABLE, advance_pages, read_pages),
     Flow("messages", social_messages.EXPECTED, message_signals.TABLE, advance_messages, encode_messages),
-    _rows("ad-events", bronze_ad_events.EXPECTED, ad_events.TABLE, lambda rows: on_pages(rows, "event_time")),
+    Flow("ad-events", bronze_ad_events.EXPECTED, ad_events.TABLE, advance_ad_events),
     Flow("inventory", bronze_inventory.EXPECTED, inventory.TABLE, advance_inventory),
     _rows("rtb-auctions", bronze_rtb_auctions.EXPECTED, rtb_auctions.TABLE, rtb_auctions.opened),
     _rows("user-sync", bronze_user_sync.EXPECTED, user_sync.TABLE, user_sync.typed),

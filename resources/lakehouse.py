@@ -4,10 +4,11 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -27,6 +28,8 @@ ATTEMPTS = 8
 CHECKPOINT = "10"
 # Begins the name under which a table keeps the version at which a day was last changed other than by a stream.
 CHANGED = "changed:"
+# Begins the name under which a table keeps that a day must be made again, for a look-up would find something else now.
+DUE = "due:"
 # Where a row comes from.
 PLACE = ("source", "position")
 # Positions that are asked for one by one, each of which reads the log; more are read at once.
@@ -139,6 +142,24 @@ class Lakehouse(dg.ConfigurableResource):
             fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=of_day))
         return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
 
+    def rows_of_new_files(
+        self, table: str, known: Container[str], columns: Sequence[str]
+    ) -> tuple[pl.DataFrame, set[str]]:
+        """Return some columns of the rows in those files of a table that are not known yet, and all files' names."""
+        files = self.open(table).file_uris()
+        fresh = [file for file in files if file not in known]
+        stored = pl.Schema(self.scan(table).collect_schema())
+        if not fresh:
+            return pl.DataFrame(schema={name: stored[name] for name in columns}), set(files)
+        rows = pl.scan_parquet(
+            fresh,
+            schema=stored,
+            missing_columns="insert",
+            hive_partitioning=False,
+            storage_options=self.storage or None,
+        )
+        return rows.select(columns).collect(), set(files)
+
     def rows_between(
         self, table: str, before: int | None, after: int, *, key: str, columns: Sequence[str]
     ) -> pl.DataFrame:
@@ -164,6 +185,24 @@ class Lakehouse(dg.ConfigurableResource):
         if days and then is not None:
             found = found.join(pl.scan_delta(then).filter(_of_days(days)).select(key), on=key, how="anti")
         return found.collect()
+
+    def rows_changed(self, table: str, before: int | None, columns: Sequence[str]) -> pl.DataFrame:
+        """Return the values of some columns that rows of a table have now and had not in an earlier version, or had.
+
+        Reads the days that have been changed since; all of them if ``before`` is None or no longer known.
+        """
+        now, then = self.open(table), None
+        if before is not None:
+            with suppress(VersionGoneError):
+                then = self._at(table, before)
+        known, files = {} if then is None else _days_of_files(then), _days_of_files(now)
+        days = sorted({str(day) for _, day in files.items() ^ known.items()})
+        types = {name: kind for name, kind in pl.scan_delta(now).collect_schema().items() if name in columns}
+        sides = [_rows_of(delta, types, days) for delta in (now, then)]
+        there, gone = (
+            one.join(other, on=list(types), how="anti", nulls_equal=True) for one, other in permutations(sides)
+        )
+        return pl.concat([there, gone])
 
     def append_once(
         self, table: str, rows: pl.DataFrame, started: Mapping[str, int | None], reached: Mapping[str, int]
@@ -265,7 +304,7 @@ class Lakehouse(dg.ConfigurableResource):
             delta = self._created(table, rows)
             merge = delta.merge(
                 rows,
-                " AND ".join(f"kept.{name} = new.{name}" for name in key),
+                " AND ".join(f"(kept.{name} IS NOT DISTINCT FROM new.{name})" for name in key),
                 target_alias="kept",
                 source_alias="new",
                 merge_schema=True,
@@ -422,19 +461,29 @@ class Lakehouse(dg.ConfigurableResource):
         return {day: fingerprint(sorted(some)) for day, some in changes.items()}
 
     def marks(
-        self, inputs: Sequence[str], days: Sequence[str], made_by: str = "inputs", *, streamed: bool = False
+        self, table: str, inputs: Sequence[str], days: Sequence[str], made_by: str = "inputs", *, streamed: bool = False
     ) -> dict[str, int]:
         """Return what a table keeps with its rows to say which state of its inputs they were made from, and by what."""
-        found = self.fingerprints(inputs, streamed=streamed)
+        found = self._states(table, inputs, streamed=streamed)
         return {f"{made_by}:{day}": found.get(day, 0) for day in days} if inputs else {}
 
     def stale_days(
         self, table: str, inputs: Sequence[str], made_by: str = "inputs", *, streamed: bool = False
     ) -> list[str]:
         """Return the days of which a table has not been made from its inputs as they are now, oldest first."""
-        made = self.positions(table) if self.exists(table) else {}
-        found = self.fingerprints(inputs, streamed=streamed)
+        made, found = self.positions(table), self._states(table, inputs, streamed=streamed)
         return sorted(day for day, state in found.items() if made.get(f"{made_by}:{day}", (None, 0))[0] != state)
+
+    def invalidate(self, table: str, days: Iterable[str], positions: Mapping[str, int]) -> None:
+        """Have days of a table be stale until they are made again, and note up to where that has been looked into."""
+        version = self.open(table).version() + 1
+        self.mark(table, {f"{DUE}{day}": version for day in days} | {**positions})
+
+    def _states(self, table: str, inputs: Iterable[str], *, streamed: bool) -> dict[str, int]:
+        """Return for each day a number that changes with a table's inputs, and whenever the day is invalidated."""
+        found, kept = self.fingerprints(inputs, streamed=streamed), self.positions(table)
+        due = {name.removeprefix(DUE): at for name, (at, _) in kept.items() if name.startswith(DUE)}
+        return found | {day: fingerprint([str(found.get(day, 0)), str(at)]) for day, at in due.items()}
 
     def write_file(self, name: str, content: bytes) -> str:
         """Write a file that is no table (a report, say) below the lakehouse, and return where it is."""
@@ -477,13 +526,15 @@ class Lakehouse(dg.ConfigurableResource):
         self, table: str, now: int, seen: Seen, rows: pl.DataFrame, days: Sequence[str], only: str | None
     ) -> pl.DataFrame:
         """Return rows that have been added since a version of a table from places that had not been seen."""
-        if seen.version in (None, now):
+        if seen.version == now:
             return rows.clear()
         where = _of_days(days) if only is None else _of_days(days) & pl.sql_expr(only)
-        before, after = (self.scan(table, version=version).filter(where) for version in (seen.version, now))
-        added = after.join(before.select(PLACE), on=PLACE, how="anti").collect()
-        added = added.join(seen.places, on=PLACE, how="anti")
-        if added.join(rows, on=seen.key, how="semi").height:
+        added = self.scan(table, version=now).filter(where)
+        if seen.version is not None:
+            before = self.scan(table, version=seen.version).filter(where)
+            added = added.join(before.select(PLACE), on=PLACE, how="anti")
+        added = added.collect().join(seen.places, on=PLACE, how="anti")
+        if added.join(rows, on=seen.key, how="semi", nulls_equal=True).height:
             raise CommitFailedError(f"{table}: rows of the same key have been added meanwhile; run again")
         return added
 
@@ -539,6 +590,16 @@ def _days_of_files(delta: DeltaTable) -> dict[str, date]:
 def days_of(rows: pl.DataFrame) -> list[str]:
     """Return the days that rows are of, as ISO dates, oldest first."""
     return rows[DAY].unique().sort().cast(pl.String).to_list()
+
+
+def _rows_of(delta: DeltaTable | None, types: Mapping[str, Any], days: Sequence[str]) -> pl.DataFrame:
+    """Return the distinct values of some columns of a table on some days; null where it has no such column."""
+    if delta is None or not days:
+        return pl.DataFrame(schema=types)
+    rows = pl.scan_delta(delta).filter(_of_days(days))
+    stored = rows.collect_schema()
+    columns = (pl.col(name) if name in stored else pl.lit(None).alias(name) for name in types)
+    return rows.select(columns).cast(dict(types)).unique().collect()
 
 
 def contiguous(days: Sequence[str]) -> bool:

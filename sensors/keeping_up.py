@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import polars as pl
 
+from platform_assets import lookups
 from platform_assets.bronze import RECEIVED
 from platform_assets.models import parity
 from platform_assets.operations import model_staleness, promotions
@@ -118,6 +119,7 @@ def look(
         now: the time.
         in_training: ids of runs that train a model now, by the model's asset.
     """
+    lookups.invalidate(lakehouse)
     daily, lakehouse = stale_days.daily_inputs(assets), glance(lakehouse)
     unread = tuple(expected.table for expected in RECEIVED if has_unread(lakehouse, expected))
     if unread:

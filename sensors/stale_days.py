@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from platform_assets.conventions import STREAMED
+from governance import catalog
 from platform_assets.silver import decisions, embeddings
 from resources.lakehouse import Lakehouse
 from signals.traffic import Traffic
@@ -40,7 +40,10 @@ def stale(
     """
     found = {
         table: lakehouse.stale_days(
-            table, tuple(of), encoder_id if table == embeddings.TABLE else "inputs", streamed=table in STREAMED
+            table,
+            tuple(of),
+            encoder_id if table == embeddings.TABLE else "inputs",
+            streamed=catalog.table(table).streamed,
         )
         for table, of in inputs.items()
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from platform_assets import lookups
 from platform_assets.definitions import defs
 from platform_assets.models import parity
 from platform_assets.models.encoder import ENCODER_MODEL
@@ -21,8 +22,8 @@ from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from resources.settings import PROJECT
 from sensors import retraining, retuning
-from sensors.keeping_up import COUNTED, OF_THE_REGISTRY, RANGE_END, RANGE_START, around_training
-from sensors.stale_days import daily_inputs, decide, stale
+from sensors.keeping_up import COUNTED, OF_THE_REGISTRY, RANGE_END, RANGE_START, Inputs, around_training
+from sensors.stale_days import Work, daily_inputs, decide, stale
 
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 0.5
@@ -81,9 +82,16 @@ def run(progress: Progress) -> Report:
         ]
         materialise("ingest", landed)
 
+        def make(stage: str, tables: Inputs, *also: str, **state: Any) -> None:
+            def behind() -> list[Work]:
+                lookups.invalidate(lakehouse)
+                return decide(stale(lakehouse, tables, today, **state), tables)
+
+            for work in until_none(behind):
+                materialise(stage, [*work.tables, *also], (work.first, work.last))
+
         def encode_and_train(encoder: Encoder) -> None:
-            for work in decide(stale(lakehouse, early, today, encoder.encoder_id), early):
-                materialise("clean and encode", work.tables, (work.first, work.last))
+            make("clean and encode", early, encoder_id=encoder.encoder_id)
             now, under = datetime.now(UTC), registry.under(encoder.digest)
             verdicts = retraining.verdicts(lakehouse, under, encoder.transform_id, now, cool_down=timedelta())
             due = [verdict.model for verdict in verdicts if verdict.needed]
@@ -102,12 +110,24 @@ def run(progress: Progress) -> Report:
         if parity.due(encoder.now(), registry):
             materialise("compare precisions", [parity.PARITY_MODEL])
             encode_and_train(encoder.now())
-        traffic = registry.under(encoder.now().digest).traffic()
-        for work in decide(stale(lakehouse, late, today, traffic=traffic), late):
-            materialise("decide and report", [*work.tables, *COUNTED], (work.first, work.last))
+        make("decide and report", late, *COUNTED, traffic=registry.under(encoder.now().digest).traffic())
         if untuned:
             raise untuned
     return report
+
+
+def until_none(behind: Callable[[], list[Work]]) -> Iterator[Work]:
+    """Yield what is behind, oldest days first, and what that has left behind elsewhere, until nothing is.
+
+    Raises:
+        RunFailedError: the same is behind again after it was made.
+    """
+    last: list[Work] = []
+    while found := behind():
+        if found == last:
+            raise RunFailedError(f"{', '.join(found[0].tables)} are behind again as soon as they are made")
+        yield from found
+        last = found
 
 
 def _resources(definitions: dg.Definitions) -> tuple[Lakehouse, Registry, Encoder]:

@@ -23,9 +23,10 @@ from platform_assets.conventions import table_key
 from platform_assets.known_vectors import KnownVectors
 from platform_assets.operations.stream_keeps_up import CHECK, LAG, TABLES, verdict
 from platform_assets.receiving import Reading, append, prepare
+from platform_assets.records import declared
 from platform_assets.silver import embeddings, page_signals
 from platform_assets.silver.decisions import Serving, serving
-from platform_assets.streaming import FLOWS, Ahead, Flow, Worker
+from platform_assets.streaming import FLOWS, Ahead, Flow, Held, Worker
 from resources.encoder import Encoder
 from resources.encoder import encoder as serving_encoder
 from resources.glance import glance
@@ -144,7 +145,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
         with ThreadPoolExecutor(1) as other:
             batch = undone(known, partitions)
             coming = other.submit(read_on)
-            worker = Worker(serving_models(settings, known.encoder), f"stream-{uuid.uuid4()}", known)
+            worker = Worker(serving_models(settings, known.encoder), f"stream-{uuid.uuid4()}", known, Held(tables))
             looked = told = time.monotonic()
             tally = Tally()
             take_through(worker, store, batch, tally)
@@ -275,7 +276,8 @@ def landed(known: KnownVectors, reader: Reader, batch: Batch) -> Landed:
             if one[0] == flow.topic
         ]
         if readings:
-            rows, _ = append(known.lakehouse, flow.bronze, readings, datetime.now(UTC))
+            appended, _ = append(known.lakehouse, flow.bronze, readings, datetime.now(UTC))
+            rows = declared(appended, flow.bronze)
             reached = {source: position for reading in readings for source, position in reading.reached.items()}
             found.rows.append((flow, rows, reached))
             if flow.look_ahead is not None:

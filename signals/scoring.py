@@ -28,10 +28,13 @@ DOCUMENT = pa.schema(
         ("text", TEXT),
         ("vector", pa.large_list(pa.float32())),
         ("body", pa.large_binary()),
+        ("event_date", pa.date32()),
     ]
 )
 # What names the content of a document: two organisations may well hold the same page.
 DOCUMENT_KEY = ("tenant_id", "document_id", "content_hash")
+# What is asked about: each day on which a document is seen, its content is decided anew.
+ASKED_ABOUT = (*DOCUMENT_KEY, "event_date")
 SCORE = pa.struct([("label", TEXT), ("score", pa.float64())])
 DECISION = pa.schema(
     [
@@ -48,6 +51,7 @@ DECISION = pa.schema(
         ("model_version", pa.int64()),
         ("model_digest", TEXT),
         ("transform_id", TEXT),
+        ("event_date", pa.date32()),
     ]
 )
 # Beyond the sixth digit a probability says nothing, and rounded scores compare and compress.
@@ -124,16 +128,17 @@ def scorer(models: Mapping[str, Model]) -> Any:
     return partial(score, models=models)
 
 
-def decision_id(document: Sequence[str | None], task: str, model_name: str, model_version: int) -> str:
-    """Return the name of a decision: the same question about the same content to the same model is one decision.
+def decision_id(document: Sequence[object], task: str, model_name: str, model_version: int) -> str:
+    """Return the name of a decision: the same question about the same content and day to the same model is one.
 
     Args:
-        document: its ``DOCUMENT_KEY``.
+        document: its values of ``ASKED_ABOUT``.
         task: the question.
         model_name: of the model that is asked.
         model_version: its version.
     """
-    key = "\x1f".join((*(part or "" for part in document), task, model_name, str(model_version)))
+    about = ("" if part is None else str(part) for part in document)
+    key = "\x1f".join((*about, task, model_name, str(model_version)))
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
 
 
@@ -141,7 +146,7 @@ def _decision(batch: pa.RecordBatch, model: Model, found: npt.NDArray[np.float64
     found = found.round(DIGITS)
     best = found.argmax(axis=1)
     labels, rows = model.task.labels, batch.num_rows
-    documents = zip(*(batch[name].to_pylist() for name in DOCUMENT_KEY), strict=True)
+    documents = zip(*(batch[name].to_pylist() for name in ASKED_ABOUT), strict=True)
     ids = [decision_id(document, model.task.name, model.name, model.version) for document in documents]
     scores = pa.LargeListArray.from_arrays(
         np.arange(rows + 1) * len(labels),
@@ -163,6 +168,7 @@ def _decision(batch: pa.RecordBatch, model: Model, found: npt.NDArray[np.float64
             constant(model.version, pa.int64()),
             constant(model.digest),
             constant(model.transform_id),
+            batch["event_date"],
         ],
         schema=DECISION,
     )

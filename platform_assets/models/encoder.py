@@ -123,7 +123,7 @@ def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
     """Give every stored text a vector of an encoder, a day at a time."""
     teaching = embeddings.teaching(lakehouse)
     for day in sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)}):
-        marks = lakehouse.marks(embeddings.INPUTS, [day], encoder.encoder_id, streamed=True)
+        marks = lakehouse.marks(embeddings.TABLE, embeddings.INPUTS, [day], encoder.encoder_id, streamed=True)
         embeddings.fill(lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], teaching), [day], marks)
 
 

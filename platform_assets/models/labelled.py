@@ -1,13 +1,14 @@
 """The labelled rows of a task, as its models see them: how many, their vectors, their pictures."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
+from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
-from resources.lakehouse import Lakehouse
+from resources.lakehouse import DAY, Lakehouse
 from signals.encoder import DIMENSIONS
 from signals.heads import Floats
 from signals.tasks import Task
@@ -39,27 +40,7 @@ def labelled_pictures(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:
 
 
 def vectors_of(rows: pl.DataFrame, lakehouse: Lakehouse, encoder: Encoder) -> Floats:
-    """Return the vectors of texts, (rows, 384), from silver/embeddings.
-
-    Raises:
-        MissingVectorsError: some have none under the running encoder.
-    """
-    wanted = rows["content_hash"].unique().implode()
-    stored = lakehouse.scan("silver/embeddings").filter(
-        pl.col("encoder_id") == encoder.encoder_id, pl.col("content_hash").is_in(wanted)
-    )
-    found = stored.select("content_hash", "vector").unique("content_hash").collect()
-    missing = rows.join(found, on="content_hash", how="anti").unique("content_hash", maintain_order=True)
-    if missing.height:
-        raise MissingVectorsError(missing.height)
+    """Return the vectors of texts, (rows, 384), from silver/embeddings; what has none there is encoded, and stored."""
+    found = vectors(lakehouse, encoder, rows.with_columns(pl.lit(datetime.now(UTC).date()).alias(DAY)))
     joined = rows.join(found, on="content_hash", how="left", maintain_order="left")
     return joined["vector"].explode().to_numpy().reshape(rows.height, DIMENSIONS).astype(np.float32)
-
-
-class MissingVectorsError(LookupError):
-    """Labelled texts have no vector under the running encoder."""
-
-    def __init__(self, missing: int) -> None:
-        super().__init__(
-            f"{missing} labelled texts have no vector: materialise silver/embeddings for the days of their labels"
-        )

@@ -1,24 +1,27 @@
 """One row is one answer of one model to one task about one document, with its provenance.
 
-Key: decision_id, which is made from tenant, document, content, task and model version. Grain: one document, task and
-model version. Answers are facts: a new model adds rows, and never changes one. Where other versions come to answer, by
-promotion, rollback or a trial, they are asked about the documents of the last week too. Owner: ml.
+Key: decision_id, which is made from tenant, document, content, day, task and model version. Grain: one document, day,
+task and model version: an unchanged page that is fetched on another day is decided again. Answers are facts: a new
+model adds rows, and never changes one. Where other versions come to answer, by promotion, rollback or a trial, they are
+asked about the documents of the last week too. Owner: ml.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 import polars as pl
 import pyarrow as pa
 
 from platform_assets.conventions import described
-from platform_assets.publishing import accounted_for, begin
+from platform_assets.publishing import accounted_for, begin, quarantine, transformed
+from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse, fingerprint
+from resources.lakehouse import DAY, PLACE, Lakehouse, fingerprint
 from resources.registry import Registry
-from signals.scoring import DECISION, DOCUMENT, DOCUMENT_KEY, Model, score
+from signals.scoring import ASKED_ABOUT, DECISION, DOCUMENT, Model, score
 from signals.tasks import TASKS
 from signals.traffic import Traffic, arm, in_share
 
@@ -27,6 +30,7 @@ DOCUMENTS = {"page": "silver/pages", "message": "silver/messages", "image": "sil
 INPUTS = tuple(DOCUMENTS.values())
 MODELS = tuple(f"models/{task}" for task in TASKS)
 BATCH = 2_048
+NO_VECTORS = pl.LazyFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
 # Begins the name under which the table keeps which versions a day's documents were asked of.
 ASKED = "asked:"
 # Of documents older than this, consumers keep the answers that they had.
@@ -40,19 +44,27 @@ def decisions(
     """Ask the champion of every task about each document of these days, and challengers about their share."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     models = serving(registry.under(encoder.digest), encoder.transform_id)
-    rows_in, parts = 0, []
+    rows_in, rows_quarantined, parts = 0, 0, []
     for kind, table in DOCUMENTS.items():
-        documents = pending(lakehouse, kind, hop.days, encoder.encoder_id)
+        documents = pending(lakehouse, kind, hop.days, encoder)
         rows_in += documents.height
         version = lakehouse.version(table)
-        parts.append(decided(documents, models, input_table=table, input_version=version, run_id=context.run_id))
+        found, broken = decided(documents, models, input_table=table, input_version=version, run_id=context.run_id)
+        quarantine(lakehouse, TABLE, broken)
+        rows_quarantined += broken.height
+        parts.append(found)
     answers = pl.concat(parts)
     marks = {**hop.marks, **{f"{ASKED}{day}": answering(models.traffic) for day in hop.days}}
     answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=hop.days, marks=marks)
     known = lakehouse.scan(TABLE, hop.days).select("decision_id").collect()["decision_id"]
     stored = int(answers["decision_id"].is_in(known.implode()).sum())
     return hop.result(
-        {"rows_in": rows_in, "rows_decided": answered, "models": {t: m.version for t, m in models.champions.items()}},
+        {
+            "rows_in": rows_in,
+            "rows_decided": answered,
+            "rows_quarantined": rows_quarantined,
+            "models": {t: m.version for t, m in models.champions.items()},
+        },
         rows_out=lakehouse.count(TABLE),
         check_results=[accounted_for(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)],
     )
@@ -106,11 +118,13 @@ def unasked(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -
     return [day for day in recent if kept.get(f"{ASKED}{day}", (None, 0))[0] != now]
 
 
-def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder_id: str) -> pl.DataFrame:
+def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder: Encoder) -> pl.DataFrame:
     """Return the distinct documents of a kind and of these days, in the shape of ``signals.scoring.DOCUMENT``."""
-    encoded = lakehouse.scan("silver/embeddings").filter(pl.col("encoder_id") == encoder_id)
-    vectors = encoded.select("content_hash", "vector").unique("content_hash")
-    return documents_of(kind, lakehouse.scan(DOCUMENTS[kind], days), vectors)
+    rows = lakehouse.scan(DOCUMENTS[kind], days)
+    if kind == "image":
+        return documents_of(kind, rows, NO_VECTORS)
+    texts = rows.select("content_hash", DAY, text=text_of(kind)).collect()
+    return documents_of(kind, rows, vectors(lakehouse, encoder, texts).lazy())
 
 
 def documents_of(kind: str, rows: pl.LazyFrame, vectors: pl.LazyFrame) -> pl.DataFrame:
@@ -126,13 +140,12 @@ def documents_of(kind: str, rows: pl.LazyFrame, vectors: pl.LazyFrame) -> pl.Dat
         "vector": pl.lit(None, pl.List(pl.Float32)),
         "body": pl.lit(None, pl.Binary),
     }
-    columns = [*DOCUMENT.names, DAY]
     if kind == "image":
         texts = rows.with_columns(text=empty["text"], vector=empty["vector"])
     else:
         texts = rows.with_columns(text=text_of(kind), body=empty["body"]).join(vectors, on="content_hash", how="left")
-    found = texts.with_columns(kind=pl.lit(kind)).select(columns).collect()
-    return found.sort(DAY, *DOCUMENT_KEY).unique(DOCUMENT_KEY, keep="first", maintain_order=True)
+    found = texts.with_columns(kind=pl.lit(kind)).select(*DOCUMENT.names, *PLACE, "received_at").collect()
+    return found.sort(ASKED_ABOUT).unique(ASKED_ABOUT, keep="first", maintain_order=True)
 
 
 def text_of(kind: str) -> pl.Expr:
@@ -149,22 +162,28 @@ def decided(
     input_version: int,
     run_id: str,
     served_by: str = "batch",
-) -> pl.DataFrame:
-    """Return the answers about documents, of champions and of challengers, with where they came from."""
-    parts = [_scored(documents, models.champions)]
-    for task, challenger in models.challengers.items():
-        share = models.traffic[task].share
-        parts.append(_scored(documents.filter(in_share(share)) if share else documents, {task: challenger}))
-    found = pl.concat(parts)
-    days = documents.select(*DOCUMENT_KEY, DAY)
-    return found.join(days, on=DOCUMENT_KEY, how="left").with_columns(
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the answers about documents, of champions and of challengers, with where they came from.
+
+    Documents on which a model raises are returned beside them, as ``platform_assets.publishing.shown``.
+    """
+    answers, broken = transformed(partial(_answers, models=models), documents)
+    return answers.with_columns(
         input_table=pl.lit(input_table),
         input_version=pl.lit(input_version, pl.Int64),
         run_id=pl.lit(run_id),
         served_by=pl.lit(served_by),
         traffic_arm=arm(models.traffic),
         decided_at=pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")),
-    )
+    ), broken
+
+
+def _answers(documents: pl.DataFrame, models: Serving) -> pl.DataFrame:
+    parts = [_scored(documents, models.champions)]
+    for task, challenger in models.challengers.items():
+        share = models.traffic[task].share
+        parts.append(_scored(documents.filter(in_share(share)) if share else documents, {task: challenger}))
+    return pl.concat(parts)
 
 
 def _scored(documents: pl.DataFrame, models: Mapping[str, Model]) -> pl.DataFrame:

@@ -58,9 +58,31 @@ def fill(
     """Encode the texts of these days that have no vector of an encoder yet, and return how many they were."""
     missing = unencoded(lakehouse, texts, encoder.encoder_id)
     for chunk in missing.iter_slices(CHUNK):
-        lakehouse.insert_missing(TABLE, encoded(chunk, encoder), KEY, days=days)
+        lakehouse.insert_missing(TABLE, encoded(chunk, encoder), KEY)
     lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=days, marks=marks)
     return missing.height
+
+
+def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.DataFrame:
+    """Return content_hash and vector of each distinct text; those that have no vector yet are encoded, and stored.
+
+    Args:
+        lakehouse: where vectors are.
+        encoder: whose vectors they are.
+        texts: content_hash, text, event_date.
+    """
+    texts = texts.unique("content_hash", keep="first", maintain_order=True)
+    stored = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder.encoder_id)
+    stored = stored.select("content_hash", "vector")
+    wanted = texts.lazy().select("content_hash")
+    found = stored.join(wanted, on="content_hash", how="semi").unique("content_hash").collect()
+    missing = texts.join(found, on="content_hash", how="anti", maintain_order="left")
+    parts = [found]
+    for chunk in missing.iter_slices(CHUNK):
+        rows = encoded(chunk, encoder)
+        lakehouse.insert_missing(TABLE, rows, KEY)
+        parts.append(rows.select("content_hash", "vector"))
+    return pl.concat(parts)
 
 
 def teaching(lakehouse: Lakehouse) -> pl.DataFrame:
@@ -91,8 +113,8 @@ def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.
     """Return the texts that have no vector yet."""
     if not lakehouse.exists(TABLE):
         return texts
-    stored = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder_id).select("content_hash").collect()
-    return texts.join(stored, on="content_hash", how="anti", maintain_order="left")
+    stored = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder_id).select("content_hash")
+    return texts.lazy().join(stored, on="content_hash", how="anti", maintain_order="left").collect()
 
 
 def encoded(texts: pl.DataFrame, encoder: Encoder) -> pl.DataFrame:

@@ -14,8 +14,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from platform_assets.bronze.page_fetches import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
+from platform_assets.records import declared
 from platform_assets.silver.pages import IS_IMAGE
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
@@ -23,7 +25,7 @@ from signals.images import inspect
 from signals.pages import address, joined
 
 TABLE = "silver/images"
-INPUTS = ("bronze/page_fetches",)
+INPUTS = (EXPECTED.table,)
 FETCH = ("tenant_id", "fetched_at", "source", "position", "received_at", "event_date")
 SCHEMA = {
     "document_id": pl.String,
@@ -43,10 +45,8 @@ SCHEMA = {
 def images(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Unpack the pictures of each fetch, and read their format and size."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    with_images = lakehouse.scan("bronze/page_fetches", hop.days).filter(IS_IMAGE | pl.col("images").is_not_null())
-    found = unpacked(with_images.drop("html").collect())
-    failed = pl.col("rule").is_not_null()
-    return hop.publish(found.filter(~failed).drop("rule"), broken=found.filter(failed), rows_in=found.height)
+    with_images = lakehouse.scan(EXPECTED.table, hop.days).filter(IS_IMAGE | pl.col("images").is_not_null())
+    return hop.publish(unpacked, declared(with_images.collect(), EXPECTED).drop("html"), several=True)
 
 
 def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:
@@ -54,7 +54,7 @@ def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:
     rows = fetches.with_columns(
         fetched_at=pl.coalesce("fetched_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
-    ).sort("received_at", "source", "position")
+    )
     found = [
         {name: fetch[name] for name in FETCH} | picture | {"ordinal": ordinal}
         for fetch in rows.iter_rows(named=True)

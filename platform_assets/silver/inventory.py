@@ -1,14 +1,18 @@
 """One row is one distinct hourly snapshot of a placement, and whether its seller may sell it.
 
-Key: snapshot_id. Grain: one placement and hour. Floor in US dollars per thousand impressions. ``authorisation`` is
-what the site's ads.txt and the exchange's sellers.json say of the seller, ``authorisation_reason`` why; both are as
-declared when the day was made: a day is made again when snapshots of it come, not when a declaration changes.
-Owner: ad-exchange.
+Key: tenant_id and snapshot_id. Grain: one placement and hour. Floor in US dollars per thousand impressions.
+``authorisation`` is what the site's ads.txt and the exchange's sellers.json say of the seller, and
+``authorisation_reason`` why; both are as declared when the day was made: a day is made again when snapshots of it come,
+not when a declaration changes. Owner: ad-exchange.
 """
+
+from functools import partial
 
 import dagster as dg
 import polars as pl
 
+from platform_assets.aliases import Aliases
+from platform_assets.bronze.inventory import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.silver.ad_events import on_pages
@@ -16,19 +20,20 @@ from resources.lakehouse import Lakehouse
 from signals.supply_chain import asked, with_authorisation
 
 TABLE = "silver/inventory"
-INPUTS = ("bronze/inventory",)
+INPUTS = (EXPECTED.table,)
 DECLARATIONS = "bronze/seller_declarations"
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, deps=[DECLARATIONS], rules=True))
+@dg.asset(
+    **described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, deps=[DECLARATIONS, "silver/pages"], rules=True)
+)
 def inventory(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Type the snapshots, name the page and site of each, and say whether its seller is authorised."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    received = lakehouse.read("bronze/inventory", hop.days)
-    return hop.publish(offered(lakehouse, received), rows_in=received.height)
+    return hop.publish(partial(offered, lakehouse=lakehouse, aliases=Aliases(lakehouse)), hop.received(EXPECTED))
 
 
-def offered(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
+def offered(received: pl.DataFrame, lakehouse: Lakehouse, aliases: Aliases) -> pl.DataFrame:
     """Return rows of bronze/inventory typed, with what is declared now of those who sell them."""
-    rows = on_pages(received, "observed_at")
+    rows = on_pages(received, "observed_at", aliases)
     return with_authorisation(rows, asked(lakehouse.scan(DECLARATIONS), rows).collect())

@@ -1,14 +1,16 @@
 """One row is one answer to one task, with the text that it was given for.
 
-Key: label_id. Grain: one answer. Labels of tasks that nobody has declared are kept too: the task may come later, or
-another may borrow them. ``split`` is ``train`` or ``val``; where a source gives none, a fifth is held out by the
-text's hash. Owner: ml.
+Key: tenant_id and label_id. Grain: one answer. Labels of tasks that nobody has declared are kept too: the task may
+come later, or another may borrow them. ``split`` is ``train`` or ``val``; where a source gives none, a fifth is held
+out by the text's hash. Owner: ml.
 """
+
+from functools import partial
 
 import dagster as dg
 import polars as pl
-import polars.selectors as cs
 
+from platform_assets.bronze.review_labels import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT, beside
@@ -19,7 +21,7 @@ from signals.tasks import TASKS
 from signals.text import normal_forms
 
 TABLE = "silver/labels"
-INPUTS = ("bronze/review_labels",)
+INPUTS = (EXPECTED.table,)
 HELD_OUT = 0.2
 
 
@@ -36,28 +38,32 @@ HELD_OUT = 0.2
 def labels(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Find the text that each label speaks of."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    received = lakehouse.read("bronze/review_labels", hop.days)
-    staged = resolved(received, documents(lakehouse, received))
-    known = pl.col("rule").is_null()
-    return hop.publish(staged.filter(known).drop("rule"), broken=staged.filter(~known), rows_in=received.height)
+    received = hop.received(EXPECTED)
+    return hop.publish(partial(resolved, found=documents(lakehouse, received)), received)
 
 
 def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
-    """Return tenant_id, document_id, content_hash and text of the newest version of each document that labels name.
+    """Return what labels may mean: the newest version of each document, by each name that it has.
 
-    Of what several organisations hold, the newest comes last.
+    Returns:
+        name, tenant_id, document_id, content_hash and text. A page has two names, its own address and that where it
+        was fetched. Of what several organisations hold, the newest comes last.
     """
     named = received["document_id"].drop_nulls().unique()
     wanted = pl.concat([named, named.map_elements(address, return_dtype=pl.String)]).unique().implode()
     text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
+    pages, at = lakehouse.scan("silver/pages"), pl.col("fetched_at").alias("at")
     parts = [
-        lakehouse.scan("silver/pages").select(*DOCUMENT_KEY, text=text, at="fetched_at"),
-        lakehouse.scan("silver/messages").select(*DOCUMENT_KEY, "text", at="sent_at"),
-        lakehouse.scan("silver/images").select(*DOCUMENT_KEY, text=pl.lit(""), at="fetched_at"),
+        pages.select(*DOCUMENT_KEY, at, text=text, name="document_id"),
+        pages.select(*DOCUMENT_KEY, at, text=text, name="address"),
+        lakehouse.scan("silver/messages").select(*DOCUMENT_KEY, "text", at="sent_at", name="document_id"),
+        lakehouse.scan("silver/images").select(*DOCUMENT_KEY, at, text=pl.lit(""), name="document_id"),
     ]
-    found = pl.concat(parts).filter(pl.col("document_id").is_in(wanted)).collect()
-    newest = found.sort("at", "content_hash").unique(["tenant_id", "document_id"], keep="last", maintain_order=True)
-    return newest.drop("at")
+    found = pl.concat(parts, how="diagonal").filter(pl.col("name").is_in(wanted)).collect()
+    # A document's own name comes before another's address.
+    own = pl.col("name") == pl.col("document_id")
+    newest = found.sort(own, "at", "content_hash").unique(["tenant_id", "name"], keep="last", maintain_order=True)
+    return newest.sort("at", "content_hash").drop("at")
 
 
 def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
@@ -69,37 +75,32 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     """
     normal, hashes = normal_forms(received["text"])
     rows = received.with_columns(
-        document_id=pl.col("document_id").map_elements(_known_as, return_dtype=pl.String),
+        name=pl.col("document_id").map_elements(_known_as, return_dtype=pl.String),
         own_text=pl.Series(normal, dtype=pl.String),
         own_hash=pl.Series(hashes, dtype=pl.String),
         carries=pl.col("text").is_not_null(),
-    ).drop("text")
+    ).drop("text", "document_id")
     rows = _beside(rows, found).with_columns(
         text=pl.when("carries").then("own_text").otherwise("text"),
         content_hash=pl.when("carries").then("own_hash").otherwise("content_hash"),
+        document_id=pl.coalesce("document_id", "name"),
         labelled_at=pl.coalesce("labelled_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
     answers = pl.concat_str("task", "label", separator="\x1f")
     declared = [f"{task.name}\x1f{label}" for task in TASKS.values() for label in task.labels]
     part = pl.col("content_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) / 16**8
-    return (
-        rows.with_columns(
-            split=pl.coalesce("split", pl.when(part < HELD_OUT).then(pl.lit("val")).otherwise(pl.lit("train"))),
-            rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~answers.is_in(declared))
-            .then(pl.lit("unknown_label"))
-            .when(pl.col("document_id").is_null() & ~pl.col("carries"))
-            .then(pl.lit("names_no_document"))
-            .when(pl.col("content_hash").is_null())
-            .then(pl.lit("document_unknown"))
-            .when(pl.col("carries") & (pl.col("text") == ""))
-            .then(pl.lit("text_empty")),
-        )
-        .drop("own_text", "own_hash", "carries")
-        .sort("received_at", "source", "position")
-        # Of the versions of a label that a database has given, the newest counts; others have no such time.
-        .sort(cs.by_name("updated_at", require_all=False), descending=True, nulls_last=True, maintain_order=True)
-    )
+    return rows.with_columns(
+        split=pl.coalesce("split", pl.when(part < HELD_OUT).then(pl.lit("val")).otherwise(pl.lit("train"))),
+        rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~answers.is_in(declared))
+        .then(pl.lit("unknown_label"))
+        .when(pl.col("document_id").is_null() & ~pl.col("carries"))
+        .then(pl.lit("names_no_document"))
+        .when(pl.col("content_hash").is_null())
+        .then(pl.lit("document_unknown"))
+        .when(pl.col("carries") & (pl.col("text") == ""))
+        .then(pl.lit("text_empty")),
+    ).drop("name", "own_text", "own_hash", "carries")
 
 
 def _beside(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
@@ -109,9 +110,9 @@ def _beside(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     does not say whose it is, is about the newest of that name, and of the organisation that holds that.
     """
     whose = pl.col("tenant_id").is_not_null()
-    newest = found.unique("document_id", keep="last", maintain_order=True)
-    others = rows.filter(~whose).drop("tenant_id").join(newest, on="document_id", how="left")
-    return pl.concat([beside(rows.filter(whose), found, "document_id"), others], how="diagonal")
+    newest = found.unique("name", keep="last", maintain_order=True)
+    others = rows.filter(~whose).drop("tenant_id").join(newest, on="name", how="left")
+    return pl.concat([beside(rows.filter(whose), found, "name"), others], how="diagonal")
 
 
 def _known_as(document_id: str) -> str:

@@ -4,6 +4,8 @@ Key: tenant_id and message_id. Grain: one message. Shares are of words, delays i
 to 1. Owner: content.
 """
 
+from functools import partial
+
 import dagster as dg
 import polars as pl
 
@@ -35,7 +37,7 @@ def message_features(context: dg.AssetExecutionContext, lakehouse: Lakehouse) ->
     messages = lakehouse.read("silver/messages", hop.days)
     answered = messages["reply_to"].drop_nulls().unique().implode()
     parents = lakehouse.scan("silver/messages").filter(pl.col("message_id").is_in(answered)).collect()
-    return hop.publish(features(messages, parents), rows_in=messages.height)
+    return hop.publish(partial(features, parents=parents), messages)
 
 
 def features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.DataFrame:

@@ -4,16 +4,18 @@ Key: tenant_id and message_id. Grain: one message. One column a task, from the d
 is assigned to: the champion, or a challenger within its share of the traffic. Owner: ml.
 """
 
+from functools import partial
+
 import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
-from platform_assets.signals_of import newest_answers, side_by_side
+from platform_assets.signals_of import decided, newest_answers, side_by_side
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from signals.keywords import keywords
-from signals.scoring import DOCUMENT_KEY
+from signals.scoring import ASKED_ABOUT
 
 TABLE = "silver/message_signals"
 INPUTS = ("silver/messages", "silver/decisions")
@@ -37,8 +39,11 @@ def message_signals(
     """Put each message's answers side by side."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     messages = lakehouse.read("silver/messages", hop.days)
-    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), registry.traffic())
-    return hop.publish(signals_of_messages(messages, answers), rows_in=messages.height)
+    traffic = registry.traffic()
+    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), traffic)
+    known = decided(messages, answers, traffic, "message")
+    undecided = {"rows_undecided": messages.height - known.height}
+    return hop.publish(partial(signals_of_messages, answers=answers), known, metadata=undecided)
 
 
 def signals_of_messages(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -50,4 +55,4 @@ def signals_of_messages(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.Dat
     """
     told = side_by_side(answers.filter(pl.col("kind") == "message"), "message")
     rows = messages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(messages["text_as_sent"]))
-    return rows.join(told, on=DOCUMENT_KEY, how="left", maintain_order="left")
+    return rows.join(told, on=ASKED_ABOUT, how="left", maintain_order="left")

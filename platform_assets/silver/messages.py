@@ -6,30 +6,43 @@ the organisation has of the author, or, where it has none, in one that is nobody
 none. Owner: content.
 """
 
+from functools import partial
+
 import dagster as dg
 import polars as pl
 
+from platform_assets.bronze import user_profiles
+from platform_assets.bronze.social_messages import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
+from platform_assets.records import declared
 from platform_assets.tenants import DEFAULT_TENANT, beside
 from resources.lakehouse import Lakehouse
 from signals.text import normal_forms
 
 TABLE = "silver/messages"
-INPUTS = ("bronze/social_messages",)
+INPUTS = (EXPECTED.table,)
+PROFILES = user_profiles.EXPECTED
 
 
-@dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, deps=["bronze/user_profiles"], rules=True))
+@dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, deps=[PROFILES.table], rules=True))
 def messages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Normalise each message, and add its author's country and consent."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    received = lakehouse.read("bronze/social_messages", hop.days)
-    profiles = lakehouse.scan("bronze/user_profiles").filter(pl.col("user_id").is_in(received["author_id"].implode()))
-    return hop.publish(cleaned(received, profiles.collect()), rows_in=received.height)
+    received = hop.received(EXPECTED)
+    return hop.publish(partial(cleaned, profiles=profiles_of(lakehouse, received)), received)
+
+
+def profiles_of(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
+    """Return bronze/user_profiles of the authors of messages."""
+    known = lakehouse.scan(PROFILES.table)
+    return declared(known.filter(pl.col("user_id").is_in(received["author_id"].implode())).collect(), PROFILES)
 
 
 def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
-    """Return messages in their normal form, the first delivery of each first.
+    """Return messages in their normal form, with what their authors' newest profiles say.
+
+    A profile without a time is of when it was received; of several of one time, one without consent counts.
 
     Args:
         received: bronze/social_messages.
@@ -43,8 +56,11 @@ def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
         content_hash=pl.Series(hashes, dtype=pl.String),
         sent_at=pl.coalesce("sent_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
-    ).sort("received_at", "source", "position")
-    known = profiles.with_columns(tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT))
-    newest = known.sort("updated_at", nulls_last=False).unique(["tenant_id", "user_id"], keep="last")
+    )
+    known = profiles.with_columns(
+        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT), at=pl.coalesce("updated_at", "received_at")
+    )
+    in_order = known.sort("at", pl.col("consent").fill_null(value=False).not_(), "source", "position")
+    newest = in_order.unique(["tenant_id", "user_id"], keep="last", maintain_order=True)
     authors = newest.select("tenant_id", author_id="user_id", author_country="country", author_consents="consent")
     return beside(messages, authors, "author_id")

@@ -1,19 +1,22 @@
 """One row is one fetched page with everything that is known about it: topic, threat, tone, key words, pictures.
 
 Key: tenant_id, url and fetched_at. Grain: one fetch. One column a task, from the decision of the version that the page
-is assigned to: the champion, or a challenger within its share of the traffic. Owner: ml.
+is assigned to: the champion, or a challenger within its share of the traffic. A page about which nothing has been
+answered yet has no row. Owner: ml.
 """
+
+from functools import partial
 
 import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
-from platform_assets.signals_of import newest_answers, side_by_side, worst_picture
+from platform_assets.signals_of import FETCH, decided, newest_answers, side_by_side, worst_picture
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from signals.keywords import keywords
-from signals.scoring import DOCUMENT_KEY
+from signals.scoring import ASKED_ABOUT
 
 TABLE = "silver/page_signals"
 INPUTS = ("silver/pages", "silver/images", "silver/decisions")
@@ -36,8 +39,11 @@ def page_signals(context: dg.AssetExecutionContext, lakehouse: Lakehouse, regist
     """Put each page's answers side by side."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
     pages, images = (lakehouse.read(table, hop.days) for table in ("silver/pages", "silver/images"))
-    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), registry.traffic())
-    return hop.publish(signals_of_pages(pages, images, answers), rows_in=pages.height)
+    traffic = registry.traffic()
+    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), traffic)
+    known = decided(pages, answers, traffic, "page")
+    undecided = {"rows_undecided": pages.height - known.height}
+    return hop.publish(partial(signals_of_pages, images=images, answers=answers), known, metadata=undecided)
 
 
 def signals_of_pages(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -52,5 +58,5 @@ def signals_of_pages(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.Data
     pictures = worst_picture(images, answers.filter(pl.col("kind") == "image"))
     words = pages["text"].str.len_chars().cast(pl.Int64)
     rows = pages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(pages["text"]), characters=words)
-    rows = rows.join(told, on=DOCUMENT_KEY, how="left", maintain_order="left")
-    return rows.join(pictures, on=["tenant_id", "url"], how="left", maintain_order="left")
+    rows = rows.join(told, on=ASKED_ABOUT, how="left", maintain_order="left")
+    return rows.join(pictures, on=FETCH, how="left", maintain_order="left")

@@ -1,7 +1,7 @@
 """One row is one distinct real-time auction, its OpenRTB request and bids reduced to what is analysed.
 
-Key: auction_id. Grain: one auction. Prices in US dollars per thousand, latencies in milliseconds; ``market_price`` is
-in the unit of a source that states none. Owner: ad-exchange.
+Key: tenant_id and auction_id. Grain: one auction. Prices in US dollars per thousand, latencies in milliseconds;
+``market_price`` is in the unit of a source that states none. Owner: ad-exchange.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from platform_assets.bronze.rtb_auctions import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT
@@ -17,7 +18,7 @@ from resources.lakehouse import Lakehouse
 from signals.pages import address, site
 
 TABLE = "silver/rtb_auctions"
-INPUTS = ("bronze/rtb_auctions",)
+INPUTS = (EXPECTED.table,)
 # Beyond this, a price or a delay is none.
 LARGEST = 1e12
 FORMATS = ("banner", "video", "audio", "native")
@@ -48,10 +49,7 @@ SCHEMA = {
 def rtb_auctions(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Read each auction's request and bids."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    received = lakehouse.read("bronze/rtb_auctions", hop.days)
-    staged = opened(received)
-    failed = pl.col("rule").is_not_null()
-    return hop.publish(staged.filter(~failed).drop("rule"), broken=staged.filter(failed), rows_in=received.height)
+    return hop.publish(opened, hop.received(EXPECTED))
 
 
 def opened(received: pl.DataFrame) -> pl.DataFrame:
@@ -61,8 +59,7 @@ def opened(received: pl.DataFrame) -> pl.DataFrame:
         auction_time=pl.coalesce("auction_time", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
-    rows = pl.concat([kept, pl.DataFrame(found, schema=SCHEMA)], how="horizontal", strict=True)
-    return rows.sort("received_at", "source", "position")
+    return pl.concat([kept, pl.DataFrame(found, schema=SCHEMA)], how="horizontal", strict=True)
 
 
 def _auction(request: str | None, bids: str | None) -> dict[str, Any]:

@@ -1,31 +1,31 @@
 """One row is one distinct attempt to match a user's id with a partner's.
 
-Key: sync_id. Grain: one attempt. Owner: ad-exchange.
+Key: tenant_id and sync_id. Grain: one attempt. Owner: ad-exchange.
 """
 
 import dagster as dg
 import polars as pl
 
+from platform_assets.bronze.user_sync import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
 
 TABLE = "silver/user_sync"
-INPUTS = ("bronze/user_sync",)
+INPUTS = (EXPECTED.table,)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
 def user_sync(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Type the attempts."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    received = lakehouse.read("bronze/user_sync", hop.days)
-    return hop.publish(typed(received), rows_in=received.height)
+    return hop.publish(typed, hop.received(EXPECTED))
 
 
 def typed(received: pl.DataFrame) -> pl.DataFrame:
-    """Return bronze attempts with time and tenant filled in, earliest delivery first."""
+    """Return bronze attempts with time and tenant filled in."""
     return received.with_columns(
         synced_at=pl.coalesce("synced_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
-    ).sort("received_at", "source", "position")
+    )

@@ -347,12 +347,12 @@ def test_a_table_is_stale_for_each_day_whose_input_changed_or_is_new(lake):
     source, made = "bronze/page_fetches", PAGES
     lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
     assert lake.stale_days(made, [source]) == [MON, TUE]
-    lake.replace_days(made, [MON, TUE], frame(), marks=lake.marks([source], [MON, TUE]))
+    lake.replace_days(made, [MON, TUE], frame(), marks=lake.marks(made, [source], [MON, TUE]))
     assert lake.stale_days(made, [source]) == []
     lake.replace_days(source, [TUE], frame(("b", 2, TUE)))
     lake.append_once(source, frame(("c", 1, WED)), {}, {"s": 1})
     assert lake.stale_days(made, [source]) == [TUE, WED]
-    lake.replace_days(made, [TUE], frame(), marks=lake.marks([source], [TUE]))
+    lake.replace_days(made, [TUE], frame(), marks=lake.marks(made, [source], [TUE]))
     assert lake.stale_days(made, [source]) == [WED]
 
 
@@ -360,7 +360,7 @@ def test_upkeep_of_the_log_of_an_input_makes_nothing_stale(lake):
     source = "bronze/page_fetches"
     for number in range(5):
         lake.append_once(source, frame((f"{number}", 1, MON), (f"{number}", 1, TUE)), {}, {"s": number})
-    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks([source], [MON, TUE]))
+    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks(PAGES, [source], [MON, TUE]))
     lake.open(source).create_checkpoint()
     lake.open(source).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
     lake.append_once(source, frame(), {}, {"s": 9})
@@ -370,7 +370,7 @@ def test_upkeep_of_the_log_of_an_input_makes_nothing_stale(lake):
 def test_a_change_while_a_table_is_made_leaves_it_stale(lake):
     source = "bronze/page_fetches"
     lake.replace_days(source, [MON], frame(("a", 1, MON)))
-    marks = lake.marks([source], [MON])
+    marks = lake.marks(PAGES, [source], [MON])
     lake.append_once(source, frame(("b", 1, MON)), {}, {"s": 1})
     lake.replace_days(PAGES, [MON], frame(("a", 1, MON)), marks=marks)
     assert lake.stale_days(PAGES, [source]) == [MON]
@@ -379,7 +379,7 @@ def test_a_change_while_a_table_is_made_leaves_it_stale(lake):
 def test_a_deleted_table_is_stale_for_all_days(lake, tmp_path):
     source = "bronze/page_fetches"
     lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
-    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks([source], [MON, TUE]))
+    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks(PAGES, [source], [MON, TUE]))
     (tmp_path / "lake/silver/pages").rename(tmp_path / "gone")
     assert lake.stale_days(PAGES, [source]) == [MON, TUE]
 
@@ -388,12 +388,12 @@ def test_any_of_several_inputs_makes_a_day_stale_and_a_missing_one_none(lake):
     inputs = ["bronze/ad_events", "bronze/page_fetches", "bronze/nothing_yet"]
     lake.replace_days(inputs[0], [MON], frame(("a", 1, MON)))
     lake.replace_days(inputs[1], [MON], frame(("a", 1, MON)))
-    lake.insert_missing(PAGES, frame(), ["id"], marks=lake.marks(inputs, [MON]))
+    lake.insert_missing(PAGES, frame(), ["id"], marks=lake.marks(PAGES, inputs, [MON]))
     assert lake.stale_days(PAGES, inputs) == []
     assert lake.stale_days(PAGES, inputs[::-1]) == []
     lake.replace_days(inputs[1], [MON], frame(("a", 2, MON)))
     assert lake.stale_days(PAGES, inputs) == [MON]
-    assert lake.marks([], [MON]) == {}
+    assert lake.marks(PAGES, [], [MON]) == {}
 
 
 def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lake):
@@ -404,12 +404,12 @@ def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lak
 
     stream.append_once(source, frame(("a", 1, MON)), {}, {"s": 1})
     assert stale() == [[MON], [MON]]
-    lake.replace_days(PAGES, [MON], frame(), marks=lake.marks([source], [MON], streamed=True))
+    lake.replace_days(PAGES, [MON], frame(), marks=lake.marks(PAGES, [source], [MON], streamed=True))
     stream.append_once(source, frame(("a", 2, MON)), {}, {"s": 2})
     assert stale() == [[], [MON]]
     lake.append_once(source, frame(("b", 1, TUE)), {}, {"t": 1})
     assert stale() == [[TUE], [MON, TUE]]
-    lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE)), marks=lake.marks([source], [TUE], streamed=True))
+    lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE)), marks=lake.marks(PAGES, [source], [TUE], streamed=True))
     stream.append_once(source, frame(("c", 1, TUE)), {}, {"s": 3})
     stream.insert_missing(source, frame(("d", 1, TUE)), ["id"])
     assert stale()[0] == []
@@ -421,7 +421,7 @@ def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lak
     ):
         change()
         assert stale()[0] == [TUE]
-        lake.mark(PAGES, lake.marks([source], [TUE], streamed=True))
+        lake.mark(PAGES, lake.marks(PAGES, [source], [TUE], streamed=True))
         lake.open(source).create_checkpoint()
         assert stale()[0] == []
 
@@ -459,7 +459,7 @@ def test_a_table_may_be_marked_without_writing_rows(lake):
     lake.replace_days(source, [MON], frame(("a", 1, MON)))
     lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
     assert lake.stale_days(PAGES, [source]) == [MON]
-    lake.mark(PAGES, lake.marks([source], [MON]))
+    lake.mark(PAGES, lake.marks(PAGES, [source], [MON]))
     assert lake.stale_days(PAGES, [source]) == []
     assert stored(lake) == [("a", 1, MON)]
 
@@ -468,10 +468,10 @@ def test_marks_of_insert_missing_are_kept_even_if_nothing_is_missing_and_written
     source = "bronze/page_fetches"
     lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
     lake.replace_days(source, [MON], frame(("a", 1, MON)))
-    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"], marks=lake.marks([source], [MON]))
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"], marks=lake.marks(PAGES, [source], [MON]))
     assert lake.stale_days(PAGES, [source]) == []
     version = lake.version(PAGES)
-    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"], marks=lake.marks([source], [MON]))
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"], marks=lake.marks(PAGES, [source], [MON]))
     assert lake.version(PAGES) == version
 
 

@@ -88,7 +88,9 @@ def test_days_are_stale_until_they_are_made_from_their_inputs_as_they_are(tmp_pa
 
     def make(*offsets):
         days = [day(offset) for offset in offsets]
-        lake.replace_days("silver/b", days, lake.read("bronze/a", days), marks=lake.marks(["bronze/a"], days))
+        lake.replace_days(
+            "silver/b", days, lake.read("bronze/a", days), marks=lake.marks("silver/b", ["bronze/a"], days)
+        )
 
     assert stale(lake, inputs, today) == {"silver/b": [day(9)]}
     land("one", 0)

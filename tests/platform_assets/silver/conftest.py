@@ -1,6 +1,5 @@
 from datetime import UTC, datetime
 
-import polars as pl
 import pytest
 
 from platform_assets.records import receive
@@ -13,7 +12,7 @@ def bronze():
 
     def rows(expected, *records, now=datetime(2026, 11, 10, 12, tzinfo=UTC)):
         landed = [Record(position, fields) for position, fields in enumerate(records, 1)]
-        found, broken = receive(landed, expected, pl.Schema(), f"{expected.folder}/a.jsonl", now)
+        found, broken = receive(landed, expected, f"{expected.folder}/a.jsonl", now)
         assert broken.is_empty(), broken["rule"].to_list()
         return found
 

@@ -188,7 +188,7 @@ def test_any_bytes_are_rows_or_quarantined(tmp_path_factory, name, content):
     path.write_bytes(content)
     (file,) = landed_files(root, EXPECTED.folder)
     records = list(file.read(path, 10_000))
-    rows, broken = receive(records, EXPECTED, pl.Schema(), file.name, datetime.now(UTC))
+    rows, broken = receive(records, EXPECTED, file.name, datetime.now(UTC))
     assert rows.height + broken.height == len(records) == len({record.position for record in records})
     lost = (name.endswith(".gz") and content) or broken["rule"].is_in(["not_json", "no_sellers"]).any()
     assert (rows["record"] == "end").sum() == (0 if lost else 1)

@@ -1,0 +1,96 @@
+"""What every table is, as data: one file a table, ``<layer>_<table>.yaml``."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+FOLDER = Path(__file__).parent
+TENANT = "tenant_id"
+
+
+class _Fact(BaseModel):
+    """Part of the catalog: what is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Reference(_Fact):
+    """Where rows refer to what is looked up.
+
+    Attributes:
+        table: whose rows refer, on the same day as the rows that are made of them.
+        columns: those that hold the key; any of them.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+
+
+class Lookup(_Fact):
+    """A table in which rows are looked up that may come, or change, after the rows that refer to them.
+
+    Attributes:
+        table: the table.
+        key: columns by which it is looked up; any of them.
+        values: columns that matter: a row of which none changes, changes nothing.
+        referred_by: where the key stands.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    values: tuple[str, ...]
+    referred_by: Reference
+
+
+class Table(_Fact):
+    """One table.
+
+    Attributes:
+        name: ``layer/table``.
+        key: columns that name a row; two nulls are the same.
+        prefer: of rows with one key, the first in this order is kept; ``-`` before a column puts the greatest first.
+        within_day: rows with one key are always of one day, so that it is looked for nowhere else.
+        deliveries: bronze table that may hold a row's record more than once, on other days too.
+        streamed: ``seamless stream`` takes rows into it.
+        lookups: what may change a day that has been made.
+        tolerated: share of quarantined rows up to which the table's check passes.
+        rules: Great Expectations' settings of each rule that rows must keep, by the rule's name.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    prefer: tuple[str, ...] = ("source", "position")
+    within_day: bool = False
+    deliveries: str | None = None
+    streamed: bool = False
+    lookups: tuple[Lookup, ...] = ()
+    tolerated: float = 0.05
+    rules: Mapping[str, dict[str, Any]] = {}
+
+
+@cache
+def tables() -> dict[str, Table]:
+    """Return every table by its name."""
+    found = {}
+    for file in sorted(FOLDER.glob("*.yaml")):
+        name = file.stem.replace("_", "/", 1)
+        found[name] = Table(name=name, **yaml.safe_load(file.read_text(encoding="utf-8")))
+    return found
+
+
+def table(name: str) -> Table:
+    """Return a table.
+
+    Raises:
+        KeyError: the catalog does not know it.
+    """
+    return tables()[name]
+
+
+def names(layer: str) -> list[str]:
+    """Return the tables of a layer, by name."""
+    return [name for name in tables() if name.startswith(f"{layer}/")]

@@ -1,1 +1,0 @@
-"""Rules of each table, as data: one file a table."""

@@ -1,0 +1,93 @@
+"""What is looked up in other tables and comes, or changes, later: exactly the days that refer to it are made again.
+
+The catalog declares each look-up. A table keeps up to which version of what it looks up its days are known to be
+right, and with which version each day was made.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from governance import catalog
+from governance.quality import preferred_first
+from resources.lakehouse import DAY, PLACE, Lakehouse
+from signals.pages import address
+
+# Begin the names under which a table keeps these versions.
+CHECKED = "checked:"
+READ = "read:"
+
+
+def versions(lakehouse: Lakehouse, table: catalog.Table, days: Sequence[str]) -> dict[str, int]:
+    """Return what a table keeps with days that are made now: the versions of all that it looks up."""
+    now = {name: lakehouse.version(name) for name in _looked_up(table) if lakehouse.exists(name)}
+    return {f"{READ}{name}:{day}": version for name, version in now.items() for day in days}
+
+
+def invalidate(lakehouse: Lakehouse) -> None:
+    """Have every day be stale whose rows would find something else now than when they were made."""
+    for table in catalog.tables().values():
+        if not _looked_up(table) or not lakehouse.exists(table.name):
+            continue
+        kept = {name: version for name, (version, _) in lakehouse.positions(table.name).items()}
+        days: set[str] = set()
+        checked: dict[str, int] = {}
+        for name in sorted(_looked_up(table)):
+            if not lakehouse.exists(name):
+                continue
+            now, read = lakehouse.version(name), f"{READ}{name}:"
+            made = {key.removeprefix(read): version for key, version in kept.items() if key.startswith(read)}
+            then = kept.get(f"{CHECKED}{name}", min(made.values(), default=None))
+            if then != now:
+                days |= {day for day in _referring(lakehouse, table, name, then) if made.get(day, -1) < now}
+                checked[f"{CHECKED}{name}"] = now
+        if checked:
+            lakehouse.invalidate(table.name, days, checked)
+
+
+def _looked_up(table: catalog.Table) -> set[str]:
+    return {lookup.table for lookup in table.lookups} | ({table.deliveries} if table.deliveries else set())
+
+
+def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, then: int | None) -> Iterator[str]:
+    """Yield the days of a table that what has changed in another since a version may change."""
+    if name == table.deliveries:
+        yield from _surpassed(lakehouse, table, then)
+    for lookup in table.lookups:
+        refers = lookup.referred_by
+        if lookup.table == name and lakehouse.exists(refers.table):
+            changed = lakehouse.rows_changed(name, then, [*lookup.key, *lookup.values])
+            keys = pl.concat([changed[key].cast(pl.String) for key in lookup.key]).drop_nulls().unique()
+            for column in refers.columns if len(keys) else ():
+                rows = lakehouse.scan(refers.table).select(DAY, key=column).drop_nulls().unique().collect()
+                known = rows["key"].is_in(keys.implode()) | rows["key"].map_elements(_known_as, pl.String).is_in(
+                    keys.implode()
+                )
+                yield from rows.filter(known)[DAY].unique().cast(pl.String)
+
+
+def _surpassed(lakehouse: Lakehouse, table: catalog.Table, then: int | None) -> Iterator[str]:
+    """Yield the days on which a table holds a row of whose record another delivery, of another day, is preferred."""
+    bronze = str(table.deliveries)
+    stored = pl.Schema(lakehouse.scan(bronze).collect_schema())
+    ids = [name for name in table.key if name in stored and name != catalog.TENANT]
+    order = [one.removeprefix("-") for one in table.prefer]
+    columns = list(dict.fromkeys([*ids, catalog.TENANT, *order, *PLACE, DAY]))
+    fresh = lakehouse.rows_changed(bronze, then, [*columns, "received_at"])
+    # Whose a record is that does not say so, may be looked up.
+    whose = pl.when(pl.col(catalog.TENANT).is_null().any().over(ids)).then(pl.lit("")).otherwise(catalog.TENANT)
+    fresh = fresh.with_columns(whose=whose).with_columns(
+        pl.coalesce(name, "received_at") for name in order if stored[name] == stored["received_at"]
+    )
+    known = lakehouse.scan(table.name).select(columns).join(fresh.lazy().select(ids).unique(), on=ids, how="semi")
+    shared = fresh.filter(pl.col("whose") == "").select(*ids, whose="whose").unique()
+    known = known.collect().join(shared, on=ids, how="left").with_columns(pl.coalesce("whose", catalog.TENANT))
+    key = [*ids, "whose"]
+    both = pl.concat([known, fresh.select(known.columns)], how="vertical_relaxed")
+    first = preferred_first(both, table.prefer).unique(key, keep="first", maintain_order=True)
+    beaten = known.join(first, on=[*key, *PLACE], how="anti", nulls_equal=True)
+    yield from beaten[DAY].unique().cast(pl.String)
+
+
+def _known_as(value: str) -> str:
+    return address(value) if "://" in value else value
