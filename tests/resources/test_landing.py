@@ -4,6 +4,7 @@ import json
 import os
 import random
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ from resources.landing import (
     read_lines,
     read_warc,
     read_whole,
-    version,
+    written_at,
 )
 
 MANY = 10_000_000
@@ -44,7 +45,11 @@ def zstd(data: bytes) -> bytes:
 def lines_of(folder: Path, data: bytes, name: str = "a.jsonl", max_bytes: int = MANY) -> list[Record]:
     path = folder / name
     path.write_bytes(data)
-    return list(read_lines(path, max_bytes))
+    return read(read_lines(path, max_bytes))
+
+
+def read(records: Iterable[Record]) -> list[Record]:
+    return [record if record.line is None else parse(record.line, record.position) for record in records]
 
 
 def rules(records: list[Record]) -> list[str | None]:
@@ -218,11 +223,12 @@ def test_a_file_that_grows_by_lines_keeps_the_records_that_it_had(tmp_path_facto
     had = lines_of(folder, b"".join(line + b"\n" for line in before), max_bytes=1_000)
     path = folder / "a.jsonl"
     file = LandedFile("messages", "a.jsonl", path, read_lines)
-    size = file.size
+    state = file.state
     with path.open("ab") as out:
         out.writelines(line + b"\n" for line in lines[len(before) :])
-    assert file.size - size == sum(len(line) + 1 for line in lines[len(before) :])
-    has = list(file.read(file.path, 1_000))
+        out.flush()
+        assert (file.state == state) == (before == lines)
+    has = read(file.records(1_000))
     assert has[: len(had)] == had
     assert all(record.position > len(before) for record in has[len(had) :])
 
@@ -230,7 +236,7 @@ def test_a_file_that_grows_by_lines_keeps_the_records_that_it_had(tmp_path_facto
 def test_a_page_is_read_whole_with_the_address_and_time_that_it_was_saved_with(tmp_path):
     path = tmp_path / "harbour.html"
     path.write_bytes(SAVED)
-    (found,) = read_whole(path, MANY)
+    (found,) = read_whole(path, MANY, "file:///a")
     assert found.fields == {
         "url": "https://news.example/harbour?x=1&y=2",
         "fetched_at": "2026-11-11T07:05:58-05:00",
@@ -243,25 +249,27 @@ def test_a_saved_page_whose_date_is_missing_or_unreadable_keeps_its_address(tmp_
     path = tmp_path / "a.html"
     for date in (b"", b" saved date: yesterday\n", b" saved date: Xyz Nov 99 2026 07:05:58 GMT+0000\n"):
         path.write_bytes(b"<!--\n url: https://news.example/a\n" + date + b"-->")
-        (found,) = read_whole(path, MANY)
+        (found,) = read_whole(path, MANY, "file:///a")
         assert found.fields["url"] == "https://news.example/a"
         assert "fetched_at" not in found.fields
 
 
-def test_a_page_without_an_address_is_named_by_its_file(tmp_path):
-    path = tmp_path / "my page é.htm.gz"
+def test_a_page_without_an_address_is_named_by_where_its_file_lies(tmp_path):
+    path = tmp_path / "pages" / "a b" / "my page é.htm.gz"
+    path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(b"<p>url: https://news.example/no-comment"))
-    (found,) = read_whole(path, MANY)
-    assert found.fields["url"] == "file:///my%20page%20%C3%A9.htm.gz"
+    (file,) = landed_files(tmp_path, "pages")
+    (found,) = file.records(MANY)
+    assert found.fields["url"] == "file:///pages/a%20b/my%20page%20%C3%A9.htm.gz"
     assert found.fields["content_type"] == "text/html"
 
 
 def test_a_page_over_the_limit_or_cut_short_is_one_broken_record(tmp_path):
     path = tmp_path / "a.html.gz"
     path.write_bytes(gzip.compress(b"x" * 100_000))
-    assert rules(list(read_whole(path, 1_000))) == ["too_large"]
+    assert rules(list(read_whole(path, 1_000, "file:///a"))) == ["too_large"]
     path.write_bytes(gzip.compress(random.Random(1).randbytes(5_000))[:-20])
-    assert rules(list(read_whole(path, MANY))) == ["corrupt_file"]
+    assert rules(list(read_whole(path, MANY, "file:///a"))) == ["corrupt_file"]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +282,7 @@ def test_a_picture_is_a_page_of_its_media_type_with_its_bytes(tmp_path, ending, 
     Image.new("RGB", (4, 4), "red").save(path)
     (file,) = landed_files(tmp_path, "pages")
     (found,) = file.read(file.path, MANY)
-    assert found.fields == {"url": f"file:///cat.{ending}", "content_type": media, "body": path.read_bytes()}
+    assert found.fields == {"url": f"file:///pages/cat.{ending}", "content_type": media, "body": path.read_bytes()}
 
 
 @pytest.mark.parametrize(
@@ -387,7 +395,12 @@ def test_files_are_found_by_folder_and_ending_in_order_of_their_names(tmp_path):
         "messages/b.jsonl",
     ]
     assert {file.folder for file in landed_files(tmp_path, "pages")} == {"pages"}
-    assert [file.read for file in landed_files(tmp_path, "pages")] == [read_whole, read_whole, read_warc, read_lines]
+    assert [getattr(file.read, "func", file.read) for file in landed_files(tmp_path, "pages")] == [
+        read_whole,
+        read_whole,
+        read_warc,
+        read_lines,
+    ]
 
 
 def test_declarations_are_known_by_their_full_names_and_declared_by_the_folder_that_they_lie_in(tmp_path):
@@ -406,7 +419,8 @@ def test_declarations_are_known_by_their_full_names_and_declared_by_the_folder_t
     site, exchange = landed_files(tmp_path, "supply_chain")
     assert (site.name, exchange.name) == ("supply_chain/A.example/ads.txt", "supply_chain/x.example/SELLERS.json.gz")
     lines, sellers = ([*file.read(file.path, MANY)] for file in (site, exchange))
-    assert [record.position - version(site.path) for record in lines] == [1, 3, 4]
+    assert [record.position for record in lines] == [1, 3, 4]
+    assert lines[0].fields["fetched_at"] == written_at(site.path)
     assert [record.broken for record in lines] == [None, "too_few_fields", None]
     said = [[record.fields[name] for name in ("declared_by", "document", "line", "record")] for record in sellers]
     assert said == [["x.example", "sellers.json", 1, "seller"], ["x.example", "sellers.json", 2, "end"]]

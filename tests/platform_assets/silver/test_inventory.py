@@ -138,7 +138,7 @@ def test_a_copied_landing_folder_holds_nothing_new(landing, tmp_path):
     landing.put("supply_chain/a.example/ads.txt", ADS_TXT)
     landing.ingest()
     shutil.copytree(landing.root, tmp_path / "copied")
-    assert landing.ingest(root=tmp_path / "copied")["files"] == 0
+    assert landing.ingest(root=tmp_path / "copied")["rows_in"] == 0
 
 
 def test_a_version_that_cannot_be_read_leaves_the_one_before_it_in_force(landing):
