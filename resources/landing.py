@@ -89,9 +89,11 @@ class Digest:
         if record.line is not None:
             said = [record.line.strip()]
         elif record.fields is None:
-            said = [f"{record.broken}: {record.raw}".encode("utf-8", "surrogatepass")]
+            said = [_bytes(record.broken), _bytes(record.raw)]
         else:
-            said = [_bytes(one) for pair in record.fields.items() if pair[0] != self._ignored for one in pair]
+            counted = [one for one in record.fields.items() if one[0] != self._ignored]
+            said = [part for name, value in counted for part in (_bytes(name), _bytes(type(value)), _bytes(value))]
+        self._hash.update(b"%d;" % len(said))
         for one in said:
             self._hash.update(b"%d:" % len(one))
             self._hash.update(one)
