@@ -87,13 +87,16 @@ class Digest:
     def add(self, record: Record) -> int:
         """Add a record, and return how many bytes it has."""
         if record.line is not None:
-            said = [record.line.strip()]
-        elif record.fields is None:
+            line = record.line.strip()
+            self._hash.update(line)
+            self._hash.update(b"\n")
+            return len(line)
+        if record.fields is None:
             said = [_bytes(record.broken), _bytes(record.raw)]
         else:
             counted = [one for one in record.fields.items() if one[0] != self._ignored]
             said = [part for name, value in counted for part in (_bytes(name), _bytes(type(value)), _bytes(value))]
-        self._hash.update(b"%d;" % len(said))
+        self._hash.update(b"\n%d:" % len(said))  # no line begins with its end
         for one in said:
             self._hash.update(b"%d:" % len(one))
             self._hash.update(one)
@@ -177,8 +180,9 @@ class LandedFile:
     def records(self, max_bytes: int) -> Iterator[Record]:
         """See ``Landed``."""
         found = self._found()
-        if found:
-            time.sleep(min(TICK, max(0.0, found.st_ctime_ns / 10**9 + TICK - time.time())))
+        wait = found.st_ctime_ns / 10**9 + TICK - time.time() if found else 0
+        if wait > 0:
+            time.sleep(min(TICK, wait))
         yield from self.read(self.path, max_bytes)
 
     def _found(self) -> os.stat_result | None:
@@ -234,22 +238,23 @@ def _below(root: Path, folder: str) -> list[Path]:
 def _walked(real: str, shown: PurePath, folder: str, known: dict[str, PurePath | None]) -> list[PurePath]:
     """Add what lies at a path to what is known by its real path: a file as it is shown; return the links there."""
     links, waiting = list[PurePath](), [(real, shown)]
+    if is_landed(shown, folder) and Path(real).is_file():
+        known.setdefault(real, shown)
     while waiting:
         real, shown = waiting.pop()
         if real in known:
             continue
-        if Path(real).is_dir():
-            known[real] = None
-            for entry in _entries(real):
-                path = shown / entry.name
-                if entry.name.startswith((".", "_")):
-                    continue
-                if entry.is_symlink():
-                    links.append(path)
-                else:
-                    waiting.append((entry.path, path))
-        elif is_landed(shown, folder) and Path(real).is_file():
-            known[real] = shown
+        known[real] = None
+        for entry in _entries(real):
+            if entry.name.startswith((".", "_")):
+                continue
+            path = shown / entry.name
+            if entry.is_symlink():
+                links.append(path)
+            elif entry.is_dir():
+                waiting.append((entry.path, path))
+            elif entry.is_file() and is_landed(path, folder):
+                known.setdefault(entry.path, path)
     return links
 
 
@@ -257,6 +262,8 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except OSError as error:
         _say(f"{folder!r} cannot be looked into, and is not read: {error.strerror}")
         return []
