@@ -303,8 +303,9 @@ def unpack(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix == ".zst":
-        # Arrow's reader, since zstandard's takes a file that is cut short for one that ends there.
-        return io.BufferedReader(pa.CompressedInputStream(str(path), "zstd"))
+        # Arrow's reader, since zstandard's takes a file that is cut short for one that ends there; but it opens no file
+        # whose name is not UTF-8.
+        return io.BufferedReader(pa.CompressedInputStream(path.open("rb"), "zstd"))
     return path.open("rb")
 
 

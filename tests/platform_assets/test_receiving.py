@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets import receiving
-from platform_assets.bronze import page_fetches, review_labels, user_profiles
+from platform_assets.bronze import page_fetches, review_labels, seller_declarations, user_profiles
 from platform_assets.publishing import QUARANTINE
 from platform_assets.receiving import ingest
 from resources.lakehouse import DAY, Lakehouse
@@ -26,6 +26,7 @@ from resources.settings import configure
 from resources.settings import settings as current
 from tests.platform_assets.test_records import EXPECTED, GOOD, NOW
 from tests.resources.test_database import server
+from tests.resources.test_landing import warc, zstd
 from tests.resources.test_pull import serving
 
 __all__ = ["server"]
@@ -313,6 +314,33 @@ def test_a_file_of_any_name_is_read_once(landing, name):
     assert landing.ingest()["rows_in"] == 1
     assert landing.stored() == ["a", "b", "c"]
     assert landing.lake.read(EXPECTED.table)["source"].n_unique() == 2
+
+
+@pytest.mark.parametrize(
+    ("expected", "name", "content"),
+    [
+        (page_fetches.EXPECTED, b"pages/\xff.html", b"<p>page"),
+        (page_fetches.EXPECTED, b"pages/\xff.html.gz", gzip.compress(b"<p>page")),
+        (page_fetches.EXPECTED, b"pages/\xff/a.png", b"PNG"),
+        (page_fetches.EXPECTED, b"pages/\xff.jsonl.zst", zstd(b'{"url": "https://a.example/"}\n')),
+        (page_fetches.EXPECTED, b"pages/\xff.warc", warc(1)),
+        (page_fetches.EXPECTED, b"pages/\xff.warc.zst", zstd(warc(1))),
+        (seller_declarations.EXPECTED, b"supply_chain/\xff/ads.txt", b"x.example, 1, DIRECT"),
+        (seller_declarations.EXPECTED, b"supply_chain/\xff/a.example/ads.txt.zst", zstd(b"")),
+    ],
+    ids=lambda value: value.decode("latin-1") if isinstance(value, bytes) and len(value) < 50 else None,
+)
+def test_whatever_lies_under_a_name_that_is_not_utf_8_is_read_or_quarantined_once(tmp_path, expected, name, content):
+    path, lake = tmp_path / "landing" / os.fsdecode(name), Lakehouse(uri=str(tmp_path / "lake"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    ingest(lake, expected, landed_files(tmp_path / "landing", expected.folder), NOW)
+    assert ingest(lake, expected, landed_files(tmp_path / "landing", expected.folder), NOW)["files"] == 0
+    broken = lake.read(QUARANTINE)["rule"].to_list()
+    assert lake.read(expected.table).height + len(broken) == 1
+    assert broken == (
+        ["not_a_domain:declared_by"] if path.parent.name == os.fsdecode(b"\xff") and "sup" in str(path) else []
+    )
 
 
 def test_new_columns_widen_the_table(landing):
