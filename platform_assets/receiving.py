@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import dagster as dg
@@ -16,19 +17,22 @@ from platform_assets.conventions import described
 from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined, shown
 from platform_assets.records import BrokenError, Received, moment_of, receive
 from resources.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
+from resources.budgets import CHUNK, CHUNK_BYTES
 from resources.database import Table
 from resources.lakehouse import DAY, Lakehouse
-from resources.landing import Landed, Record, ReplacedError, landed_files
+from resources.landing import REPLACED, Digest, Landed, Record, ReplacedError, landed_files
 from resources.polled import Polled, SourceError
 from resources.pull import Pull
 from resources.settings import settings
 
-# Records that one commit holds at most; bounds memory, whatever the size of a file.
-CHUNK = 50_000
 # What is at the end of a file that is still being written: its position is read again when the file has grown.
 UNFINISHED = ("corrupt_file", "unfinished_line")
-# Begins the name under which a table keeps the size of a file that it has read to its end.
-SIZE = "size:"
+# Begin the names under which a table keeps three numbers of each file: up to where it has been read, a digest of what
+# that was, and its state then, doubled, to which one is added if it has been read to its end.
+PLACE, DIGEST, SEEN = "landing:", "digest:", "seen:"
+# A file that was rewritten is read from its beginning as another generation, whose positions continue above the old
+# ones: a position is a generation, and in so many bits the place of the record.
+PLACE_BITS = 40
 
 
 def ingest(
@@ -41,8 +45,9 @@ def ingest(
 ) -> dict[str, int]:
     """Append to a bronze table what its files, and then its other sources, hold beyond what has been read of them.
 
-    A file that grew is read on from where the last reading ended; one that did not is not opened. How far a file
-    or a source has been read is part of the commit that holds its rows.
+    A file that grew is read on from where the last reading ended, one that was rewritten from its beginning, and one
+    that was not written is not opened. How far a file or a source has been read is part of the commit that holds its
+    rows.
 
     Args:
         lakehouse: where the table is.
@@ -68,7 +73,7 @@ def ingest(
             for group in groups:
                 rows, broken = append(lakehouse, expected, group, now)
                 count["rows_in"] += sum(len(reading.records) for reading in group)
-                count["files"] += sum(f"{SIZE}{reading.source}" in reading.reached for reading in group)
+                count["files"] += sum(reading.reached.get(f"{SEEN}{reading.source}", 0) % 2 for reading in group)
                 count["rows_out"] += rows.height
                 count["rows_quarantined"] += broken
         except SourceError as fault:
@@ -132,7 +137,7 @@ def append(
 
 
 def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
-    """Say whether there is more than a bronze table has read: files that landed or grew, or rows of other sources.
+    """Say whether there is more than a bronze table has read: files that landed or changed, or rows of other sources.
 
     A table that does not exist must come to be, also without files: others read it. A source that does not answer is
     passed over with a warning, so that it does not hold up the others.
@@ -142,7 +147,7 @@ def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
     kept, delta = lakehouse.positions(expected.table), lakehouse.open(expected.table)
     try:
         files, due = landed(expected, kept, peek=True)
-        if any(_has_grown(file, kept) for file in files) or due:
+        if any(_has_changed(file, kept) for file in files) or due:
             return True
     except SourceError as error:
         _warn(expected, error)
@@ -177,8 +182,8 @@ def landed(
     place, folder = settings().landing, expected.folder
     if isinstance(place, Path):
         return landed_files(place, folder), {}
-    prefix = f"{SIZE}{folder}/"
-    likely = stretches({name.removeprefix(SIZE): at for name, (_, at) in kept.items() if name.startswith(prefix)})
+    prefix = f"{SEEN}{folder}/"
+    likely = stretches({name.removeprefix(SEEN): at for name, (_, at) in kept.items() if name.startswith(prefix)})
     name, now = f"listed:{place}", time.time_ns() // 10**6
     due = name not in kept or (likely != EVERYTHING and now - kept[name][0] >= EVERY)
     bucket = Bucket(place, settings(), attempts=1 if peek else ATTEMPTS)
@@ -235,19 +240,22 @@ def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
 def _unread(
     lakehouse: Lakehouse, table: str, files: Iterable[Landed], listed: Mapping[str, int]
 ) -> Iterator[list[Reading]]:
-    """Yield groups of about CHUNK unread records, by file; at the end what to keep of where they were listed."""
+    """Yield groups of what is unread, by file, each within the budgets; at the end what to keep of the listing."""
     group: list[Reading] = []
     kept = lakehouse.positions(table)
-    waiting = 0
+    records = size = 0
     try:
-        for file in (one for one in files if _has_grown(one, kept)):
+        for file in (one for one in files if _has_changed(one, kept)):
             with suppress(ReplacedError):
-                for reading in _readings(file, kept):
-                    group.append(reading)
-                    waiting += len(reading.records)
-                    if waiting >= CHUNK:
+                for reading, more in _readings(file, kept):
+                    if group and (records + len(reading.records) > CHUNK or size + more > CHUNK_BYTES):
                         yield group
-                        group, waiting = [], 0
+                        group, records, size = [], 0, 0
+                    group.append(reading)
+                    records, size = records + len(reading.records), size + more
+                    if records >= CHUNK or size >= CHUNK_BYTES:
+                        yield group
+                        group, records, size = [], 0, 0
     except SourceError:
         if group:
             yield group
@@ -258,24 +266,71 @@ def _unread(
         yield group
 
 
-def _has_grown(file: Landed, kept: Mapping[str, tuple[int, int]]) -> bool:
-    name = f"{SIZE}{file.name}"
-    return name not in kept or kept[name][0] != file.size
+def _has_changed(file: Landed, kept: Mapping[str, tuple[int, int]]) -> bool:
+    """Say whether a file has been written since it was read to its end; one that is gone has not."""
+    seen = kept.get(f"{SEEN}{file.name}")
+    try:
+        return seen is None or seen[0] != 2 * file.state + 1
+    except ReplacedError:
+        return False
 
 
-def _readings(file: Landed, kept: Mapping[str, tuple[int, int]]) -> Iterator[Reading]:
-    """Yield what is unread of a file, CHUNK records at a time; the last comes with its size."""
-    size, name = file.size, f"landing:{file.name}"
-    position = kept[name][0] if name in kept else None
-    unread = (r for r in file.records(settings().max_record_bytes) if r.position > (position or 0))
+def _readings(file: Landed, kept: Mapping[str, tuple[int, int]]) -> Iterator[tuple[Reading, int]]:
+    """Yield what is unread of a file, with its bytes, as much at a time as one commit may hold."""
+    place, digest, seen = (f"{name}{file.name}" for name in (PLACE, DIGEST, SEEN))
+    state = 2 * file.state
+    position, read, before = (kept[name][0] if name in kept else None for name in (place, digest, seen))
+    records = file.records(settings().max_record_bytes)
+    first = list(islice(records, 1))
+    if position and first and first[0].broken in UNFINISHED:
+        # It cannot be read now, which says nothing of what it holds.
+        yield Reading(file.name, first, {place: position}, {place: position, seen: state + 1}), 0
+        return
+    ended, unread, told = _beyond(file, chain(first, records), position or 0, read, resumed=before == state)
+    generation = ended >> PLACE_BITS << PLACE_BITS
     complete = False
     while not complete:
-        records = list(islice(unread, CHUNK))
-        complete = len(records) < CHUNK
-        ended = max([position or 0, *(r.position for r in records if r.broken not in UNFINISHED)])
-        whole = {f"{SIZE}{file.name}": size} if complete else {}
-        yield Reading(file.name, records, {name: position}, {name: ended, **whole})
+        taken: list[Record] = []
+        size, complete = 0, True
+        for record in unread:
+            taken.append(record._replace(position=generation + record.position) if generation else record)
+            if record.broken not in UNFINISHED:
+                ended = taken[-1].position
+                size += told.add(record)
+            if len(taken) >= CHUNK or size >= CHUNK_BYTES:
+                complete = False
+                break
+        reached = {place: ended, digest: told.number, seen: state + complete}
+        yield Reading(file.name, taken, {place: position}, reached), size
         position = ended
+
+
+def _beyond(
+    file: Landed, records: Iterator[Record], position: int, read: int | None, *, resumed: bool
+) -> tuple[int, Iterator[Record], Digest]:
+    """Return up to where a file has been read, what comes then, and the digest of what came before.
+
+    If it no longer begins with what was read, all of it comes, as another generation.
+
+    Args:
+        file: the file.
+        records: its records.
+        position: up to where it has been read.
+        read: digest of what that was.
+        resumed: it has not been written since a reading that was broken off.
+    """
+    # When it was fetched is no part of what a file declares that is replaced as a whole.
+    told = partial(Digest, ignored="fetched_at" if file.folder in REPLACED else None)
+    generation, known, following = position >> PLACE_BITS, told(), list[Record]()
+    for record in records:
+        if record.position > position - (generation << PLACE_BITS):
+            following.append(record)
+            break
+        known.add(record)
+    longer = bool(following) and file.folder in REPLACED and not resumed
+    if position and read is not None and (known.number != read or longer):
+        return (generation + 1) << PLACE_BITS, file.records(settings().max_record_bytes), told()
+    return position, chain(following, records), known
 
 
 def _polled(lakehouse: Lakehouse, expected: Received, source: Polled) -> Iterator[list[Reading]]:

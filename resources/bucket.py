@@ -10,10 +10,11 @@ its objects in the order of their names only, and a new one may come anywhere in
 It is the second that lets no file be missed, whatever its name: it is found within the hour, where the first finds
 most at the next look. A folder of up to ``LOOK_BACK`` files is looked at as a whole each time, by one request or two.
 
-That no file is read twice does not depend on this: as for files of a folder, a bronze table keeps how far each has been
-read, and of one that has been read to its end the size, in the commit that holds its rows. So an object in whose place
-a longer one comes is read on, and one of the same size is not noticed. The two numbers are kept for each file that has
-ever landed: requests do not grow with their number, but a table's log does, and ``Lakehouse.positions`` reads it.
+That no file is read twice does not depend on this: as for files of a folder, a bronze table keeps in the commit that
+holds its rows how far each has been read, what the listing said of it then, and a digest of what it held so far. So an
+object in whose place another comes is noticed, of whatever size, and read on if it begins as the former one did. The
+three numbers are kept for each file that has ever landed: requests do not grow with their number, but a table's log
+does, and ``Lakehouse.positions`` reads it.
 """
 
 import heapq
@@ -33,7 +34,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from resources.landing import REPLACED, Record, ReplacedError, is_landed, reader
+from resources.landing import REPLACED, Record, ReplacedError, is_landed, number_of, reader
 from resources.polled import SourceError
 from resources.settings import Settings
 
@@ -74,14 +75,9 @@ class LandedObject:
     written: datetime
 
     @property
-    def size(self) -> int:
-        """See ``Landed``."""
-        return self.version if self.folder in REPLACED else self.length
-
-    @property
-    def version(self) -> int:
-        """When it came to be: see ``landing.version``."""
-        return round(self.written.timestamp() * 1_000) * 10**6
+    def state(self) -> int:
+        """See ``Landed``; what is not replaced as a whole may be written again as it is, and nobody looks into it."""
+        return number_of(self.etag, self.length, *([self.written] if self.folder in REPLACED else []))
 
     def records(self, max_bytes: int) -> Iterator[Record]:
         """See ``Landed``; read from a copy, so that a store that fails half-way is not taken for a damaged file.
@@ -92,13 +88,14 @@ class LandedObject:
         """
         if self.folder in REPLACED:
             # Many stores tell the second only, so of the versions of one second only the last may be read.
-            time.sleep(min(1.0, max(0.0, self.version / 10**9 + 1 - time.time())))
+            time.sleep(min(1.0, max(0.0, self.written.timestamp() + 1 - time.time())))
         path = PurePosixPath(self.name)
         with TemporaryDirectory() as here:
             # A key may have more bytes than the name of a file.
             copy = Path(here, path.name.encode()[-200:].decode("utf-8", "ignore"))
             self.bucket.download(self, copy)
-            yield from reader(path, self.folder, lambda _: self.version)(copy, max_bytes)
+            written = round(self.written.timestamp() * 1_000)
+            yield from reader(path, self.folder, lambda _: written)(copy, max_bytes)
 
 
 class Bucket:

@@ -4,11 +4,14 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from resources.budgets import MAX_CORPUS_BYTES
 
 Fields = dict[str, Any]
 TWEETEVAL_TASKS = {"offensive": "toxicity"}
@@ -29,13 +32,28 @@ class Corpus:
     records: Callable[[Path, Path], Iterator[Fields]]
 
 
+def named(path: Path, root: Path) -> str:
+    """Return a file's path below the landing folder as text that UTF-8 can hold, another one for each file.
+
+    What is not UTF-8 becomes ``%XX``, and ``%`` then ``%25``. Such a name begins with ``./``, as no other does.
+    """
+    name = path.relative_to(root).as_posix()
+    if name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name):
+        return name
+    return "./" + re.sub("[%\udc80-\udcff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+
+
+def _data(path: Path) -> bytes:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        data: bytes = file.read(MAX_CORPUS_BYTES + 1)
+    if len(data) > MAX_CORPUS_BYTES:
+        raise ValueError(f"{path.name} has more than {MAX_CORPUS_BYTES} bytes")
+    return data
+
+
 def _text(path: Path) -> str:
-    data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-
-
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return _data(path).decode("utf-8")
 
 
 def _tweeteval(path: Path, root: Path) -> Iterator[Fields]:
@@ -46,7 +64,7 @@ def _tweeteval(path: Path, root: Path) -> Iterator[Fields]:
     texts = _text(path).removesuffix("\n").split("\n")
     for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
         yield {
-            "label_id": f"{_name(path, root)}:{number}",
+            "label_id": f"{named(path, root)}:{number}",
             "task": TWEETEVAL_TASKS.get(folder.name, folder.name),
             "label": names[label],
             "text": text,
@@ -86,7 +104,7 @@ def _taxonomy(path: Path, root: Path) -> Iterator[Fields]:
     for row in rows:
         tiers = [row.get("Tier 1"), row.get("Tier 2"), row.get("Tier 3"), row.get("Tier 4")]
         yield {
-            "label_id": f"{_name(path, root)}:{row['Unique ID']}",
+            "label_id": f"{named(path, root)}:{row['Unique ID']}",
             "task": "iab_category",
             "label": top.get(tiers[0] or "", "unmapped:"),
             "text": ", ".join(tier for tier in reversed(tiers) if tier),
@@ -101,7 +119,7 @@ def _goemotions(path: Path, root: Path) -> Iterator[Fields]:
         if line.strip():
             text, ids, comment = line.split("\t")
             yield {
-                "label_id": f"{_name(path, root)}:{comment}",
+                "label_id": f"{named(path, root)}:{comment}",
                 "task": "goemotions",
                 "label": "|".join(names[int(number)] for number in ids.split(",")),
                 "text": text,
@@ -114,7 +132,7 @@ def _davidson(path: Path, root: Path) -> Iterator[Fields]:
     names = {"0": "hate speech", "1": "offensive language", "2": "neither"}
     for row in csv.DictReader(io.StringIO(_text(path), newline="")):
         yield {
-            "label_id": f"{_name(path, root)}:{row['id']}",
+            "label_id": f"{named(path, root)}:{row['id']}",
             "task": "hate_davidson",
             "label": names[row["class"]],
             "text": row["tweet"],
@@ -126,7 +144,7 @@ def _davidson(path: Path, root: Path) -> Iterator[Fields]:
 def _surge(path: Path, root: Path) -> Iterator[Fields]:
     for number, row in enumerate(csv.DictReader(io.StringIO(_text(path), newline="")), 1):
         yield {
-            "label_id": f"{_name(path, root)}:{number}",
+            "label_id": f"{named(path, root)}:{number}",
             "task": "toxicity_surge",
             "label": row["is_toxic"],
             "text": row["text"],
@@ -138,7 +156,7 @@ def _surge(path: Path, root: Path) -> Iterator[Fields]:
 def _web_pages(path: Path, root: Path) -> Iterator[Fields]:  # noqa: ARG001
     described = next(path.parent.parent.glob("*.json"))
     url = json.loads(_text(described))[path.name.removesuffix(".html.gz")]["url"].strip()
-    yield {"url": url, "content_type": "text/html", "body": gzip.decompress(path.read_bytes())}
+    yield {"url": url, "content_type": "text/html", "body": _data(path)}
 
 
 def _openrtb(path: Path, root: Path) -> Iterator[Fields]:
@@ -158,14 +176,14 @@ def _openrtb(path: Path, root: Path) -> Iterator[Fields]:
             }
         )
     request = found.get("mockBidRequest", found) if isinstance(found, dict) else found
-    yield {"auction_id": _name(path, root), "request": request, "bids": bids}
+    yield {"auction_id": named(path, root), "request": request, "bids": bids}
 
 
 def _ipinyou(path: Path, root: Path) -> Iterator[Fields]:
     for number, row in enumerate(csv.DictReader(_text(path).splitlines(), delimiter="\t"), 1):
         # Prices are in the source's own unit, so they are not given as dollars.
         yield {
-            "auction_id": f"{_name(path, root)}:{number}",
+            "auction_id": f"{named(path, root)}:{number}",
             "winner": "ipinyou",
             "market_price": float(row["market_price"]),
             "click": int(row["click"]),
@@ -175,13 +193,13 @@ def _ipinyou(path: Path, root: Path) -> Iterator[Fields]:
 
 def _pictures(path: Path, root: Path) -> Iterator[Fields]:
     media = "image/png" if path.suffix == ".png" else "image/jpeg"
-    yield {"url": f"file:///{_name(path, root)}", "content_type": media, "body": path.read_bytes()}
+    yield {"url": f"file:///{named(path, root)}", "content_type": media, "body": _data(path)}
 
 
 def _picture_labels(path: Path, root: Path) -> Iterator[Fields]:
     for row in csv.DictReader(io.StringIO(_text(path), newline="")):
         yield {
-            "label_id": f"{_name(path, root)}:{row['file']}",
+            "label_id": f"{named(path, root)}:{row['file']}",
             "task": "image_threat",
             "label": "safe" if row["label"] == "benign" else row["label"],
             "document_id": f"file:///{path.parent.name}/{row['file']}",

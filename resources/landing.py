@@ -2,14 +2,19 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
+import logging
+import os
 import re
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any, NamedTuple, Never, Protocol, Self, cast
 from urllib.parse import quote
@@ -36,6 +41,8 @@ FOLDERS: dict[str, tuple[str, ...]] = {
 }
 # Folders whose files do not grow: each is replaced as a whole, and only its newest version counts.
 REPLACED = ("supply_chain",)
+# Seconds within which a file that is written twice may show one time: the longest tick of a kernel's clock.
+TICK = 0.01
 PACKED = (".gz", ".zst")
 DOCUMENTS = {".txt": ("ads.txt", ads_txt), ".json": ("sellers.json", sellers_json)}
 SAVED = re.compile(
@@ -48,8 +55,7 @@ class Record(NamedTuple):
     """One record of a file or topic.
 
     Attributes:
-        position: its place in the file: line, or number of the record, from 1; in a file that is replaced as a whole
-            after ``version``, so that each version continues where the one before it ended.
+        position: its place in the file: line, or number of the record, from 1.
         fields: what it says; None if it could not be read, or has not been yet.
         broken: the rule that it breaks: ``not_json``, ``not_an_object``, ``not_utf8``, ``too_large``, and of what
             may still be being written ``unfinished_line``, ``corrupt_file``.
@@ -68,8 +74,61 @@ class ReplacedError(RuntimeError):
     """A file is no longer what was found: another look finds what has come in its place."""
 
 
+class Digest:
+    """A number that names what some records say, wherever they lie: records that were read again have the same.
+
+    Args:
+        ignored: a field that does not count.
+    """
+
+    def __init__(self, ignored: str | None = None) -> None:
+        self._hash, self._ignored = hashlib.blake2b(digest_size=8), ignored
+
+    def add(self, record: Record) -> int:
+        """Add a record, and return how many bytes it has."""
+        if record.line is not None:
+            line = record.line.strip()
+            self._hash.update(line)
+            self._hash.update(b"\n")
+            return len(line)
+        if record.fields is None:
+            said = [_bytes(record.broken), _bytes(record.raw)]
+        else:
+            counted = [one for one in record.fields.items() if one[0] != self._ignored]
+            said = [part for name, value in counted for part in (_bytes(name), _bytes(type(value)), _bytes(value))]
+        self._hash.update(b"\n%d:" % len(said))  # no line begins with its end
+        for one in said:
+            self._hash.update(b"%d:" % len(one))
+            self._hash.update(one)
+        return sum(map(len, said))
+
+    @property
+    def number(self) -> int:
+        """62 bits, of the records so far."""
+        return int.from_bytes(self._hash.digest(), "big") >> 2
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return repr(value).encode()
+    except RecursionError:
+        return b"nested too deep"
+
+
+def number_of(*parts: object) -> int:
+    """Return a positive 61-bit number that names some values."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 3
+
+
 class Landed(Protocol):
     """A file that has landed, wherever that is; ``name`` names the source in every table, as its path below."""
+
+    @property
+    def folder(self) -> str:
+        """Which kind of record it holds, a key of ``FOLDERS``."""
+        ...
 
     @property
     def name(self) -> str:
@@ -77,12 +136,18 @@ class Landed(Protocol):
         ...
 
     @property
-    def size(self) -> int:
-        """Bytes, which grow with its records; of a file that is replaced as a whole, when it was written."""
+    def state(self) -> int:
+        """A 61-bit number that is another whenever the file has been written, without a look into it.
+
+        Raises:
+            ReplacedError: it is gone.
+        """
         ...
 
     def records(self, max_bytes: int) -> Iterator[Record]:
         """Yield its records, of each of which ``max_bytes`` are read at most.
+
+        What is written from now on changes ``state``.
 
         Raises:
             ReplacedError: before the first record.
@@ -107,44 +172,130 @@ class LandedFile:
     read: Callable[[Path, int], Iterator[Record]]
 
     @property
-    def size(self) -> int:
-        """Bytes on disk, which grow with its records; of a file that is replaced as a whole, when it was written."""
-        found = self.path.stat()
-        return found.st_mtime_ns if self.folder in REPLACED else found.st_size
+    def state(self) -> int:
+        """See ``Landed``: of its size and times; a write changes one of these, also if it sets another back."""
+        found = self._found()
+        return number_of(found.st_size, found.st_mtime_ns, found.st_ctime_ns) if found else 0
 
     def records(self, max_bytes: int) -> Iterator[Record]:
         """See ``Landed``."""
-        return self.read(self.path, max_bytes)
+        found = self._found()
+        wait = found.st_ctime_ns / 10**9 + TICK - time.time() if found else 0
+        if wait > 0:
+            time.sleep(min(TICK, wait))
+        yield from self.read(self.path, max_bytes)
+
+    def _found(self) -> os.stat_result | None:
+        try:
+            return self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ReplacedError(self.name) from None
+        except OSError:  # what may not be looked at may not be read either, which is then said
+            return None
 
 
 def landed_files(root: Path, folder: str) -> list[LandedFile]:
-    """Return the files of one kind below a landing folder, in order of their names; none if it has none."""
+    """Return the files of one kind below a landing folder, in order of their names; none if it has none.
+
+    Nothing is read that lies elsewhere: a symbolic link that leads out of the landing folder is passed over with a
+    warning. One that stays inside gives what it leads to, unless that is found without it.
+    """
     found = [
-        LandedFile(folder, path.relative_to(root).as_posix(), path, reader(path, folder, version))
-        for path in sorted((root / folder).rglob("*"))
-        if path.is_file() and is_landed(path.relative_to(root), folder)
+        LandedFile(folder, corpora.named(path, root), path, reader(path.relative_to(root), folder, written_at))
+        for path in _below(root, folder)
     ]
     if folder == "supply_chain":
         found += [
-            LandedFile(folder, name, root / name, _declarations(whose, version))
+            LandedFile(folder, name, root / name, _declarations(whose, written_at))
             for name, whose in corpora.DECLARED_BY.items()
-            if (root / name).is_file()
+            if _inside(root, [root / name])
         ]
     for corpus in corpora.CORPORA:
         if corpus.folder == folder:
             found += [
-                LandedFile(folder, path.relative_to(root).as_posix(), path, _corpus_reader(corpus, root))
-                for path in sorted(root.glob(corpus.files))
+                LandedFile(folder, corpora.named(path, root), path, _corpus_reader(corpus, root))
+                for path in _inside(root, sorted(root.glob(corpus.files)))
             ]
     return found
 
 
-def version(path: Path) -> int:
-    """Return when a file came to lie where it is: nanoseconds since 1970, whose last six digits are zero.
+def _below(root: Path, folder: str) -> list[Path]:
+    """Return the paths of files of one kind, sorted: those that lie there, then what links lead to besides."""
+    inside, top = os.path.realpath(root), os.path.realpath(root / folder)
+    known: dict[str, PurePath | None] = {}
+    links, outside = [PurePath(folder)], []
+    while links:
+        link = links.pop(0)
+        real = os.path.realpath(root / link)
+        if not Path(real).is_relative_to(inside):
+            outside.append(root / link)
+        elif real == top or not Path(top).is_relative_to(real):  # one that leads upwards would come here again
+            links = sorted(links + _walked(real, link, folder, known))
+    _say_outside(root, tuple(outside))
+    return sorted(root / shown for shown in known.values() if shown)
+
+
+def _walked(real: str, shown: PurePath, folder: str, known: dict[str, PurePath | None]) -> list[PurePath]:
+    """Add what lies at a path to what is known by its real path: a file as it is shown; return the links there."""
+    links, waiting = list[PurePath](), [(real, shown)]
+    if is_landed(shown, folder) and Path(real).is_file():
+        known.setdefault(real, shown)
+    while waiting:
+        real, shown = waiting.pop()
+        if real in known:
+            continue
+        known[real] = None
+        for entry in _entries(real):
+            if entry.name.startswith((".", "_")):
+                continue
+            path = shown / entry.name
+            if entry.is_symlink():
+                links.append(path)
+            elif entry.is_dir():
+                waiting.append((entry.path, path))
+            elif entry.is_file() and is_landed(path, folder):
+                known.setdefault(entry.path, path)
+    return links
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        _say(f"{folder!r} cannot be looked into, and is not read: {error.strerror}")
+        return []
+
+
+def _inside(root: Path, paths: Iterable[Path]) -> list[Path]:
+    """Return those of some paths at which a file is that lies below the landing folder."""
+    real = {path: Path(os.path.realpath(path)) for path in paths if path.is_file()}
+    inside = [path for path, where in real.items() if where.is_relative_to(os.path.realpath(root))]
+    _say_outside(root, tuple(path for path in real if path not in inside))
+    return inside
+
+
+def _say_outside(root: Path, links: tuple[Path, ...]) -> None:
+    if links:
+        names = ", ".join(repr(corpora.named(link, root)) for link in links[:3])
+        more = f" and {len(links) - 3} more" if len(links) > 3 else ""
+        _say(f"links that lead out of the landing folder are not read: {names}{more}")
+
+
+@lru_cache(maxsize=1_000)
+def _say(what: str) -> None:
+    """Warn of something, once."""
+    logging.getLogger(__name__).warning("%s", what)
+
+
+def written_at(path: Path) -> int:
+    """Return when a file came to lie where it is: milliseconds since 1970.
 
     Unlike the time at which it was written, this is later for each version, also where an older one is put back.
     """
-    return path.stat().st_ctime_ns // 10**6 * 10**6
+    return path.stat().st_ctime_ns // 10**6
 
 
 def unpack(path: Path) -> IO[bytes]:
@@ -152,8 +303,9 @@ def unpack(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix == ".zst":
-        # Arrow's reader, since zstandard's takes a file that is cut short for one that ends there.
-        return io.BufferedReader(pa.CompressedInputStream(str(path), "zstd"))
+        # Arrow's reader, since zstandard's takes a file that is cut short for one that ends there; but it opens no file
+        # whose name is not UTF-8.
+        return io.BufferedReader(pa.CompressedInputStream(path.open("rb"), "zstd"))
     return path.open("rb")
 
 
@@ -171,21 +323,30 @@ def _ending(path: PurePath) -> str:
 
 
 def reader(path: PurePath, folder: str, written: Callable[[Path], int]) -> Callable[[Path, int], Iterator[Record]]:
-    """Return what reads a file that has landed at a path; ``written`` returns its version (see ``version``)."""
+    """Return what reads a file.
+
+    Args:
+        path: where it has landed, below the landing folder.
+        folder: which kind of record it holds.
+        written: returns when a file came to lie where it is: see ``written_at``.
+    """
     if folder == "supply_chain":
         return _declarations(path.parent.name, written)
     ending = _ending(path)
     if ending in EVENTS:
         return read_lines
-    return read_warc if ending == ".warc" else read_whole
+    return read_warc if ending == ".warc" else partial(read_whole, url=f"file:///{quote(os.fsencode(path))}")
 
 
 def _corpus_reader(corpus: "corpora.Corpus", root: Path) -> Callable[[Path, int], Iterator[Record]]:
-    def read(path: Path, max_bytes: int) -> Iterator[Record]:  # noqa: ARG001
+    def read(path: Path, max_bytes: int) -> Iterator[Record]:
         with _survived(0) as fault:
             for position, fields in enumerate(corpus.records(path, root), 1):
                 fault.position = position
-                yield Record(position, fields)
+                if sum(len(value) for value in fields.values() if isinstance(value, (str, bytes))) > max_bytes:
+                    yield Record(position, broken="too_large", raw=path.name)
+                else:
+                    yield Record(position, fields)
         yield from fault.records()
 
     return read
@@ -215,7 +376,7 @@ class _survived:  # noqa: N801
 
 
 def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
-    """Read JSON lines; a line that is no JSON object is a record with the rule it breaks."""
+    """Split JSON lines; they are read where they become rows (see ``parse``), but for a last one that is not ended."""
     with _survived(0) as fault, unpack(path) as file:
         while line := file.readline(max_bytes + 1):
             fault.position += 1
@@ -224,10 +385,13 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(1 << 20)
                 yield Record(fault.position, broken="too_large", raw=beginning)
-            elif line.strip():
-                record = parse(line, fault.position)
-                unfinished = record.broken in ("not_json", "not_utf8") and not line.endswith(b"\n")
-                yield record._replace(broken="unfinished_line") if unfinished else record
+            elif not line.isspace():
+                record = Record(
+                    fault.position, None, None, None, line
+                )  # a named argument would cost half as much again
+                read = record if line.endswith(b"\n") else parse(line, fault.position)
+                unfinished = read.broken in ("not_json", "not_utf8")
+                yield read._replace(broken="unfinished_line") if unfinished else record
     yield from fault.records()
 
 
@@ -255,15 +419,15 @@ def parse(line: bytes, position: int) -> Record:
     return Record(position, fields)
 
 
-def read_whole(path: Path, max_bytes: int) -> Iterator[Record]:
-    """Read a file that is one page or one picture; its address is the one that the page itself names, if any."""
+def read_whole(path: Path, max_bytes: int, url: str) -> Iterator[Record]:
+    """Read a file that is one page or one picture; its address is the one that the page itself names, else ``url``."""
     with _survived(0) as fault, unpack(path) as file:
         body = file.read(max_bytes + 1)
         if len(body) > max_bytes:
             yield Record(1, broken="too_large", raw=path.name)
         else:
             media = MEDIA.get(_ending(path), f"image/{_ending(path)[1:]}")
-            yield Record(1, {"url": f"file:///{quote(path.name)}", "content_type": media, "body": body, **_saved(body)})
+            yield Record(1, {"url": url, "content_type": media, "body": body, **_saved(body)})
     yield from fault.records()
 
 
@@ -271,16 +435,16 @@ def _declarations(declared_by: str, written: Callable[[Path], int]) -> Callable[
     """Return what reads the ads.txt of a site, or the sellers.json of an exchange, given its domain."""
 
     def read(path: Path, max_bytes: int) -> Iterator[Record]:
-        (document, declarations), before, whose = DOCUMENTS[_ending(path)], written(path), domain(declared_by)
-        with _survived(before) as fault, unpack(path) as file:
+        (document, declarations), whose, fetched_at = DOCUMENTS[_ending(path)], domain(declared_by), written(path)
+        with _survived(0) as fault, unpack(path) as file:
             body = file.read(max_bytes + 1)
             if whose is None or len(body) > max_bytes:
-                yield Record(before + 1, broken="too_large" if whose else "not_a_domain:declared_by", raw=path.name)
+                yield Record(1, broken="too_large" if whose else "not_a_domain:declared_by", raw=path.name)
                 return
-            common = {"declared_by": whose, "document": document, "fetched_at": before // 10**6}
+            common = {"declared_by": whose, "document": document, "fetched_at": fetched_at}
             for one in declarations(body):
                 fields = None if one.fields is None else {**common, "line": one.line, **one.fields}
-                yield Record(before + one.line, fields, one.broken, one.raw)
+                yield Record(one.line, fields, one.broken, one.raw)
         yield from fault.records()
 
     return read

@@ -238,6 +238,21 @@ def test_an_object_that_grew_is_read_on_and_one_that_waits_in_parts_is_not_read(
     assert landing.stored() == ["1", "2", "3", "b"]
 
 
+def test_an_object_in_whose_place_another_comes_is_read_whatever_its_size_and_the_same_one_is_not_opened(landing):
+    landing.put("a", "1", "2")
+    landing.ingest()
+    for ids in (("3", "2"), ("4",), ("5", "6", "7")):
+        landing.put("a", *ids)
+        assert landing.has_unread()
+        assert landing.ingest()["rows_in"] == len(ids)
+        landing.put("a", *ids)
+        assert not landing.has_unread()
+        assert landing.ingest()["files"] == 0
+    assert landing.stored() == sorted(["1", "2", "3", "2", "4", "5", "6", "7"])
+    rows = landing.lake.read(EXPECTED.table)
+    assert rows.height == rows.select("source", "position").n_unique()
+
+
 def test_garbage_is_quarantined_once_and_what_follows_is_read(landing):
     landing.store.put("messages/a.jsonl.gz", b"no gzip")
     landing.store.put("messages/b.jsonl.gz", gzip.compress(json.dumps(GOOD).encode() * 99)[:-9])

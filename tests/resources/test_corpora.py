@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from resources import corpora
 from resources.landing import Record, landed_files
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -267,3 +268,15 @@ def test_every_page_picture_and_auction_of_the_public_corpora_is_read():
     assert auctions["rtb_ipinyou_2997/dev.tsv.gz"] == 109_244
     folders = ("rtb_openrtb/bsm_openrtb", "rtb_openrtb/prebid_sample", "rtb_openrtb/prebid_adapter")
     assert auctions[""] == sum(name.startswith(folders) and name.endswith(".json") for name in listed)
+
+
+def test_what_is_larger_than_the_budgets_allow_is_not_held(tmp_path, monkeypatch):
+    put(tmp_path / "images_safety/benign/a.png", b"x" * 2_000)
+    put(tmp_path / "goemotions/labels.txt", "joy\n")
+    put(tmp_path / "goemotions/dev.tsv", "so glad\t0\tc1\n" + "x" * 2_000 + "\t0\tc2\nglad\t0\tc3\n")
+    (picture,) = landed_files(tmp_path, "pages")
+    assert [(record.broken, record.raw) for record in picture.records(1_000)] == [("too_large", "a.png")]
+    (labels,) = landed_files(tmp_path, "labels")
+    assert [record.broken for record in labels.records(1_000)] == [None, "too_large", None]
+    monkeypatch.setattr(corpora, "MAX_CORPUS_BYTES", 2_000)
+    assert [record.broken for record in labels.records(1_000)] == ["corrupt_file"]

@@ -3,7 +3,9 @@ import io
 import json
 import os
 import random
+import socket
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +16,10 @@ from PIL import Image
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from resources.corpora import named
 from resources.landing import (
     FOLDERS,
+    Digest,
     LandedFile,
     Record,
     landed_files,
@@ -23,10 +27,12 @@ from resources.landing import (
     read_lines,
     read_warc,
     read_whole,
-    version,
+    written_at,
 )
 
 MANY = 10_000_000
+# Names of files, as bytes.
+NAMES = st.binary(min_size=1, max_size=6).map(lambda name: name.translate(None, b"/\0") or b"_")
 ROWS = [{"id": number, "noise": random.Random(number).randbytes(40).hex()} for number in range(2_000)]
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 SAVED = b"""<!DOCTYPE html>
@@ -44,7 +50,11 @@ def zstd(data: bytes) -> bytes:
 def lines_of(folder: Path, data: bytes, name: str = "a.jsonl", max_bytes: int = MANY) -> list[Record]:
     path = folder / name
     path.write_bytes(data)
-    return list(read_lines(path, max_bytes))
+    return read(read_lines(path, max_bytes))
+
+
+def read(records: Iterable[Record]) -> list[Record]:
+    return [record if record.line is None else parse(record.line, record.position) for record in records]
 
 
 def rules(records: list[Record]) -> list[str | None]:
@@ -218,11 +228,12 @@ def test_a_file_that_grows_by_lines_keeps_the_records_that_it_had(tmp_path_facto
     had = lines_of(folder, b"".join(line + b"\n" for line in before), max_bytes=1_000)
     path = folder / "a.jsonl"
     file = LandedFile("messages", "a.jsonl", path, read_lines)
-    size = file.size
+    state = file.state
     with path.open("ab") as out:
         out.writelines(line + b"\n" for line in lines[len(before) :])
-    assert file.size - size == sum(len(line) + 1 for line in lines[len(before) :])
-    has = list(file.read(file.path, 1_000))
+        out.flush()
+        assert (file.state == state) == (before == lines)
+    has = read(file.records(1_000))
     assert has[: len(had)] == had
     assert all(record.position > len(before) for record in has[len(had) :])
 
@@ -230,7 +241,7 @@ def test_a_file_that_grows_by_lines_keeps_the_records_that_it_had(tmp_path_facto
 def test_a_page_is_read_whole_with_the_address_and_time_that_it_was_saved_with(tmp_path):
     path = tmp_path / "harbour.html"
     path.write_bytes(SAVED)
-    (found,) = read_whole(path, MANY)
+    (found,) = read_whole(path, MANY, "file:///a")
     assert found.fields == {
         "url": "https://news.example/harbour?x=1&y=2",
         "fetched_at": "2026-11-11T07:05:58-05:00",
@@ -243,25 +254,27 @@ def test_a_saved_page_whose_date_is_missing_or_unreadable_keeps_its_address(tmp_
     path = tmp_path / "a.html"
     for date in (b"", b" saved date: yesterday\n", b" saved date: Xyz Nov 99 2026 07:05:58 GMT+0000\n"):
         path.write_bytes(b"<!--\n url: https://news.example/a\n" + date + b"-->")
-        (found,) = read_whole(path, MANY)
+        (found,) = read_whole(path, MANY, "file:///a")
         assert found.fields["url"] == "https://news.example/a"
         assert "fetched_at" not in found.fields
 
 
-def test_a_page_without_an_address_is_named_by_its_file(tmp_path):
-    path = tmp_path / "my page é.htm.gz"
+def test_a_page_without_an_address_is_named_by_where_its_file_lies(tmp_path):
+    path = tmp_path / "pages" / "a b" / "my page é.htm.gz"
+    path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(b"<p>url: https://news.example/no-comment"))
-    (found,) = read_whole(path, MANY)
-    assert found.fields["url"] == "file:///my%20page%20%C3%A9.htm.gz"
+    (file,) = landed_files(tmp_path, "pages")
+    (found,) = file.records(MANY)
+    assert found.fields["url"] == "file:///pages/a%20b/my%20page%20%C3%A9.htm.gz"
     assert found.fields["content_type"] == "text/html"
 
 
 def test_a_page_over_the_limit_or_cut_short_is_one_broken_record(tmp_path):
     path = tmp_path / "a.html.gz"
     path.write_bytes(gzip.compress(b"x" * 100_000))
-    assert rules(list(read_whole(path, 1_000))) == ["too_large"]
+    assert rules(list(read_whole(path, 1_000, "file:///a"))) == ["too_large"]
     path.write_bytes(gzip.compress(random.Random(1).randbytes(5_000))[:-20])
-    assert rules(list(read_whole(path, MANY))) == ["corrupt_file"]
+    assert rules(list(read_whole(path, MANY, "file:///a"))) == ["corrupt_file"]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +287,7 @@ def test_a_picture_is_a_page_of_its_media_type_with_its_bytes(tmp_path, ending, 
     Image.new("RGB", (4, 4), "red").save(path)
     (file,) = landed_files(tmp_path, "pages")
     (found,) = file.read(file.path, MANY)
-    assert found.fields == {"url": f"file:///cat.{ending}", "content_type": media, "body": path.read_bytes()}
+    assert found.fields == {"url": f"file:///pages/cat.{ending}", "content_type": media, "body": path.read_bytes()}
 
 
 @pytest.mark.parametrize(
@@ -387,7 +400,12 @@ def test_files_are_found_by_folder_and_ending_in_order_of_their_names(tmp_path):
         "messages/b.jsonl",
     ]
     assert {file.folder for file in landed_files(tmp_path, "pages")} == {"pages"}
-    assert [file.read for file in landed_files(tmp_path, "pages")] == [read_whole, read_whole, read_warc, read_lines]
+    assert [getattr(file.read, "func", file.read) for file in landed_files(tmp_path, "pages")] == [
+        read_whole,
+        read_whole,
+        read_warc,
+        read_lines,
+    ]
 
 
 def test_declarations_are_known_by_their_full_names_and_declared_by_the_folder_that_they_lie_in(tmp_path):
@@ -406,7 +424,8 @@ def test_declarations_are_known_by_their_full_names_and_declared_by_the_folder_t
     site, exchange = landed_files(tmp_path, "supply_chain")
     assert (site.name, exchange.name) == ("supply_chain/A.example/ads.txt", "supply_chain/x.example/SELLERS.json.gz")
     lines, sellers = ([*file.read(file.path, MANY)] for file in (site, exchange))
-    assert [record.position - version(site.path) for record in lines] == [1, 3, 4]
+    assert [record.position for record in lines] == [1, 3, 4]
+    assert lines[0].fields["fetched_at"] == written_at(site.path)
     assert [record.broken for record in lines] == [None, "too_few_fields", None]
     said = [[record.fields[name] for name in ("declared_by", "document", "line", "record")] for record in sellers]
     assert said == [["x.example", "sellers.json", 1, "seller"], ["x.example", "sellers.json", 2, "end"]]
@@ -445,6 +464,146 @@ def test_hidden_and_half_written_files_are_left_alone(tmp_path):
     )
     (tmp_path / "users" / "folder.jsonl").mkdir()
     assert [file.name for file in landed_files(tmp_path, "users")] == ["users/d.jsonl"]
+
+
+@pytest.fixture
+def said(caplog):
+    """What has been warned of since it was last asked for."""
+
+    def found():
+        messages = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return messages
+
+    return found
+
+
+def test_links_that_lead_out_are_not_read_which_is_said_once(tmp_path, said):
+    root = landing(tmp_path / "landing", "users/a.jsonl", "elsewhere/b.jsonl")
+    out = landing(tmp_path / "landing-too", "secret.jsonl", "more/c.jsonl")
+    (root / "users" / "file.jsonl").symlink_to(out / "secret.jsonl")
+    (root / "users" / "folder").symlink_to(out)
+    (root / "users" / "relative.jsonl").symlink_to("../../landing-too/secret.jsonl")
+    (root / "users" / "by-a-link-inside").symlink_to(root / "users" / "folder")
+    (root / "messages").symlink_to(out)
+    assert [file.name for file in landed_files(root, "users")] == ["users/a.jsonl"]
+    (warning,) = said()
+    assert warning == (
+        "links that lead out of the landing folder are not read: "
+        "'users/by-a-link-inside', 'users/file.jsonl', 'users/folder' and 1 more"
+    )
+    landed_files(root, "users")
+    assert said() == []
+    assert landed_files(root, "messages") == []
+    assert said() == ["links that lead out of the landing folder are not read: 'messages'"]
+
+
+def test_links_that_lead_out_are_not_read_for_a_corpus_either(tmp_path, said):
+    root = landing(tmp_path / "landing", "rtb_openrtb/bsm_openrtb/a.json")
+    out = landing(tmp_path / "out", "secret.json", "ads.txt")
+    (root / "rtb_openrtb" / "bsm_openrtb" / "b.json").symlink_to(out / "secret.json")
+    (root / "rtb_openrtb" / "supply_chain").symlink_to(out)
+    os.mkfifo(root / "rtb_openrtb" / "bsm_openrtb" / "c.json")
+    assert [file.path.name for file in landed_files(root, "rtb_auctions")] == ["a.json"]
+    assert landed_files(root, "supply_chain") == []
+    assert len(said()) == 2
+
+
+def test_what_links_lead_to_inside_is_read_once_and_a_cycle_ends(tmp_path, said):
+    root = landing(tmp_path, "users/a.jsonl", "users/x/b.jsonl", "archive/c.jsonl", "archive/deep/d.jsonl")
+    (root / "users" / "0 latest.jsonl").symlink_to(root / "users" / "a.jsonl")
+    (root / "users" / "0 x").symlink_to("x")
+    (root / "users" / "old").symlink_to("../archive")
+    (root / "users" / "e.jsonl").symlink_to("../archive/c.jsonl")
+    (root / "users" / "up").symlink_to("..")
+    (root / "users" / "x" / "here").symlink_to(".")
+    (root / "archive" / "deep" / "back").symlink_to("../../users")
+    (root / "users" / "itself.jsonl").symlink_to("itself.jsonl")
+    (root / "users" / "nothing.jsonl").symlink_to("gone.jsonl")
+    names = [file.name for file in landed_files(root, "users")]
+    assert names == ["users/a.jsonl", "users/e.jsonl", "users/old/deep/d.jsonl", "users/x/b.jsonl"]
+    (warning,) = said()
+    assert warning.endswith("itself.jsonl' cannot be looked into, and is not read: Too many levels of symbolic links")
+
+
+def test_the_landing_folder_itself_may_be_a_link(tmp_path):
+    landing(tmp_path / "there", "users/a.jsonl")
+    (tmp_path / "here").symlink_to("there")
+    assert [file.name for file in landed_files(tmp_path / "here", "users")] == ["users/a.jsonl"]
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    root = landing(tmp_path, "users/a.jsonl")
+    os.mkfifo(root / "users" / "b.jsonl")
+    (root / "users" / "c.jsonl").symlink_to("b.jsonl")
+    (root / "users" / "d.jsonl").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"/proc/self/fd/{os.open(root / 'users', os.O_RDONLY)}/e.jsonl")
+        assert [file.name for file in landed_files(root, "users")] == ["users/a.jsonl"]
+
+
+@given(st.lists(NAMES, max_size=9))
+def test_names_of_files_are_utf_8_and_each_its_own(names):
+    paths = {Path("/landing/pages") / f"{os.fsdecode(name)}.html" for name in (*names, b"\xff", b"%FF", b"%25FF")}
+    found = {named(path, Path("/landing")) for path in paths}
+    assert len({name.encode() for name in found}) == len(paths)
+    assert {"pages/%FF.html", "./pages/%FF.html", "pages/%25FF.html"} <= found
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.tuples(st.sampled_from(["a", "b", "a/b"]), NAMES), max_size=6))
+def test_pages_without_an_address_are_each_their_own(tmp_path_factory, places):
+    root = tmp_path_factory.mktemp("pages")
+    for folder, name in places:
+        path = root / "pages" / folder / f"page {os.fsdecode(name)}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"<p>page")
+    urls = [record.fields["url"] for file in landed_files(root, "pages") for record in file.records(MANY)]
+    assert len(set(urls)) == len(urls) == len(places)
+    assert all(url.isascii() and url.startswith("file:///pages/") for url in urls)
+
+
+def test_each_write_is_seen_without_a_look_into_the_file(tmp_path):
+    path = tmp_path / "users" / "a.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(b"{}\n")
+    (file,) = landed_files(tmp_path, "users")
+    for number in range(100):
+        state = file.state
+        list(file.records(MANY))
+        path.write_bytes(b"%d\n" % number)
+        os.utime(path, ns=(1, 1))
+        assert file.state != state
+
+
+RECORDS = st.one_of(
+    st.binary(max_size=9).map(lambda line: Record(1, line=line)),
+    st.dictionaries(st.text(max_size=3), st.none() | st.binary(max_size=3) | st.text(max_size=3) | st.integers()).map(
+        lambda fields: Record(1, fields)
+    ),
+    st.text(st.characters(exclude_categories=()), max_size=3).map(lambda raw: Record(1, broken="not_json", raw=raw)),
+)
+
+
+def said_by(records):
+    """Return what records say, without where they lie."""
+    return [
+        record.line.strip() if record.line is not None else (list((record.fields or {}).items()), record[2:])
+        for record in records
+    ]
+
+
+@given(st.lists(RECORDS, max_size=5), st.lists(RECORDS, max_size=5))
+def test_records_have_one_digest_if_they_say_the_same_and_only_then(some, others):
+    numbers = []
+    for records in (some, others, [record._replace(position=7) for record in some]):
+        digest = Digest()
+        for record in records:
+            digest.add(record)
+        numbers.append(digest.number)
+    assert 0 <= min(numbers) <= max(numbers) < 2**62
+    assert numbers[0] == numbers[2]
+    assert (numbers[0] == numbers[1]) == (said_by(some) == said_by(others))
 
 
 def test_the_landing_folder_itself_may_lie_below_a_hidden_one(tmp_path):

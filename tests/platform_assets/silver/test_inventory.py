@@ -138,7 +138,39 @@ def test_a_copied_landing_folder_holds_nothing_new(landing, tmp_path):
     landing.put("supply_chain/a.example/ads.txt", ADS_TXT)
     landing.ingest()
     shutil.copytree(landing.root, tmp_path / "copied")
-    assert landing.ingest(root=tmp_path / "copied")["files"] == 0
+    assert landing.ingest(root=tmp_path / "copied")["rows_in"] == 0
+
+
+def test_a_file_that_is_written_again_as_it_was_is_no_new_version_and_one_that_grew_is_a_whole_one(landing):
+    path = landing.put("supply_chain/a.example/ads.txt", "x.example, 1, DIRECT\n")
+    landing.ingest()
+    path.touch()
+    assert landing.ingest()["rows_in"] == 0
+    landing.put("supply_chain/a.example/ads.txt", "x.example, 1, DIRECT\nx.example, 2, DIRECT\n")
+    assert landing.ingest()["rows_in"] == 3
+    landing.offer(("x.example", "1"), ("x.example", "2"))
+    landing.ingest(SNAPSHOTS)
+    assert landing.said() == ["direct", "direct"]
+
+
+def test_a_file_that_is_written_after_a_kill_in_the_middle_of_it_is_read_as_a_whole(landing, monkeypatch):
+    monkeypatch.setattr("platform_assets.receiving.CHUNK", 4)
+    path = landing.put("supply_chain/a.example/ads.txt", "".join(f"x.example, {n}, DIRECT\n" for n in range(10)))
+    landing.offer(("x.example", "1"), ("x.example", "9"))
+    landing.ingest(SNAPSHOTS)
+
+    class Dying(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            if rows["seller_id"].str.contains("7").any():
+                raise InterruptedError
+            super().append_once(table, rows, started, reached)
+
+    with pytest.raises(InterruptedError):
+        ingest(Dying(uri=landing.lake.uri), EXPECTED, landed_files(landing.root, EXPECTED.folder), datetime.now(UTC))
+    path.touch()
+    assert landing.ingest()["rows_in"] == 11
+    assert landing.said() == ["direct", "direct"]
+    assert landing.ingest()["files"] == 0
 
 
 def test_a_version_that_cannot_be_read_leaves_the_one_before_it_in_force(landing):
