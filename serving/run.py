@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from governance import catalog
 from platform_assets import lookups
 from platform_assets.definitions import defs
 from platform_assets.models import parity
@@ -77,10 +78,7 @@ def run(progress: Progress) -> Report:
             keys = [dg.AssetKey(name.split("/")) for name in wanted]
             _materialise(definitions, instance, stage, keys, days, report, progress)
 
-        landed = [
-            spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if spec.group_name == "bronze"
-        ]
-        materialise("ingest", landed)
+        materialise("ingest", catalog.names("bronze"))
 
         def make(stage: str, tables: Inputs, *also: str, **state: Any) -> None:
             def behind() -> list[Work]:
