@@ -113,7 +113,7 @@ AUCTIONS = [
         dict(zip(BID, bid, strict=True))
         for bid in (("x", "bid", 10, 2.0), ("y", "no_bid", 20, None), ("z", "timeout", 120, None))
     ]},
-    AUCTION | {"auction_time": at("01 10:55"), "winner": None, "clearing_price_cpm_usd": None, "bids": [
+    AUCTION | {"auction_time": at("01 10:55"), "winner": None, "clearing_price_cpm_usd": 9.0, "bids": [
         dict(zip(BID, bid, strict=True)) for bid in (("x", "bid", 30, 1.0), ("y", "error", 40, None))
     ]},
     AUCTION | {"auction_time": at("01 11:00"), "site": "", "format": None, "winner": None,
