@@ -40,7 +40,8 @@ def query(lakehouse: Lakehouse, sql: str, *, as_role: str, tenant: str | None) -
                     denied.append(table.replace("/", "."))
                 else:
                     _register(connection, lakehouse, table, seen)
-        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+        # Times are in UTC, whatever the machine's zone is.
+        connection.execute("SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true")
         try:
             answer = connection.execute(sql)
             if answer is None:
