@@ -251,7 +251,8 @@ from resources.lakehouse import Lakehouse
 from resources.query import query
 lake = Lakehouse(uri=sys.argv[1])
 at = datetime(2026, 11, 24, 23, 10, tzinfo=UTC)
-lake.replace_days("gold/seen", ["2026-11-24"], pl.DataFrame({"seen_at": [at], "event_date": [at.date()], "tenant_id": "t"}))
+rows = pl.DataFrame({"seen_at": [at], "event_date": [at.date()], "tenant_id": "t"})
+lake.replace_days("gold/seen", ["2026-11-24"], rows)
 for sql in sys.argv[2:]:
     print(query(lake, sql, as_role="engineer", tenant=None)["said"].to_list())
 print(query(lake, "SELECT seen_at FROM gold.seen", as_role="engineer", tenant=None)["seen_at"].to_list())
