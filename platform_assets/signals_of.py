@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from signals.consumer_record import UNKNOWN, rank
 from signals.scoring import ASKED_ABOUT
-from signals.tasks import TASKS, tasks_for
+from signals.tasks import tasks_for
 from signals.traffic import Traffic, assigned
 
-# Levels of risk, least first.
-RISKS = ("low", "medium", "high", "floor")
 FETCH = ("tenant_id", "url", "fetched_at")
 
 
@@ -61,24 +60,20 @@ def side_by_side(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
 def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """Return for each fetch of a page (tenant_id, url, fetched_at) the worst picture, and how many it has.
 
-    Columns: image_threat, image_threat_score, image_threat_risk, images.
+    Columns: image_threat, image_threat_score, image_threat_risk, images. Its risk is ``unknown``, and its threat and
+    score are null, where no model has judged it.
 
     Args:
         images: silver/images.
         answers: decisions about them.
     """
-    risk = TASKS["image_threat"].risk
-    rank = pl.col("image_threat_risk").replace_strict(
-        {r: i for i, r in enumerate(RISKS)}, default=0, return_dtype=pl.Int64
-    )
     told = images.filter(pl.col("page_url").is_not_null()).select(*ASKED_ABOUT, "fetched_at", url="page_url")
-    told = told.join(side_by_side(answers, "image"), on=ASKED_ABOUT)
-    if "image_threat" not in told.columns or not risk:
-        return told.select(FETCH).clear()
+    told = told.join(side_by_side(answers, "image"), on=ASKED_ABOUT, how="left")
+    told = told.with_columns(pl.col("image_threat_risk").fill_null(UNKNOWN))
+    graver = rank(pl.col("image_threat_risk"))
     return (
-        told.with_columns(rank=rank)
         # The surest of risky answers is the worst, and the least sure of harmless ones.
-        .sort("rank", pl.col("image_threat_score") * pl.when(pl.col("rank") > 0).then(1).otherwise(-1))
+        told.sort(graver, pl.col("image_threat_score") * pl.when(graver > 0).then(1).otherwise(-1))
         .group_by(FETCH, maintain_order=True)
         .agg(
             pl.col("image_threat", "image_threat_score", "image_threat_risk").last(),

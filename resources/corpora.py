@@ -171,7 +171,8 @@ def _openrtb(path: Path, root: Path) -> Iterator[Fields]:
             {
                 "bidder": path.name.split("__")[0],
                 "status": "bid" if prices else "no_bid",
-                "price_cpm_usd": max((price for price in prices if price is not None), default=None),
+                "price_cpm": max((price for price in prices if price is not None), default=None),
+                "cur": answer.get("cur") if isinstance(answer, dict) else None,
                 "response": answer,
             }
         )

@@ -31,6 +31,8 @@ def query(lakehouse: Lakehouse, sql: str, *, as_role: str, tenant: str | None) -
     reader = role(as_role, tenant)
     # Without a folder to spill to: DuckDB lets every query read and write it, whatever access it has.
     with duckdb.connect(":memory:", config={"threads": 2, "temp_directory": ""}) as connection:
+        # Times are in UTC, whatever the machine's zone is. First, for a table is compared in the zone it was shown in.
+        connection.execute("SET TimeZone = 'UTC'")
         denied = []
         for layer in LAYERS:
             connection.execute(f"CREATE SCHEMA {layer}")
@@ -40,7 +42,10 @@ def query(lakehouse: Lakehouse, sql: str, *, as_role: str, tenant: str | None) -
                     denied.append(table.replace("/", "."))
                 else:
                     _register(connection, lakehouse, table, seen)
-        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+        # Times are in UTC, whatever the machine's zone is.
+        connection.execute(
+            "SET GLOBAL TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true"
+        )
         try:
             answer = connection.execute(sql)
             if answer is None:

@@ -18,7 +18,7 @@ import dagster as dg
 from governance.history import ENCODER, PACKAGED, Move, earlier, rolled_back
 from governance.promotion import Verdict
 from resources.registry_database import client
-from resources.registry_lock import locked
+from resources.registry_lock import Lease, locked
 from resources.settings import Settings
 from signals.drift import Reference
 from signals.heads import directory_digest
@@ -244,7 +244,7 @@ class Registry(dg.ConfigurableResource):
             NotPassedError: it has not passed the gate, or was rolled back, and ``unless_moved``.
             ChampionMovedError: the champion is another, and ``unless_moved``.
         """
-        with self._one_at_a_time(task):
+        with self._one_at_a_time(task) as lease:
             challenger = self.version(task, version)
             champion = self._champion(challenger)
             verdict = _require_passed(challenger)
@@ -258,7 +258,7 @@ class Registry(dg.ConfigurableResource):
                     f"but version {champion} is champion now"
                 )
             if champion != version:
-                self._move(challenger, Move(datetime.now(UTC), "promotion", version, champion, by, why))
+                self._move(challenger, Move(datetime.now(UTC), "promotion", version, champion, by, why), lease)
 
     def before(self, task: str) -> int:
         """Return the version that was champion before the present one was promoted; the first encoder's is packaged.
@@ -285,7 +285,7 @@ class Registry(dg.ConfigurableResource):
             ModelMissingError: there is no champion, or no such version.
             NotPassedError: the version has not passed the gate, or not under the encoder that serves.
         """
-        with self._one_at_a_time(task):
+        with self._one_at_a_time(task) as lease:
             champion = self.champion(task)
             if (task, to) != (ENCODER, PACKAGED):
                 earlier_one = self.version(task, to)
@@ -295,7 +295,7 @@ class Registry(dg.ConfigurableResource):
                         f"{earlier_one.name} version {to} is of another encoder than the one that serves"
                     )
             if to != champion.version:
-                self._move(champion, Move(datetime.now(UTC), "rollback", to, champion.version, by, why))
+                self._move(champion, Move(datetime.now(UTC), "rollback", to, champion.version, by, why), lease)
             return champion.version
 
     def give_traffic(self, task: str, version: int | None, share: float, *, by: str, why: str) -> None:
@@ -305,7 +305,7 @@ class Registry(dg.ConfigurableResource):
             ModelMissingError: there is no champion, or no such version.
             NotPassedError: a version that would answer has not passed the gate; in shadow any may be asked.
         """
-        with self._one_at_a_time(task):
+        with self._one_at_a_time(task) as lease:
             name, client, serving = self._name(task), self._client(), self.champion(task)
             champion, alias = serving.version, _alias(CHALLENGER, serving.encoder)
             now = self.traffic()[task].challenger
@@ -317,7 +317,7 @@ class Registry(dg.ConfigurableResource):
             if asked is None:
                 return
             given = None if version is None else share
-            self._record(task, Move(datetime.now(UTC), "traffic", asked, champion, by, why, given))
+            self._record(task, Move(datetime.now(UTC), "traffic", asked, champion, by, why, given), lease)
             # A killed change leaves no challenger: never one with another's share.
             if now is not None:
                 client.delete_registered_model_alias(name, alias)
@@ -425,18 +425,18 @@ class Registry(dg.ConfigurableResource):
             return ""
         return self.serving_encoder() if self.encoder is None else self.encoder
 
-    def _one_at_a_time(self, task: str) -> AbstractContextManager[None]:
+    def _one_at_a_time(self, task: str) -> AbstractContextManager[Lease]:
         """Let one process at a time look at a task's champion and move it."""
         return locked(self._client(), self._name(task), Path(self.cache))
 
-    def _move(self, beside: Registered, move: Move) -> None:
+    def _move(self, beside: Registered, move: Move, lease: Lease) -> None:
         """Make a version champion, under the encoder of one beside it.
 
         The record comes first, so that nothing ever answers unrecorded. Where no encoder is champion, the packaged one
         serves.
         """
         name, client, encoder = beside.name, self._client(), beside.encoder
-        self._record(beside.task, move)
+        self._record(beside.task, move, lease)
         if _alias(CHALLENGER, encoder) in client.get_registered_model(name).aliases:
             client.delete_registered_model_alias(name, _alias(CHALLENGER, encoder))
         if move.version == PACKAGED:
@@ -444,7 +444,9 @@ class Registry(dg.ConfigurableResource):
         else:
             client.set_registered_model_alias(name, _alias(CHAMPION, encoder), str(move.version))
 
-    def _record(self, task: str, move: Move) -> None:
+    def _record(self, task: str, move: Move, lease: Lease) -> None:
+        """Keep a move, which is the first of its writes: not if another process may be moving the same by now."""
+        lease.check()
         key = f"{MOVE}{move.at:%Y-%m-%dT%H:%M:%S.%f}"
         self._client().set_model_version_tag(self._name(task), str(move.version or move.before), key, move.dump())
 

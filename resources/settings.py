@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     first_day: date = Field(
         date(2025, 1, 1), description="First day that has a partition; older events are quarantined."
     )
+    currency_rates: Path | None = Field(
+        None,
+        description="Exchange rates: lines of date, currency and US dollars for one unit, with tabs between.",
+    )
     max_record_bytes: int = Field(10_000_000, ge=1_000, description="A landed record of more bytes is quarantined.")
     kafka_bootstrap_servers: str | None = Field(
         None, description="Kafka-protocol broker whose topics `seamless stream` reads: host:port, or several."

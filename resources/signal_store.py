@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -11,43 +11,48 @@ from resources.settings import Settings
 
 # Room that a local store may grow to; pages of it that are not used take no disk.
 MAP_BYTES = 64 << 30
+# Chooses what is written, given what is stored under each key that was asked for.
+Choice = Callable[[list[bytes | None]], dict[bytes, bytes]]
 # LMDB's keys are short; an address is known by its beginning and its digest where it is longer.
 MAX_KEY = 480
 
 
 class SignalStore(ABC):
-    """Signals by tenant and address, with one writer and any number of readers."""
+    """Signals by tenant and address, with any number of writers and readers."""
 
     def put(self, signals: Iterable[Mapping[str, Any]]) -> int:
         """Keep signals unless the store has newer ones of the same page; return how many were kept.
+
+        Of signals of one fetch the last that are put are kept: batch may have decided it again.
 
         Args:
             signals: with ``tenant_id``, ``document_id`` and ``fetched_at`` (ISO 8601, UTC).
         """
         given = newest(signals)
-        stored = self._read(list(given))
-        kept = {
-            key: json.dumps(body).encode()
-            for (key, body), known in zip(given.items(), stored, strict=True)
-            if is_newer(body, known)
-        }
-        self._write(kept)
-        return len(kept)
+
+        def kept(stored: list[bytes | None]) -> dict[bytes, bytes]:
+            return {
+                key: json.dumps(body).encode()
+                for (key, body), known in zip(given.items(), stored, strict=True)
+                if is_newer(body, known)
+            }
+
+        return self._replace(list(given), kept) if given else 0
 
     def get(self, tenant_id: str, document_id: str) -> dict[str, Any] | None:
         """Return the newest signals of a page, or None."""
-        (found,) = self._read([key_of(tenant_id, document_id)])
-        return decoded(found)
+        return decoded(self._read(key_of(tenant_id, document_id)))
 
     @abstractmethod
     def close(self) -> None:
         """Leave the store."""
 
     @abstractmethod
-    def _read(self, keys: list[bytes]) -> list[bytes | None]: ...
+    def _read(self, key: bytes) -> bytes | None: ...
 
     @abstractmethod
-    def _write(self, values: dict[bytes, bytes]) -> None: ...
+    def _replace(self, keys: list[bytes], choose: Choice) -> int:
+        """Read keys and write what is then chosen, with no other writer in between; return how many were written."""
 
 
 class LocalStore(SignalStore):
@@ -63,13 +68,15 @@ class LocalStore(SignalStore):
         """Close the folder, so that this process may open it again."""
         self._lmdb.close()
 
-    def _read(self, keys: list[bytes]) -> list[bytes | None]:
+    def _read(self, key: bytes) -> bytes | None:
         with self._lmdb.begin() as transaction:
-            return [transaction.get(key) for key in keys]
+            return transaction.get(key)
 
-    def _write(self, values: dict[bytes, bytes]) -> None:
+    def _replace(self, keys: list[bytes], choose: Choice) -> int:
         with self._lmdb.begin(write=True) as transaction:
-            transaction.cursor().putmulti(values.items())
+            chosen = choose([transaction.get(key) for key in keys])
+            transaction.cursor().putmulti(chosen.items())
+        return len(chosen)
 
 
 class RemoteStore(SignalStore):
@@ -84,12 +91,22 @@ class RemoteStore(SignalStore):
         """Close the connections."""
         self._redis.close()
 
-    def _read(self, keys: list[bytes]) -> list[bytes | None]:
-        return cast("list[bytes | None]", self._redis.mget(keys)) if keys else []
+    def _read(self, key: bytes) -> bytes | None:
+        return cast("bytes | None", self._redis.get(key))
 
-    def _write(self, values: dict[bytes, bytes]) -> None:
-        if values:
-            self._redis.mset(cast("dict[Any, Any]", values))
+    def _replace(self, keys: list[bytes], choose: Choice) -> int:
+        chosen: dict[bytes, bytes] = {}
+
+        def swap(pipeline: Any) -> None:
+            nonlocal chosen
+            chosen = choose(pipeline.mget(keys))
+            pipeline.multi()
+            if chosen:
+                pipeline.mset(chosen)
+
+        # Begins anew where another writer has changed a key since it was read (WATCH).
+        self._redis.transaction(swap, *keys)
+        return len(chosen)
 
 
 def key_of(tenant_id: str, document_id: str) -> bytes:

@@ -6,8 +6,9 @@ an exchange lists its accounts.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -19,6 +20,8 @@ SELLER_TYPES = ("PUBLISHER", "INTERMEDIARY", "BOTH")
 BOM = b"\xef\xbb\xbf"
 VARIABLE = re.compile(r"([A-Za-z]+)\s*=(.*)", re.DOTALL)
 ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?([\w-]+(?:\.[\w-]+)+)\.?(?:[:/?].*)?", re.DOTALL)
+# A tag, or the beginning of one: the addresses that people put between such brackets have an @.
+MARKUP = re.compile(r"\s*<|.*</?[a-z][a-z0-9]*(\s[^<>]*)?/?>", re.IGNORECASE | re.DOTALL)
 # What editors and web pages leave behind, and nobody sees.
 INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u2060\ufeff"))
 FLAGS = {0: False, 1: True, "0": False, "1": True}
@@ -48,12 +51,17 @@ class Declared:
 
 
 def ads_txt(body: bytes) -> Iterator[Declared]:
-    """Read an ads.txt; a line that is blank or only a comment declares nothing.
+    """Read an ads.txt; a line that is blank or only a comment declares nothing, and nor does a web page.
 
     A seller has ``exchange`` (a domain), ``seller_id``, ``relationship``, ``certification_authority_id`` and, in
     ``other``, whatever follows. A variable has its name in upper case and its value.
     """
     sellers, lines = 0, body.removeprefix(BOM).splitlines()
+    # Many servers answer with a page of theirs where there is no file, and one may show how a file looks.
+    if tag := next((number for number, line in enumerate(lines, 1) if _is_markup(line)), None):
+        yield Declared(tag, None, "web_page", body[:SHOWN].decode("utf-8", "replace"))
+        yield Declared(len(lines) + 1, {"record": "end", "sellers": 0})
+        return
     for number, line in enumerate(lines, 1):
         try:
             fields = _line(line.partition(b"#")[0])
@@ -92,6 +100,11 @@ def domain(text: str | None) -> str | None:
     """Return a domain in the form in which two are compared: lower case, without ``www.``; None if it is none."""
     found = ADDRESS.fullmatch(_trimmed(text or "").lower())
     return found and found[1]
+
+
+def _is_markup(line: bytes) -> bool:
+    said = _trimmed(line.partition(b"#")[0].decode("utf-8", "replace"))
+    return "<" in said and not VARIABLE.fullmatch(said) and MARKUP.match(said) is not None
 
 
 def _line(line: bytes) -> Fields | None:
@@ -168,10 +181,18 @@ def _shown(value: object) -> str:
 
 @dataclass
 class AdsTxt:
-    """What a site declares: relationships by exchange and seller id, its owner, and subdomains with an own file."""
+    """What a site declares.
+
+    Attributes:
+        sellers: relationships by exchange and seller id.
+        owner: domain of who owns it, of which there is one.
+        managers: domains of who sells for it, of which there is one a country, and one for all others (a blank).
+        subdomains: those that have a file of their own.
+    """
 
     sellers: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    owners: set[str] = field(default_factory=set)
+    owner: str | None = None
+    managers: dict[str, str] = field(default_factory=dict)
     subdomains: set[str] = field(default_factory=set)
 
 
@@ -201,7 +222,7 @@ def supply_chain(declarations: pl.DataFrame) -> SupplyChain:
         else:
             known.exchanges[whose] = {}
     current = declarations.join(newest, on=["source", "fetched_at", "document", "declared_by"], how="semi")
-    for row in current.filter(pl.col("record") != "end").iter_rows(named=True):
+    for row in current.filter(pl.col("record") != "end").sort("line").iter_rows(named=True):
         _add(known, row)
     return known
 
@@ -213,8 +234,18 @@ def _add(known: SupplyChain, row: Mapping[str, Any]) -> None:
     site = known.sites[row["declared_by"]]
     if row["record"] == "seller":
         site.sellers.setdefault((row["exchange"], row["seller_id"]), set()).add(row["relationship"])
-    elif (named := domain(row["value"])) and row["variable"] in ("OWNERDOMAIN", "SUBDOMAIN"):
-        (site.owners if row["variable"] == "OWNERDOMAIN" else site.subdomains).add(named)
+        return
+    value, _, country = row["value"].partition(",")
+    named = domain(value)
+    if named is None:
+        return
+    # Of what there may be one of, the first line counts.
+    if row["variable"] == "OWNERDOMAIN":
+        site.owner = site.owner or named
+    elif row["variable"] == "MANAGERDOMAIN":
+        site.managers.setdefault(_trimmed(country).upper(), named)
+    elif row["variable"] == "SUBDOMAIN":
+        site.subdomains.add(named)
 
 
 def authorised(site: str | None, exchange: str | None, seller_id: str | None, known: SupplyChain) -> tuple[str, str]:
@@ -222,10 +253,12 @@ def authorised(site: str | None, exchange: str | None, seller_id: str | None, kn
 
     ads.txt 1.1: the file of the site's root domain decides, or that of a subdomain which the root's names as
     SUBDOMAIN; the exchange's domain and the seller id must be on a line of it, as DIRECT or as RESELLER. sellers.json
-    1.0: where the exchange's is known, the seller id must be in it, and a DIRECT seller, which is the publisher's own
-    account, must be of the domain of the site or of the OWNERDOMAIN, if its domain is told.
+    1.0: where the exchange's is known, the seller id must be in it. A DIRECT seller, which is the account of the
+    publisher or of who manages its inventory, must be of the domain of the site, of the OWNERDOMAIN or of a
+    MANAGERDOMAIN, if its domain is told.
 
-    Without a list of public suffixes, the root is the shortest domain of the site's whose file is known.
+    The root is one label longer than a public suffix. Where its file is not known, the shortest domain of the site's
+    whose file is known takes its place.
 
     Args:
         site: host of the page.
@@ -251,8 +284,8 @@ def authorised(site: str | None, exchange: str | None, seller_id: str | None, kn
     accounts = known.exchanges.get(through)
     if accounts is not None and account not in accounts:
         return "unauthorised", "not_in_sellers_json"
-    of = None if accounts is None else accounts[account]
-    if "DIRECT" in relationships and (of is None or of in {*_parents(site or ""), *known.sites[decides].owners}):
+    of, file = None if accounts is None else accounts[account], known.sites[decides]
+    if "DIRECT" in relationships and of in {None, *_parents(site or ""), file.owner, *file.managers.values()}:
         return "authorised", "direct"
     return ("authorised", "reseller") if "RESELLER" in relationships else ("unauthorised", "other_domain")
 
@@ -281,7 +314,23 @@ def with_authorisation(rows: pl.DataFrame, declarations: pl.DataFrame) -> pl.Dat
     return rows.join(told, on=by, how="left", nulls_equal=True, maintain_order="left")
 
 
-def _parents(site: str) -> Iterable[str]:
-    """Return the domains that a host lies in, the shortest first, itself last."""
-    parts = (domain(site) or "").split(".")
-    return [".".join(parts[-size:]) for size in range(2, len(parts) + 1)]
+@lru_cache(maxsize=4096)
+def _parents(site: str) -> list[str]:
+    """Return the domains that a host lies in: its root first, which is no public suffix, itself last."""
+    host = domain(site)
+    if host is None:
+        return []
+    parts, found = host.split("."), _suffixes()(host)
+    if found.ipv4:
+        return [host]
+    # What the list does not know is under a suffix of one label.
+    root = found.suffix.count(".") + 2
+    return [".".join(parts[-size:]) for size in range(min(root, len(parts)), len(parts) + 1)]
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> Any:
+    """Return the public suffix list that is packaged: nothing is fetched, and nothing is kept."""
+    from tldextract import TLDExtract
+
+    return TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)

@@ -1,7 +1,9 @@
 """One row is one real-time auction: its OpenRTB 2.6 request, the bids on it, and who won.
 
-Key: source and position. Grain: one auction. ``request`` and ``bids`` are JSON. ``clearing_price_cpm_usd`` is in
-US dollars per thousand, ``market_price`` in the unit of a source that states none. Owner: ad-exchange.
+Key: source and position. Grain: one auction. ``request`` and ``bids`` are JSON; a bid may have ``bidder``, ``status``,
+``no_bid_reason``, ``latency_ms``, ``price_cpm`` and its currency ``cur``, or ``price_cpm_usd``.
+``clearing_price_cpm_usd`` is in US dollars per thousand, ``market_price`` in the unit of a source that states none.
+Owner: ad-exchange.
 """
 
 import polars as pl

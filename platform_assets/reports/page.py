@@ -14,12 +14,12 @@ import dagster as dg
 import polars as pl
 
 from resources.lakehouse import DAY, Lakehouse
+from signals.consumer_record import LEVELS, UNKNOWN
 
 # A page looks back this many days from the newest day of its data.
 WINDOW = timedelta(days=28)
-# Colours are variables of the style sheet, so that a chart follows the reader's light or dark mode.
-RISKS = {"floor": "var(--floor)", "high": "var(--high)", "medium": "var(--medium)", "low": "var(--low)"}
-UNKNOWN = "unknown"
+# Colours of risks, gravest first: variables of the style sheet, for a chart follows the reader's light or dark mode.
+RISKS = {level: f"var(--{level})" for level in reversed(LEVELS) if level != UNKNOWN}
 KINDS = ("delta", "polars", "plotly")
 NOTHING = "–"
 # A longer name on an axis is cut.

@@ -1,8 +1,9 @@
 """One row is one fetched page with everything that is known about it: topic, threat, tone, key words, pictures.
 
 Key: tenant_id, url and fetched_at. Grain: one fetch. One column a task, from the decision of the version that the page
-is assigned to: the champion, or a challenger within its share of the traffic. A page about which nothing has been
-answered yet has no row. Owner: ml.
+is assigned to: the champion, or a challenger within its share of the traffic. ``risk`` is the worst of text and
+pictures, or ``unknown`` while one of them has not been judged; what is unknown is not ``brand_safe``. A page about which
+nothing has been answered yet has no row. Owner: ml.
 """
 
 from functools import partial
@@ -15,6 +16,7 @@ from platform_assets.publishing import begin
 from platform_assets.signals_of import FETCH, decided, newest_answers, side_by_side, worst_picture
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
+from signals.consumer_record import with_risk
 from signals.keywords import keywords
 from signals.scoring import ASKED_ABOUT
 
@@ -59,4 +61,4 @@ def signals_of_pages(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.Data
     words = pages["text"].str.len_chars().cast(pl.Int64)
     rows = pages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(pages["text"]), characters=words)
     rows = rows.join(told, on=ASKED_ABOUT, how="left", maintain_order="left")
-    return rows.join(pictures, on=FETCH, how="left", maintain_order="left")
+    return with_risk(rows.join(pictures, on=FETCH, how="left", maintain_order="left"))

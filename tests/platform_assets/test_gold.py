@@ -13,6 +13,7 @@ import pytest
 
 from platform_assets.gold.tables import gold
 from resources.lakehouse import Lakehouse
+from signals.consumer_record import with_risk
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +114,7 @@ AUCTIONS = [
         dict(zip(BID, bid, strict=True))
         for bid in (("x", "bid", 10, 2.0), ("y", "no_bid", 20, None), ("z", "timeout", 120, None))
     ]},
-    AUCTION | {"auction_time": at("01 10:55"), "winner": None, "clearing_price_cpm_usd": None, "bids": [
+    AUCTION | {"auction_time": at("01 10:55"), "winner": None, "clearing_price_cpm_usd": 9.0, "bids": [
         dict(zip(BID, bid, strict=True)) for bid in (("x", "bid", 30, 1.0), ("y", "error", 40, None))
     ]},
     AUCTION | {"auction_time": at("01 11:00"), "site": "", "format": None, "winner": None,
@@ -174,7 +175,7 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
     "contextual_signals": [
         signal(PAGES[4], "old bells,tower", ["596"], risk="high", brand_safe=False) | DAY_TWO,
         signal(PAGES[2], "old bells,tower", ["379"], risk="floor", brand_safe=False) | DAY_ONE,
-        signal(PAGES[3], "", [], risk=None, brand_safe=False) | DAY_ONE,
+        signal(PAGES[3], "", [], risk="unknown", brand_safe=False) | DAY_ONE,
     ],
     "site_brand_safety": [
         SITE | DAY_ONE | {
@@ -270,7 +271,7 @@ def dated(rows: list[dict[str, Any]], moment: str | None = None) -> pl.DataFrame
 
 
 def put_pages(lakehouse: Lakehouse, rows: list[dict[str, Any]], *days: str) -> None:
-    lakehouse.replace_days("silver/page_signals", days, dated(rows, "fetched_at"))
+    lakehouse.replace_days("silver/page_signals", days, with_risk(dated(rows, "fetched_at")))
 
 
 @pytest.fixture(scope="module")

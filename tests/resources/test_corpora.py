@@ -185,17 +185,17 @@ def test_pictures_and_their_labels_name_the_same_document(tmp_path):
 
 
 def test_an_auction_is_a_request_with_what_each_bidder_answered(tmp_path):
-    answer = {"seatbid": [{"bid": [{"price": 1.5}, {"price": 2}, {}]}]}
+    answer = {"cur": "EUR", "seatbid": [{"bid": [{"price": 1.5}, {"price": 2}, {}]}]}
     calls = [{"mockResponse": {"status": 200, "body": answer}}, {"mockResponse": {"status": 204, "body": None}}, {}]
     found = {"mockBidRequest": {"id": "r1"}, "httpCalls": calls}
     put(tmp_path / "rtb_openrtb/prebid_adapter_fixtures/acme__banner.json", json.dumps(found))
     (row,) = fields(tmp_path, "rtb_auctions")
     assert row["auction_id"] == "rtb_openrtb/prebid_adapter_fixtures/acme__banner.json"
     assert row["request"] == {"id": "r1"}
-    assert [(bid["bidder"], bid["status"], bid["price_cpm_usd"]) for bid in row["bids"]] == [
-        ("acme", "bid", 2),
-        ("acme", "no_bid", None),
-        ("acme", "no_bid", None),
+    assert [(bid["bidder"], bid["status"], bid["price_cpm"], bid["cur"]) for bid in row["bids"]] == [
+        ("acme", "bid", 2, "EUR"),
+        ("acme", "no_bid", None, None),
+        ("acme", "no_bid", None, None),
     ]
 
 

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 from governance.access import AccessDeniedError, roles
 from resources.lakehouse import Lakehouse
 from resources.query import QueryError, query
+from resources.settings import PROJECT
 
 DAY = date(2026, 11, 9)
 SECRET = "only-for-other-eyes"
@@ -228,6 +232,53 @@ def test_files_settings_and_other_databases_are_out_of_reach(lake, sql, tmp_path
         ask(lake, sql.format(file=tmp_path / "file.csv", folder=tmp_path, lake=lake.uri))
     assert SECRET not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+TIMES = """
+SELECT count(*)::VARCHAR AS said FROM gold.seen WHERE seen_at >= timestamp '2026-11-24 05:00:00'
+SELECT seen_at::VARCHAR AS said FROM gold.seen
+SELECT seen_at::DATE::VARCHAR AS said FROM gold.seen
+SELECT hour(seen_at)::VARCHAR AS said FROM gold.seen
+SELECT date_trunc('day', seen_at)::VARCHAR AS said FROM gold.seen
+SELECT (timestamp '2026-11-24 05:00:00')::TIMESTAMPTZ::VARCHAR AS said FROM gold.seen
+SELECT current_setting('TimeZone') AS said
+"""
+ASKING = """
+import sys
+from datetime import UTC, datetime
+import polars as pl
+from resources.lakehouse import Lakehouse
+from resources.query import query
+lake = Lakehouse(uri=sys.argv[1])
+at = datetime(2026, 11, 24, 23, 10, tzinfo=UTC)
+rows = pl.DataFrame({"seen_at": [at], "event_date": [at.date()], "tenant_id": "t"})
+lake.replace_days("gold/seen", ["2026-11-24"], rows)
+for sql in sys.argv[2:]:
+    print(query(lake, sql, as_role="engineer", tenant=None)["said"].to_list())
+print(query(lake, "SELECT seen_at FROM gold.seen", as_role="engineer", tenant=None)["seen_at"].to_list())
+"""
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/Los_Angeles"])
+def test_times_are_those_of_utc_whatever_the_zone_of_the_machine_is(tmp_path, zone):
+    command = [sys.executable, "-c", ASKING, str(tmp_path), *TIMES.strip().splitlines()]
+    ran = subprocess.run(
+        command, cwd=PROJECT, env=os.environ | {"TZ": zone}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    said = ran.stdout.splitlines()
+    midnight, began = "2026-11-24 00:00:00+00", "2026-11-24 05:00:00+00"
+    assert said[:-1] == [
+        str([one]) for one in ("1", "2026-11-24 23:10:00+00", "2026-11-24", "23", midnight, began, "UTC")
+    ]
+    assert "datetime.datetime(2026, 11, 24, 23, 10" in said[-1]
+    assert "UTC" in said[-1]
+
+
+@pytest.mark.parametrize("sql", ["SET TimeZone = 'Asia/Kolkata'", "RESET TimeZone"])
+def test_the_zone_cannot_be_changed(lake, sql):
+    with pytest.raises(QueryError):
+        ask(lake, sql)
 
 
 def test_nothing_that_a_query_does_outlives_it(lake):

@@ -321,19 +321,29 @@ def test_of_several_that_promote_at_once_one_does(store, tmp_path):
 def test_another_machine_is_waited_for_unless_it_was_killed(store, tmp_path, monkeypatch):
     judged(store, tmp_path, 1, "shared")
     held = client(store.tracking_uri)
-    held.create_registered_model("lock.dev.shared")
+    held.create_registered_model("lock.dev.shared.7")
     with ThreadPoolExecutor(1) as pool:
         moved = pool.submit(store.promote, "shared", 1, by="ada", why="first")
         with pytest.raises(TimeoutError):
             moved.result(timeout=1)
         assert store.versions("shared")[0].moves == ()
-        held.delete_registered_model("lock.dev.shared")
+        held.set_registered_model_tag("lock.dev.shared.7", registry_lock.RELEASED, "yes")
         moved.result(timeout=60)
     assert store.champion("shared").version == 1
-    held.create_registered_model("lock.dev.shared")
+    held.create_registered_model("lock.dev.shared.9")
     monkeypatch.setattr(registry_lock, "LOCK_SECONDS", 0.5)
     store.give_traffic("shared", None, 0.0, by="ada", why="enough")
-    assert held.search_registered_models("name LIKE 'lock.%'") == []
+    (lock,) = held.search_registered_models("name LIKE 'lock.dev.shared.%'")
+    assert (lock.name, [*lock.tags]) == ("lock.dev.shared.10", [registry_lock.RELEASED])
+
+
+def test_who_holds_a_lock_for_too_long_moves_nothing(store, tmp_path, monkeypatch):
+    judged(store, tmp_path, 1, "slow")
+    monkeypatch.setattr(registry_lock, "LOCK_SECONDS", 0.0)
+    with pytest.raises(registry_lock.LeaseLostError, match=r"the lock of dev\.slow was held for too long"):
+        store.promote("slow", 1, by="ada", why="first")
+    assert history(store.versions("slow")) == []
+    assert [one.champion for one in store.versions("slow")] == [False]
 
 
 def test_a_rollback_goes_back_step_by_step_and_is_recorded(store, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from signals import supply_chain
 from signals.supply_chain import (
     RELATIONSHIPS,
     AdsTxt,
@@ -55,7 +56,9 @@ def account(**fields):
         (b"CONTACT=http://a.example/?a=b", {"record": "variable", "variable": "CONTACT", "value": "http://a.example/?a=b"}),
         (b"MANAGERDOMAIN=m.example, US", {"record": "variable", "variable": "MANAGERDOMAIN", "value": "m.example, US"}),
         (b"x.example 1 DIRECT", "too_few_fields"),
-        (b"<!DOCTYPE html>", "too_few_fields"),
+        (b"<!DOCTYPE html>", "web_page"),
+        (b"CONTACT=Ada <ada@a.example>", {"record": "variable", "variable": "CONTACT", "value": "Ada <ada@a.example>"}),
+        (b"x.example, 1, DIRECT # <b>ours</b>", seller()),
         (b"x.example, 1", "too_few_fields"),
         (b"x, 1, DIRECT", "not_a_domain:exchange"),
         (b", 1, DIRECT", "not_a_domain:exchange"),
@@ -135,6 +138,9 @@ def test_every_line_of_any_bytes_is_declared_broken_or_blank(body):
     assert (found[-1].line, found[-1].fields["record"]) == (len(lines) + 1, "end")
     assert found[-1].fields["sellers"] == sum((one.fields or {}).get("record") == "seller" for one in found)
     assert all((one.fields is None) == bool(one.broken) == (one.raw is not None) for one in found)
+    if found[0].broken == "web_page":
+        assert b"<" in body
+        return
     for number, line in enumerate(lines, 1):
         if not line.partition(b"#")[0].strip():
             assert number not in {one.line for one in found}
@@ -196,17 +202,21 @@ KNOWN = SupplyChain(
                 ("x.example", "holding"): {"DIRECT"},
                 ("x.example", "hidden"): {"DIRECT"},
                 ("x.example", "theirs"): {"DIRECT"},
+                ("x.example", "managed"): {"DIRECT"},
+                ("x.example", "managed abroad"): {"DIRECT"},
                 ("x.example", "closed"): {"DIRECT", "RESELLER"},
                 ("x.example", "agent"): {"RESELLER"},
                 ("x.example", "mixed"): {"DIRECT", "RESELLER"},
                 ("y.example", "any"): {"DIRECT"},
             },
-            owners={"holding.example"},
+            owner="holding.example",
+            managers={"": "manager.example", "US": "american.example"},
             subdomains={"blog.a.example"},
         ),
         "blog.a.example": AdsTxt({("x.example", "blog"): {"RESELLER"}}),
         "shop.a.example": AdsTxt({("x.example", "shop"): {"RESELLER"}}),
         "deep.b.example": AdsTxt({("x.example", "agent"): {"RESELLER"}}),
+        **{of: AdsTxt({("x.example", "own"): {"DIRECT"}}) for of in ("co.uk", "blogspot.com", "d.co.uk", "0.1")},
     },
     exchanges={
         "x.example": {
@@ -214,6 +224,8 @@ KNOWN = SupplyChain(
             "holding": "holding.example",
             "hidden": None,
             "theirs": "else.example",
+            "managed": "manager.example",
+            "managed abroad": "american.example",
             "mixed": "else.example",
             "agent": "agent.example",
             "blog": "blog.example",
@@ -237,7 +249,14 @@ KNOWN = SupplyChain(
         ("a.example", "x.example", "any", ("unauthorised", "not_in_ads_txt")),
         ("a.example", "x.example", "closed", ("unauthorised", "not_in_sellers_json")),
         ("a.example", "x.example", "theirs", ("unauthorised", "other_domain")),
+        ("a.example", "x.example", "managed", ("authorised", "direct")),
+        ("a.example", "x.example", "managed abroad", ("authorised", "direct")),
         ("news.a.example", "x.example", "own", ("authorised", "direct")),
+        # A public suffix is nobody's: it speaks for no site under it.
+        ("c.co.uk", "x.example", "own", ("unknown", "no_ads_txt")),
+        ("me.blogspot.com", "x.example", "own", ("unknown", "no_ads_txt")),
+        ("news.d.co.uk", "x.example", "own", ("unauthorised", "other_domain")),
+        ("10.0.0.1", "x.example", "own", ("unknown", "no_ads_txt")),
         ("blog.a.example", "x.example", "blog", ("authorised", "reseller")),
         ("old.blog.a.example", "x.example", "blog", ("authorised", "reseller")),
         ("blog.a.example", "x.example", "own", ("unauthorised", "not_in_ads_txt")),
@@ -263,6 +282,7 @@ SCHEMA = {
     ),
     "domain": pl.String,
     "sellers": pl.Int64,
+    "line": pl.Int64,
     "fetched_at": pl.Datetime("us", "UTC"),
     "received_at": pl.Datetime("us", "UTC"),
 }
@@ -273,7 +293,7 @@ def version(whose, body, hour=0, *, cut=0, read=ads_txt):
     moment = NOON + timedelta(hours=hour)
     named = {"source": whose, "declared_by": whose, "document": read.__name__.replace("_", ".")}
     at = {"fetched_at": moment, "received_at": moment}
-    rows = [named | at | one.fields for one in read(body) if one.fields]
+    rows = [named | at | {"line": one.line} | one.fields for one in read(body) if one.fields]
     kept = [{name: row.get(name) for name in SCHEMA} for row in rows[: len(rows) - cut]]
     return pl.DataFrame(kept, schema=SCHEMA)
 
@@ -302,6 +322,57 @@ def test_a_file_without_sellers_counts_as_none_and_a_placeholder_allows_nobody()
     assert judged(version("a.example", placeholder)) == NO
     empty = version("x.example", b'{"sellers": []}', read=sellers_json)
     assert judged(version("a.example", LISTED), empty) == YES
+
+
+PAGES = [
+    b"<!DOCTYPE html>\n<html><body><pre>\nx.example, 1, RESELLER\n</pre></body></html>",
+    b"\xef\xbb\xbf \n\n  <html>\nx.example, 1, RESELLER\n",
+    b"How to write one:<br>\nx.example, 1, RESELLER\n",
+    b"x.example, 1, RESELLER\n</pre>\n",
+    b"<?xml version='1.0'?>\nx.example, 1, RESELLER\n",
+    b"<!-- x -->x.example, 1, RESELLER\nx.example, 1, RESELLER\n",
+    b"<p\nclass='a'>\nx.example, 1, RESELLER\n",
+    b"Not found\n<A HREF='/'>home</A>\nx.example, 1, RESELLER",
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=range(len(PAGES)))
+def test_a_web_page_in_the_place_of_the_file_counts_as_none(page):
+    assert said(page) == ["web_page", {"record": "end", "sellers": 0}]
+    assert judged(version("a.example", page)) == NONE
+    assert judged(version("a.example", LISTED), version("a.example", page, 1)) == NONE
+    assert judged(version("a.example", page), version("a.example", LISTED, 1)) == YES
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (["OWNERDOMAIN=mine.example", "OWNERDOMAIN=theirs.example"], "other_domain"),
+        (["OWNERDOMAIN=theirs.example", "OWNERDOMAIN=mine.example"], "direct"),
+        (["OWNERDOMAIN=nobody", "ownerdomain=theirs.example"], "direct"),
+        (["MANAGERDOMAIN=theirs.example"], "direct"),
+        (["OWNERDOMAIN=mine.example", "managerdomain = https://www.theirs.example/, us"], "direct"),
+        (["MANAGERDOMAIN=mine.example, US", "MANAGERDOMAIN=theirs.example, DE"], "direct"),
+        (["MANAGERDOMAIN=mine.example, US", "MANAGERDOMAIN=theirs.example,us"], "other_domain"),
+        (["MANAGERDOMAIN=mine.example", "MANAGERDOMAIN=theirs.example"], "other_domain"),
+        (["CONTACT=theirs.example"], "other_domain"),
+    ],
+)
+def test_the_account_of_an_owner_or_a_manager_sells_directly_and_the_first_line_counts(variables, expected):
+    body = "\n".join([*variables, "x.example, 1, DIRECT"]).encode()
+    theirs = account(seller_id="1", seller_type="BOTH", domain="theirs.example")
+    rows = version("a.example", body).reverse()
+    assert judged(rows, version("x.example", theirs, read=sellers_json))[1] == expected
+
+
+def test_no_list_of_suffixes_is_fetched_or_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TLDEXTRACT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("socket.socket", None)
+    supply_chain._suffixes.cache_clear()
+    supply_chain._parents.cache_clear()
+    assert authorised("d.co.uk", "x.example", "own", KNOWN) == ("unauthorised", "other_domain")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_account_that_the_exchange_does_not_know_may_not_sell():

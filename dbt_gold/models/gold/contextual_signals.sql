@@ -1,5 +1,5 @@
 with latest as (
-    select *, {{ worse_risk('threat_risk', 'image_threat_risk') }} as risk
+    select *
     from {{ source('silver', 'page_signals') }}
     where {{ these_days() }}
     qualify row_number() over (
@@ -34,7 +34,7 @@ select
     hate,
     image_threat,
     image_threat_risk,
-    risk,
-    coalesce(risk in ('low', 'medium'), false) as brand_safe,
+    coalesce(risk, 'unknown') as risk,
+    coalesce(brand_safe, false) as brand_safe,
     event_date
 from latest

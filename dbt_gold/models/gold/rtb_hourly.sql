@@ -21,7 +21,7 @@ sold as (
         event_date,
         count(*) as auctions,
         count(winner) as wins,
-        {{ mean('clearing_price_cpm_usd') }} as mean_clearing_price_cpm_usd
+        round(avg(clearing_price_cpm_usd) filter (winner is not null), 6) as mean_clearing_price_cpm_usd
     from auctions
     group by all
 ),

@@ -1,5 +1,5 @@
 with latest as (
-    select *, {{ worse_risk('threat_risk', 'image_threat_risk') }} as risk
+    select * replace (coalesce(risk, 'unknown') as risk)
     from {{ source('silver', 'page_signals') }}
     where {{ these_days() }}
     qualify row_number() over (
@@ -18,7 +18,7 @@ select
     count(*) filter (risk = 'medium') as medium_pages,
     count(*) filter (risk = 'high') as high_pages,
     count(*) filter (risk = 'floor') as floor_pages,
-    count(*) filter (risk is null) as unrated_pages,
+    count(*) filter (risk = 'unknown') as unrated_pages,
     mode(threat order by threat) filter (threat <> 'none') as top_threat,
     {{ share("sentiment = 'positive'") }} as positive_share,
     {{ share("sentiment = 'negative'") }} as negative_share,

@@ -5,138 +5,74 @@ import polars as pl
 import pytest
 
 from platform_assets.bronze.rtb_auctions import EXPECTED
-from platform_assets.silver.rtb_auctions import SCHEMA, opened
+from platform_assets.silver.rtb_auctions import opened
 from resources.landing import landed_files
+from resources.settings import SettingsError, configure
+from signals.openrtb import SCHEMA
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
-REQUEST = {
-    "id": "r1",
-    "imp": [{"id": "1", "banner": {"w": 300}, "bidfloor": 0.5}, {"id": "2", "video": {}, "bidfloor": 1.25}],
-    "site": {"page": "https://WWW.Example.org/a#x"},
-    "user": {"id": "u1", "buyeruid": "b1"},
-    "tmax": 120,
-}
-BIDS = [
-    {"bidder": "one", "status": "bid", "price_cpm_usd": 2.5, "latency_ms": 40, "response": {"id": "x"}},
-    {"bidder": "two", "status": "no_bid", "no_bid_reason": 2},
+REQUEST = {"id": "r1", "imp": [{"id": "1", "banner": {"w": 300}, "bidfloor": 0.8, "bidfloorcur": "EUR"}]}
+ODD = [
+    {"user": {"id": {"id": "k3j2", "atype": 1}}},
+    {"user": {"id": ["k3j2"]}},
+    {"site": {"page": []}},
+    {"imp": [{"id": "1", "banner": {}, "bidfloor": "much"}]},
 ]
 
 
-def auction(bronze, request=REQUEST, bids=BIDS):
-    fields = {"auction_id": "a1", "request": request, "bids": bids}
-    rows = bronze(EXPECTED, {name: value for name, value in fields.items() if value is not None})
-    return opened(rows).row(0, named=True)
+@pytest.fixture
+def use(monkeypatch, tmp_path):
+    """Return a function that has the settings name a file of rates."""
+
+    def name(text):
+        (tmp_path / "rates.tsv").write_text(text)
+        monkeypatch.setenv("CURRENCY_RATES", str(tmp_path / "rates.tsv"))
+        configure()
+
+    yield name
+    monkeypatch.undo()
+    configure()
 
 
-def rule(bronze, request=REQUEST, bids=BIDS):
-    return auction(bronze, request, bids)["rule"]
-
-
-def test_a_request_and_its_bids_are_reduced_to_what_is_analysed(bronze):
-    row = auction(bronze)
-    assert {name: row[name] for name in SCHEMA} == {
-        "url": "https://WWW.Example.org/a#x",
-        "document_id": "https://www.example.org/a",
-        "site": "example.org",
-        "user_id": "u1",
-        "format": "banner",
-        "imps": 2,
-        "floor_cpm_usd": 1.25,
-        "timeout_ms": 120,
-        "bids": [
-            {"bidder": "one", "status": "bid", "no_bid_reason": None, "latency_ms": 40, "price_cpm_usd": 2.5},
-            {"bidder": "two", "status": "no_bid", "no_bid_reason": 2, "latency_ms": None, "price_cpm_usd": None},
-        ],
-        "rule": None,
-    }
+def test_an_auction_is_opened_and_its_time_and_owner_are_filled_in(bronze):
+    rows = opened(bronze(EXPECTED, {"auction_id": "a1", "request": REQUEST, "bids": [{"bidder": "one"}]}))
+    row = rows.row(0, named=True)
     assert (row["auction_id"], row["tenant_id"], row["auction_time"]) == ("a1", "default", row["received_at"])
-    assert {"request", "bids"} & set(row) == {"bids"}
+    assert {*SCHEMA} <= {*row}
+    assert "request" not in row
+    assert row["bids"][0]["bidder"] == "one"
 
 
-def test_what_a_request_leaves_out_is_null(bronze):
-    row = auction(bronze, {"id": "r", "imp": [{"id": "1", "native": {}}]}, None)
-    assert (row["url"], row["document_id"], row["site"], row["user_id"], row["timeout_ms"]) == (None,) * 5
-    assert (row["format"], row["imps"], row["floor_cpm_usd"], row["bids"]) == ("native", 1, 0.0, [])
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_an_odd_auction_breaks_a_rule_and_stops_no_other(bronze, odd):
+    records = [{"auction_id": "good", "request": REQUEST}, {"auction_id": "odd", "request": REQUEST | odd}]
+    found = opened(bronze(EXPECTED, *records, records[0] | {"auction_id": "also good"}))
+    assert found.select("auction_id", "rule").rows() == [
+        ("good", None),
+        ("odd", "openrtb_malformed"),
+        ("also good", None),
+    ]
 
 
-def test_an_auction_of_a_source_without_requests_is_kept(bronze):
-    row = auction(bronze, None, None)
-    assert (row["rule"], row["format"], row["bids"]) == (None, None, [])
+@pytest.mark.parametrize(("winner", "expected"), [("", None), ("  ", None), (None, None), ("one", "one")])
+def test_a_blank_winner_is_no_win(bronze, winner, expected):
+    assert opened(bronze(EXPECTED, {"auction_id": "a", "winner": winner}))["winner"].to_list() == [expected]
 
 
-@pytest.mark.parametrize("name", ["banner", "video", "audio", "native"])
-def test_the_format_is_that_of_the_first_impression(bronze, name):
-    assert auction(bronze, {"id": "r", "imp": [{"id": "1", name: {}}, {"id": "2", "banner": {}}]})["format"] == name
+def test_a_floor_is_converted_at_the_rate_of_the_auctions_day(bronze, use):
+    times = ["2026-11-01T23:59:59Z", "2026-11-02T00:00:00Z", "2026-11-03T10:00:00Z"]
+    rows = bronze(EXPECTED, *({"auction_id": t, "auction_time": t, "request": REQUEST} for t in times))
+    stated = opened(rows)
+    assert stated["floor_cpm_usd"].to_list() == [None] * 3
+    assert stated.select("floor_cpm", "floor_currency").unique().rows() == [(0.8, "EUR")]
+    use("2026-11-02\tEUR\t1.25\n2026-11-03\tEUR\t1.5\n")
+    assert opened(rows)["floor_cpm_usd"].to_list() == [None, 1.0, 1.2]
 
 
-def imps(*items):
-    return REQUEST | {"imp": list(items)}
-
-
-@pytest.mark.parametrize(
-    ("request_", "expected"),
-    [
-        ("not json", "openrtb_malformed"),
-        ([1], "openrtb_request_without_id"),
-        ({"imp": [{"id": "1", "banner": {}}]}, "openrtb_request_without_id"),
-        (REQUEST | {"id": ""}, "openrtb_request_without_id"),
-        ({"id": "r"}, "openrtb_request_without_imp"),
-        (imps(), "openrtb_request_without_imp"),
-        (REQUEST | {"imp": {"id": "1"}}, "openrtb_request_without_imp"),
-        (imps({"banner": {}}), "openrtb_imp_ids"),
-        (imps({"id": "1", "banner": {}}, {"id": "1", "banner": {}}), "openrtb_imp_ids"),
-        (imps({"id": "1"}), "openrtb_imp_without_format"),
-        (imps("1"), "openrtb_malformed"),
-        (imps({"id": ["1"], "banner": {}}), "openrtb_malformed"),
-        (imps({"id": "1", "banner": {}, "bidfloor": "much"}), "openrtb_malformed"),
-        (REQUEST | {"site": {"page": 5}}, "openrtb_malformed"),
-        (REQUEST | {"site": "example.org"}, "openrtb_malformed"),
-        (REQUEST | {"user": "u1"}, "openrtb_malformed"),
-        (REQUEST | {"tmax": "soon"}, "openrtb_malformed"),
-    ],
-)
-def test_each_rule_of_a_request(bronze, request_, expected):
-    row = auction(bronze, request_)
-    assert row["rule"] == expected
-    assert row["auction_id"] == "a1"
-
-
-@pytest.mark.parametrize(
-    ("bids", "expected"),
-    [
-        ([], None),
-        ([{}], None),
-        ([{"price_cpm_usd": 0}], None),
-        ([{"price_cpm_usd": -0.01}], "bid_price_negative"),
-        ([{"price_cpm_usd": "much"}], "openrtb_malformed"),
-        ("[oops", "openrtb_malformed"),
-        ("5", "openrtb_malformed"),
-        ([5], "openrtb_malformed"),
-        ({"bidder": "one"}, "openrtb_malformed"),
-    ],
-)
-def test_each_rule_of_bids(bronze, bids, expected):
-    assert rule(bronze, bids=bids) == expected
-
-
-@pytest.mark.parametrize(
-    ("request_", "bids"),
-    [
-        (REQUEST | {"tmax": float("inf")}, None),
-        (REQUEST | {"tmax": 1e30}, None),
-        (imps({"id": "1", "banner": {}, "bidfloor": 10**400}), None),
-        ("[" * 5_000, None),
-        (REQUEST, "[" * 5_000),
-    ],
-    ids=["infinite time", "large time", "large floor", "deep request", "deep bids"],
-)
-def test_what_no_number_holds_is_malformed(bronze, request_, bids):
-    assert rule(bronze, request_, bids) == "openrtb_malformed"
-
-
-@pytest.mark.parametrize("bid", [{"status": {}}, {"bidder": ["one"]}, {"latency_ms": 2**70}, {"price_cpm_usd": "nan"}])
-def test_a_bid_whose_fields_are_of_another_type_is_malformed(bronze, bid):
-    assert rule(bronze, bids=[bid]) == "openrtb_malformed"
+def test_rates_that_cannot_be_read_are_told_in_one_line(bronze, use):
+    use("2026-11-02 EUR\n")
+    with pytest.raises(SettingsError, match=r"CURRENCY_RATES: .*rates.tsv, line 1: date"):
+        opened(bronze(EXPECTED, {"auction_id": "a"}))
 
 
 def test_rows_out_are_rows_in_by_delivery(bronze):
