@@ -3,12 +3,13 @@
 from datetime import date, timedelta
 from typing import Any
 
+import pyarrow as pa
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import SourceConfig, TargetConfig
 from duckdb import DuckDBPyConnection
-from pyarrow.dataset import Dataset
+from pyarrow.dataset import Dataset, dataset
 
-from resources.lakehouse import lakehouse
+from resources.lakehouse import DAY, lakehouse
 from resources.settings import load_settings
 
 
@@ -22,11 +23,18 @@ class Plugin(BasePlugin):
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         """Cut hours and days in UTC, whatever the machine's time zone."""
         conn.execute("set global TimeZone = 'UTC'")
+        # It would hand Arrow a string of a type that Arrow does not compare with a table's.
+        conn.execute("set global disabled_optimizers = 'join_filter_pushdown'")
         self.connection = conn
 
     def load(self, source_config: SourceConfig) -> Dataset:
         """Return a table that DuckDB scans as it needs: no columns and no days but those that a query asks for."""
-        return self.lakehouse.dataset(f"{source_config.get('layer', source_config.schema)}/{source_config.identifier}")
+        table = f"{source_config.get('layer', source_config.schema)}/{source_config.identifier}"
+        columns = source_config.get("columns")
+        if columns and not self.lakehouse.exists(table):
+            types = [(name, pa.date32() if name == DAY else pa.large_string()) for name in columns]
+            return dataset(pa.schema(types).empty_table())
+        return self.lakehouse.dataset(table)
 
     def default_materialization(self) -> str:
         """Return that a source is looked at where it is, and not copied."""

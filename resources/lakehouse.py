@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -290,8 +290,8 @@ class Lakehouse(dg.ConfigurableResource):
 
         Args:
             table: the table; created if need be.
-            days: ISO dates; every row must be of one of them.
-            rows: the newest row of each key within these days.
+            days: ISO dates.
+            rows: the newest row of each key that has rows on these days, in the source or in the table.
             key: columns that name a row.
             by: column that is greater the newer a row is.
 
@@ -308,7 +308,7 @@ class Lakehouse(dg.ConfigurableResource):
                 target_alias="kept",
                 source_alias="new",
                 merge_schema=True,
-                commit_properties=CommitProperties(app_transactions=self._changed(delta, days)),
+                commit_properties=CommitProperties(app_transactions=self._changed(delta, {*days, *days_of(rows)})),
             )
             merge = merge.when_matched_update_all(f"new.{by} >= kept.{by} OR {of_days}").when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(of_days).execute()
@@ -514,7 +514,7 @@ class Lakehouse(dg.ConfigurableResource):
             raise VersionGoneError(table, version) from error
         return delta
 
-    def _changed(self, delta: DeltaTable, what: pl.DataFrame | Sequence[str]) -> list[Transaction]:
+    def _changed(self, delta: DeltaTable, what: pl.DataFrame | Collection[str]) -> list[Transaction]:
         """Return what a commit notes of the days that it changes, given as ISO dates or by its rows."""
         if self.streaming:
             return []

@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -81,11 +82,7 @@ def run(progress: Progress) -> Report:
         materialise("ingest", catalog.names("bronze"))
 
         def make(stage: str, tables: Inputs, *also: str, **state: Any) -> None:
-            def behind() -> list[Work]:
-                lookups.invalidate(lakehouse)
-                return decide(stale(lakehouse, tables, today, **state), tables)
-
-            for work in until_none(behind):
+            for work in until_none(partial(behind, lakehouse, tables, today, **state)):
                 materialise(stage, [*work.tables, *also], (work.first, work.last))
 
         def encode_and_train(encoder: Encoder) -> None:
@@ -114,14 +111,20 @@ def run(progress: Progress) -> Report:
     return report
 
 
-def until_none(behind: Callable[[], list[Work]]) -> Iterator[Work]:
+def behind(lakehouse: Lakehouse, tables: Inputs, today: date, **state: Any) -> list[Work]:
+    """Return what must be made of some tables; ``state`` is what ``stale`` must know of encoder and models."""
+    lookups.invalidate(lakehouse)
+    return decide(stale(lakehouse, tables, today, **state), tables)
+
+
+def until_none(look: Callable[[], list[Work]]) -> Iterator[Work]:
     """Yield what is behind, oldest days first, and what that has left behind elsewhere, until nothing is.
 
     Raises:
         RunFailedError: the same is behind again after it was made.
     """
     last: list[Work] = []
-    while found := behind():
+    while found := look():
         if found == last:
             raise RunFailedError(f"{', '.join(found[0].tables)} are behind again as soon as they are made")
         yield from found

@@ -2,8 +2,8 @@
 
 Key: tenant_id, url and fetched_at. Grain: one fetch. One column a task, from the decision of the version that the page
 is assigned to: the champion, or a challenger within its share of the traffic. ``risk`` is the worst of text and
-pictures, or ``unknown`` while one of them has not been judged; what is unknown is not ``brand_safe``. A page about which
-nothing has been answered yet has no row. Owner: ml.
+pictures, or ``unknown`` while one of them has not been judged; what is unknown is not ``brand_safe``. A page about
+which nothing has been answered yet has no row. Owner: ml.
 """
 
 from functools import partial

@@ -1,9 +1,27 @@
--- depends_on: {{ ref('contextual_signals') }}
--- What a page is about is the same for everyone who shows something on it, whoever had it fetched.
-with pages as (
-    select distinct on (document_id) document_id, iab_category_name, threat_risk
-    from {{ source('stored', 'contextual_signals') }}
-    order by document_id, fetched_at desc, url desc, tenant_id desc
+-- An event is judged by what its own organisation would have been given when it happened, the newest signals of the page
+-- that it had by then; else by the newest that anyone had; `signals_of` says which.
+with happened as (
+    select *
+    from {{ source('silver', 'ad_events') }}
+    where {{ these_days() }}
+),
+
+fetched as (
+    select *
+    from {{ source('silver', 'page_signals') }}
+    where document_id in (select document_id from happened)
+),
+
+own as (
+    select *
+    from fetched
+    qualify row_number() over (partition by tenant_id, document_id, fetched_at order by url desc, content_hash) = 1
+),
+
+anyones as (
+    select *
+    from fetched
+    qualify row_number() over (partition by document_id, fetched_at order by tenant_id, url desc, content_hash) = 1
 ),
 
 events as (
@@ -11,16 +29,27 @@ events as (
         date_trunc('hour', event_time) as hour,
         campaign_id,
         {{ known('event.site') }} as site,
-        {{ known('page.iab_category_name') }} as iab_category_name,
-        {{ known('page.threat_risk') }} as threat_risk,
+        {% for column in ['iab_category_name', 'sentiment', 'threat', 'threat_risk', 'risk'] -%}
+        {{ known("if(own.document_id is null, anyones." ~ column ~ ", own." ~ column ~ ")") }} as {{ column }},
+        {% endfor -%}
+        case
+            when own.document_id is not null then 'own'
+            when anyones.document_id is not null then 'anyone'
+            else 'unknown'
+        end as signals_of,
         event.tenant_id,
         event.event_date,
         event_type,
         cost_usd,
         revenue_usd
-    from {{ source('silver', 'ad_events') }} as event
-    left join pages as page using (document_id)
-    where event.{{ these_days() }}
+    from happened as event
+    asof left join own
+        on event.tenant_id = own.tenant_id
+        and event.document_id = own.document_id
+        and event.event_time >= own.fetched_at
+    asof left join anyones
+        on event.document_id = anyones.document_id
+        and event.event_time >= anyones.fetched_at
 )
 
 select
@@ -28,7 +57,11 @@ select
     campaign_id,
     site,
     iab_category_name,
+    sentiment,
+    threat,
     threat_risk,
+    risk,
+    signals_of,
     tenant_id,
     event_date,
     count(*) filter (event_type = 'impression') as impressions,
