@@ -1,5 +1,6 @@
 -- An event is judged by what its own organisation would have been given when it happened, the newest signals of the page
--- that it had by then; else by the newest that anyone had; `signals_of` says which.
+-- that it had by then; else by the newest that anyone had by then; and where nobody had any, by the first that came
+-- later. `signals_of` says which.
 with happened as (
     select *
     from {{ source('silver', 'ad_events') }}
@@ -30,11 +31,14 @@ events as (
         campaign_id,
         {{ known('event.site') }} as site,
         {% for column in ['iab_category_name', 'sentiment', 'threat', 'threat_risk', 'risk'] -%}
-        {{ known("if(own.document_id is null, anyones." ~ column ~ ", own." ~ column ~ ")") }} as {{ column }},
+        {{ known("case when own.document_id is not null then own." ~ column
+            ~ " when anyones.document_id is not null then anyones." ~ column ~ " else later." ~ column ~ " end") }}
+            as {{ column }},
         {% endfor -%}
         case
             when own.document_id is not null then 'own'
             when anyones.document_id is not null then 'anyone'
+            when later.document_id is not null then 'later'
             else 'unknown'
         end as signals_of,
         event.tenant_id,
@@ -50,6 +54,9 @@ events as (
     asof left join anyones
         on event.document_id = anyones.document_id
         and event.event_time >= anyones.fetched_at
+    asof left join anyones as later
+        on event.document_id = later.document_id
+        and event.event_time < later.fetched_at
 )
 
 select
