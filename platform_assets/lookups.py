@@ -60,10 +60,11 @@ def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, then: int 
             keys = pl.concat([changed[key].cast(pl.String) for key in lookup.key]).drop_nulls().unique()
             for column in refers.columns if len(keys) else ():
                 rows = lakehouse.scan(refers.table).select(DAY, key=column).drop_nulls().unique().collect()
-                known = rows["key"].is_in(keys.implode()) | rows["key"].map_elements(_known_as, pl.String).is_in(
-                    keys.implode()
-                )
-                yield from rows.filter(known)[DAY].unique().cast(pl.String)
+                if refers.spelled:
+                    known = {value: SPELLED[refers.spelled](value) for value in rows["key"].unique()}
+                    names = pl.DataFrame({"key": list(known), "name": list(known.values())}).explode("name")
+                    rows = rows.join(names, on="key").select(DAY, key="name")
+                yield from rows.filter(pl.col("key").is_in(keys.implode()))[DAY].unique().cast(pl.String)
 
 
 def _surpassed(lakehouse: Lakehouse, table: catalog.Table, then: int | None) -> Iterator[str]:
@@ -89,5 +90,13 @@ def _surpassed(lakehouse: Lakehouse, table: catalog.Table, then: int | None) -> 
     yield from beaten[DAY].unique().cast(pl.String)
 
 
-def _known_as(value: str) -> str:
-    return address(value) if "://" in value else value
+def _addresses(value: str) -> list[str]:
+    return [value, address(value)] if "://" in value else [value]
+
+
+def _domains(value: str) -> list[str]:
+    labels = value.split(".")
+    return [".".join(labels[place:]) for place in range(len(labels))]
+
+
+SPELLED = {"address": _addresses, "subdomain": _domains}

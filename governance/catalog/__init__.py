@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -24,10 +24,12 @@ class Reference(_Fact):
     Attributes:
         table: whose rows refer, on the same day as the rows that are made of them.
         columns: those that hold the key; any of them.
+        spelled: what they may hold instead of the key as it is: another spelling of an address, or a domain below it.
     """
 
     table: str
     columns: tuple[str, ...]
+    spelled: Literal["address", "subdomain"] | None = None
 
 
 class Lookup(_Fact):

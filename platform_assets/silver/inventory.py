@@ -2,8 +2,8 @@
 
 Key: tenant_id and snapshot_id. Grain: one placement and hour. Floor in US dollars per thousand impressions.
 ``authorisation`` is what the site's ads.txt and the exchange's sellers.json say of the seller, and
-``authorisation_reason`` why; both are as declared when the day was made: a day is made again when snapshots of it come,
-not when a declaration changes. Owner: ad-exchange.
+``authorisation_reason`` why; both are as declared now: a day is made again where a declaration changes.
+Owner: ad-exchange.
 """
 
 from functools import partial
