@@ -14,13 +14,15 @@ from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
-from signals.pages import ARTICLE, NOTHING, Article, Page, articles
+from signals.pages import ARTICLE, FETCH, NOTHING, Article, Fetch, articles
 
 TABLE = "silver/pages"
 INPUTS = ("bronze/page_fetches",)
 BATCH = 64
-IS_IMAGE = pl.col("content_type").fill_null("").str.starts_with("image/")
-BODY = pl.coalesce("body", pl.col("html").cast(pl.Binary))
+# A picture as it was answered; an error answered in its place is a fetch that fails, whatever its media type.
+IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowercase().str.starts_with("image/") & (
+    pl.col("http_status").fill_null(200).is_between(200, 299)
+)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
@@ -34,22 +36,31 @@ def pages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Materia
     return hop.publish(found.filter(~failed).drop("failure"), broken=broken, rows_in=fetches.height)
 
 
-def extracted(fetches: pl.DataFrame, known: Mapping[Page, Article] = NOTHING) -> pl.DataFrame:
+def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -> pl.DataFrame:
     """Return fetches with the columns of ``signals.pages.ARTICLE`` in the place of what was fetched.
 
     Args:
         fetches: bronze/page_fetches.
-        known: articles that have been extracted already, by address and body.
+        known: articles that have been extracted already, by their fetch.
 
     Raises:
         ValueError: the extraction returned another number of rows.
     """
-    rows = fetches.sort("received_at", "source", "position").with_columns(
-        body=BODY,
-        fetched_at=pl.coalesce("fetched_at", "received_at"),
-        tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
+    rows = dated(fetches).sort("received_at", "source", "position")
+    given = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
+    found = pl.DataFrame(pa.Table.from_batches(articles(given, known), ARTICLE))
+    kept = rows.select(
+        "url", "fetched_at", pl.col("tenant_id").fill_null(DEFAULT_TENANT), "source", "position", "received_at", "event_date"
     )
-    bodies = rows.select("url", "body").to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
-    found = pl.DataFrame(pa.Table.from_batches(articles(bodies, known), ARTICLE))
-    kept = rows.select("url", "fetched_at", "tenant_id", "source", "position", "received_at", "event_date")
     return pl.concat([kept, found], how="horizontal", strict=True)
+
+
+def fetches_of(received: pl.DataFrame) -> list[Fetch]:
+    """Return what decides the article of each fetch of a page, each once."""
+    rows = dated(received.filter(~IS_IMAGE)).select(FETCH).unique(maintain_order=True)
+    return [Fetch(**row) for row in rows.iter_rows(named=True)]
+
+
+def dated(fetches: pl.DataFrame) -> pl.DataFrame:
+    """Return fetches with when they were fetched: when they were received, where it is not told."""
+    return fetches.with_columns(fetched_at=pl.coalesce("fetched_at", "received_at"))
