@@ -170,9 +170,7 @@ def _http(found: Response, block: bytes, length: int, max_bytes: int) -> Respons
         return found._replace(broken="bad_http_header")
     headers = _headers(lines)
     coding = headers.get("content-encoding")
-    found = found._replace(
-        http_status=int(code[0]), content_type=headers.get("content-type"), content_encoding=coding
-    )
+    found = found._replace(http_status=int(code[0]), content_type=headers.get("content-type"), content_encoding=coding)
     if length - at > max_bytes:
         return found._replace(broken="too_large")
     try:

@@ -16,7 +16,7 @@ MAX_JSON_LD = 200_000
 MEMBER = re.compile(r'"(@type|headline|datePublished|url)"\s*:\s*"([^"\\]{1,1000})"')
 # Where what speaks of the page itself stands: in its head, also where markup that may not be there has ended it.
 HEAD = "(//head//{0} | /html/body/{0})"
-JSON_LD = "//script[translate(normalize-space(@type), 'LDJSON', 'ldjson') = 'application/ld+json']"
+JSON_LD = "application/ld+json"
 
 TITLES = frozenset({"citation_title", "dc.title", "dcterms.title", "parsely-title", "sailthru.title", "twitter:title"})
 PUBLISHED = (
@@ -54,14 +54,14 @@ DAY = re.compile(r"(\d{4})[-/]?(\d\d?)[-/]?(\d\d?)(?!\d)")
 # What systems write where nobody has said when.
 PLACEHOLDERS = frozenset({date(1970, 1, 1), date(1900, 1, 1)})
 
-# ISO 639-1.
-LANGUAGES = frozenset(
+ISO_639_1 = (
     "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo "
     "es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka "
     "kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng "
     "nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su "
-    "sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu".split()
+    "sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
 )
+LANGUAGES = frozenset(ISO_639_1.split())
 WITHDRAWN = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv"}
 # Languages that a text of them may be taken for, which only who wrote it tells apart.
 ALIKE = tuple(
@@ -126,12 +126,24 @@ def title_of(tree: Any, linked: list[dict[str, Any]]) -> str | None:
 def linked_data(tree: Any) -> list[dict[str, Any]]:
     """Return what a page's linked data (JSON-LD) says at its top, where it may speak of the page itself."""
     found: list[Any] = []
-    for script in tree.xpath(JSON_LD):
-        if len(script.text or "") <= MAX_JSON_LD:
+    for script in tree.iter("script"):
+        if JSON_LD in (script.get("type") or "").lower() and len(script.text or "") <= MAX_JSON_LD:
             found += _parsed(script.text or "null")
     graphs = [one for top in found if isinstance(top, dict) for one in _listed(top.get("@graph"))]
     tops = [one for one in (*found, *graphs) if isinstance(one, dict)]
     return tops + [one for top in tops for one in _listed(top.get("mainEntity")) if isinstance(one, dict)]
+
+
+def is_linked_data(script: Any) -> bool:
+    """Say whether a script is linked data that can be read, and is no longer than that may be."""
+    text = script.text or ""
+    if JSON_LD not in (script.get("type") or "").lower() or len(text) > MAX_JSON_LD:
+        return False
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parsed(text: str) -> list[Any]:
@@ -146,7 +158,9 @@ def _parsed(text: str) -> list[Any]:
         return [dict(reversed(members))] if len(dates) == 1 else []
 
 
-def own_articles(linked: list[dict[str, Any]], addresses: Iterable[str], headings: Iterable[str]) -> list[dict[str, Any]]:
+def own_articles(
+    linked: list[dict[str, Any]], addresses: Iterable[str], headings: Iterable[str]
+) -> list[dict[str, Any]]:
     """Return what a page's linked data says of its own article, and not of other stories.
 
     Args:

@@ -13,15 +13,18 @@ from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import pyarrow as pa
+from lxml.html import HTMLParser, document_fromstring, etree, tostring
 
 from signals.page_bytes import charset, is_html, media_type, text_of
-from signals.page_metadata import HEAD, language_of, linked_data, own_articles, published_on, title_of
+from signals.page_metadata import HEAD, is_linked_data, language_of, linked_data, own_articles, published_on, title_of
 from signals.text import content_hash, document_text, normalise
 
-# Budgets of a page. A longer text is a dump; more elements, or more below one, take longer than a page is worth.
+# Budgets of a page. A longer text is a dump; more elements, or more in one, take longer than a page is worth.
 MAX_TEXT = 200_000
-MAX_ELEMENTS = 60_000
-MAX_CHILDREN = 5_000
+MAX_TEXT_OF_PAGE = 5 * MAX_TEXT
+MAX_ELEMENTS = 30_000
+MAX_CHILDREN = 3_000
+MAX_ATTRIBUTES = 200
 # Elements within each other: what lies deeper is flattened, and beyond the second libxml2 reads nothing.
 MAX_DEPTH = 100
 MAX_READ_DEPTH = 2_000
@@ -32,7 +35,7 @@ WEB = ("http://", "https://")
 
 # What a browser does not show.
 UNSEEN = ("script", "style", "template", "noscript", "noframes", "datalist")
-NOT_SHOWN = "//*[@hidden] | //dialog[not(@open)] | //*[contains(translate(@style, 'DISPLAYVBT', 'displayvbt'), 'i')]"
+NOT_SHOWN = "//*[@hidden] | //dialog[not(@open)] | //*[@style]"
 NOT_SHOWN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 # Elements that the extraction drops for their names, whatever they hold.
 DROPPED = frozenset({"aside", "fieldset", "figure", "footer", "form", "label", "menu", "nav", "noindex", "object"})
@@ -48,8 +51,8 @@ CONSENT = re.compile(
 MAX_NOTICE = 1_500
 # Elements whose nesting says nothing about an article.
 BLOCKS = re.compile(
-    r"</?(?:div|section|center|blockquote|table|tbody|thead|tfoot|tr|td|th|ul|ol|li|dl|dt|dd|fieldset|form|details|"
-    r"figure|p)(?=[\s/>])[^<>]*>",
+    r"(?:</?(?:div|section|center|blockquote|table|tbody|thead|tfoot|tr|td|th|ul|ol|li|dl|dt|dd|fieldset|form|details|"
+    r"figure|p)(?=[\s/>])[^<>]*>\s*)+",
     re.IGNORECASE,
 )
 INLINE = re.compile(
@@ -57,11 +60,19 @@ INLINE = re.compile(
     r"tt|u|var)(?=[\s/>])[^<>]*>",
     re.IGNORECASE,
 )
+# A tag with more attributes than any has: libxml2 compares each with all before it.
+VALUE = r"""(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s"'<>]++))?+"""
+CROWDED = re.compile(rf"""<[a-z][^\s<>/]*+(?:[\s/]++[^\s=<>"'/]++{VALUE}){{{MAX_ATTRIBUTES}}}""", re.IGNORECASE)
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+# Blanks that nobody wrote as such.
+GAPS = re.compile(r"(?<!\s)\s{1000,}+")
 LINK_TOKENS = re.compile(r"[\s,]+")
 HOME = re.compile(r"/(?:(?:index|default|home)(?:\.\w{2,5})?)?", re.IGNORECASE)
 # What a library that reads strangers' pages may raise.
-FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError, OSError)
+FAULTS = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError, OSError),
+    etree.LxmlError,
+)
 
 Article = dict[str, Any]
 TEXT = pa.large_string()
@@ -156,7 +167,9 @@ def _read(fetch: Fetch) -> Article:
     base = joined(url, _first(tree, "//base/@href") or "")
     base = base if base.startswith(WEB) else url
     pictures = [joined(base, src) for src in tree.xpath("//meta[@property='og:image']/@content | //img/@src")]
-    declared = _first(tree, "/html/@lang", "/html/@*[name()='xml:lang']", "//meta[@http-equiv='content-language']/@content")
+    declared = _first(
+        tree, "/html/@lang", "/html/@*[name()='xml:lang']", "//meta[@http-equiv='content-language']/@content"
+    )
     canonical = _canonical(tree, url, base)
     linked = linked_data(tree)
     headings = [" ".join(one.itertext()) for one in tree.xpath("//head/title | //h1")[:10]]
@@ -185,9 +198,9 @@ def _html(fetch: Fetch) -> str:
     if not text or not is_html(text, media_type(fetch.content_type)):
         raise NoArticleError("not_html")
     # Most of these are elements; an element has two at most.
-    if text.count("<") > 4 * MAX_ELEMENTS:
+    if text.count("<") > 4 * MAX_ELEMENTS or CROWDED.search(text):
         raise NoArticleError("too_many_elements")
-    return CONTROLS.sub("", text)
+    return GAPS.sub("\n", CONTROLS.sub("", text))
 
 
 def _tree(html: str) -> Any:
@@ -196,14 +209,17 @@ def _tree(html: str) -> Any:
     Raises:
         NoArticleError: it exceeds one of them.
     """
-    from lxml.html import HTMLParser, document_fromstring
-
     parser = HTMLParser(
-        encoding="utf-8", huge_tree=True, collect_ids=False, default_doctype=False, remove_comments=True, remove_pis=True
+        encoding="utf-8",
+        huge_tree=True,
+        collect_ids=False,
+        default_doctype=False,
+        remove_comments=True,
+        remove_pis=True,
     )
     try:
         tree = document_fromstring(html.encode("utf-8", "replace"), parser=parser)
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, etree.LxmlError) as error:
         raise NoArticleError("not_html") from error
     elements = list(tree.iter())
     if len(elements) > MAX_ELEMENTS or any(len(one) > MAX_CHILDREN for one in elements):
@@ -220,10 +236,8 @@ def _tree(html: str) -> Any:
 
 def _depth(tree: Any) -> int:
     """Return how many elements lie within each other."""
-    from lxml.etree import iterwalk
-
     deepest = depth = 0
-    for event, _ in iterwalk(tree, events=("start", "end")):
+    for event, _ in etree.iterwalk(tree, events=("start", "end")):
         depth += 1 if event == "start" else -1
         deepest = max(deepest, depth)
     return deepest
@@ -252,26 +266,30 @@ def _text(tree: Any, title: str) -> str:
 
 
 def _shown(tree: Any) -> Any:
-    """Return a tree without what a browser does not show and notices that ask for consent."""
-    from lxml.etree import strip_elements
+    """Return a tree without what a browser does not show and notices that ask for consent.
 
+    Raises:
+        NoArticleError: what is left is more than a page has.
+    """
     for one in tree.xpath(NOT_SHOWN):
         style = NOT_SHOWN_STYLE.search(one.get("style") or "")
         if one.tag not in {"html", "body"} and (style or one.tag == "dialog" or "hidden" in one.attrib):
             one.tag = "template"
     for one in tree.iter("script"):
         # Some pages have their text in their linked data only.
-        if "ld+json" not in (one.get("type") or "").lower():
+        if not is_linked_data(one):
             one.tag = "template"
-    strip_elements(tree, *UNSEEN[1:], with_tail=False)
+    etree.strip_elements(tree, *UNSEEN[1:], with_tail=False)
     sizes = _sizes(tree)
     whole = sizes[tree]
+    if whole > MAX_TEXT_OF_PAGE:
+        raise NoArticleError("text_too_long")
     for one in list(tree.iter(*NOTICES, *DROPPED)):
         if one.tag in DROPPED and (2 * sizes[one] > whole or (one.tag == "aside" and one.find(".//h1") is not None)):
             one.tag = "section"
         elif one.tag in NOTICES and sizes[one] <= MAX_NOTICE and 2 * sizes[one] < whole and _is_notice(one):
             one.tag = "template"
-    strip_elements(tree, "template", with_tail=False)
+    etree.strip_elements(tree, "template", with_tail=False)
     return tree
 
 
@@ -298,12 +316,10 @@ def _flat(tree: Any) -> Any:
     Raises:
         NoArticleError: it nests what cannot be flattened.
     """
-    from lxml.html import tostring
-
     if _depth(tree) <= MAX_DEPTH:
         return tree
     html = tostring(tree, encoding="unicode")
-    flat = _tree(INLINE.sub("", BLOCKS.sub("<p>", html)))
+    flat = _tree(BLOCKS.sub("<p>", INLINE.sub("", html)))
     if _depth(flat) > MAX_DEPTH:
         raise NoArticleError("nested_too_deep")
     return flat

@@ -49,9 +49,8 @@ def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -
     rows = dated(fetches).sort("received_at", "source", "position")
     given = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
     found = pl.DataFrame(pa.Table.from_batches(articles(given, known), ARTICLE))
-    kept = rows.select(
-        "url", "fetched_at", pl.col("tenant_id").fill_null(DEFAULT_TENANT), "source", "position", "received_at", "event_date"
-    )
+    tenant = pl.col("tenant_id").fill_null(DEFAULT_TENANT)
+    kept = rows.select("url", "fetched_at", tenant, "source", "position", "received_at", "event_date")
     return pl.concat([kept, found], how="horizontal", strict=True)
 
 
