@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
@@ -31,6 +32,8 @@ MAX_READ_DEPTH = 2_000
 # Characters of an attribute or a name that are looked at.
 MAX_ATTRIBUTE = 4_000
 MAX_IMAGES = 50
+# Headings and links that are looked at, and characters of one; a text of nothing else is no article.
+MAX_LABELS, MAX_LABEL = 1_000, 200
 WEB = ("http://", "https://")
 
 # What a browser does not show.
@@ -144,7 +147,7 @@ def article(fetch: Fetch) -> Article:
     """Return one fetch's row of ``ARTICLE``; it never raises.
 
     ``failure`` is one of ``http_status:<code>`` (an answer that is no success), ``not_html``, ``no_article_text``
-    (also if only headings are left), ``text_too_long``, ``too_many_elements``, ``nested_too_deep``, and
+    (also if only headings and links are left), ``text_too_long``, ``too_many_elements``, ``nested_too_deep``, and
     ``unreadable:<error>`` for what the extraction fails on.
     """
     row: Article = dict.fromkeys(ARTICLE.names) | {"document_id": address(fetch.url), "site": site(fetch.url)}
@@ -251,7 +254,7 @@ def _text(tree: Any, title: str) -> str:
     """
     from trafilatura import bare_extraction
 
-    headings = {normalise(" ".join(one.itertext())).casefold() for one in tree.xpath("//h1 | //h2 | //h3")[:100]}
+    labels = [normalise(" ".join(one.itertext())) for one in islice(tree.iter("h1", "h2", "h3", "a"), MAX_LABELS)]
     tree = _flat(_shown(tree))
     # Without its second opinions, which cost half of the time, it finds the text of articles a little better.
     found: Any = bare_extraction(tree, include_comments=False, fast=True)
@@ -259,8 +262,8 @@ def _text(tree: Any, title: str) -> str:
     if len(text) > MAX_TEXT:
         raise NoArticleError("text_too_long")
     text = normalise(text)
-    headings |= {title.casefold(), ""}
-    if all(line.strip(" #-*").casefold() in headings for line in text.splitlines()):
+    empty = {label.casefold() for label in labels if len(label) <= MAX_LABEL} | {title.casefold(), ""}
+    if all(line.strip(" #-*").casefold() in empty for line in text.splitlines()):
         raise NoArticleError("no_article_text")
     return text
 
