@@ -18,6 +18,7 @@ CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s"';,]+)""", re.IGNORECASE)
 META_CHARSET = re.compile(rb"""<meta[^<>]{0,500}?charset\s*=\s*["']?([^\s"'/<>;]+)""", re.IGNORECASE)
 XML_ENCODING = re.compile(rb"""\s*<\?xml[^<>]{0,200}?encoding\s*=\s*["']([^\s"']+)""", re.IGNORECASE)
 META_WITHIN = 4_096
+TAGS = re.compile(rb"<[^<>]*>")
 
 BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 # A browser reads what is declared as the first as the second (WHATWG Encoding): its superset of the same era.
@@ -182,18 +183,17 @@ def _decoded(body: bytes, name: str) -> str | None:
 
 
 def _utf16(body: bytes) -> str | None:
-    """Return which UTF-16 a body without a mark is in, by where the zeros of its markup are."""
+    """Return which UTF-16 a body without a mark is in, if it begins as markup in either."""
     beginning = body[:META_WITHIN]
-    for name, zeros, others in (("utf-16-le", 1, 0), ("utf-16-be", 0, 1)):
-        if beginning[zeros::2].count(0) > 0.4 * len(beginning[zeros::2]) and 0 not in beginning[others::2]:
-            return name
-    return None
+    decoded = ((name, beginning.decode(name, "replace").lstrip()) for name in sorted(UTF16))
+    return next((name for name, text in decoded if text.startswith("<")), None)
 
 
 def _guessed(body: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    sample = body if len(body) <= 2 * GUESSED_FROM else body[:GUESSED_FROM] + body[-GUESSED_FROM:]
+    plain = TAGS.sub(b" ", body)
+    sample = plain if len(plain) <= 2 * GUESSED_FROM else plain[:GUESSED_FROM] + plain[-GUESSED_FROM:]
     best = from_bytes(sample).best()
     name = _codec(best.encoding) if best else None
     return body.decode(name if name and name != "utf-8" else "cp1252", "replace")
