@@ -62,9 +62,8 @@ def responses(file: IO[bytes], max_bytes: int) -> Iterator[Response]:
     """
     while (line := _next_line(file)) is not None:
         if not line.startswith(b"WARC/"):
-            _skip_to_record(file, line)
+            line = _skip_to_record(file, line)
             yield Response(broken="bad_warc_header")
-            line = b"WARC/1.0"
         headers = _record_headers(file, line)
         length = headers.get("content-length", "")
         whole = headers.pop("", None) is None
@@ -88,12 +87,12 @@ def _next_line(file: IO[bytes]) -> bytes | None:
     return None
 
 
-def _skip_to_record(file: IO[bytes], line: bytes) -> None:
-    """Read on to the next line that begins a record, and over it."""
+def _skip_to_record(file: IO[bytes], line: bytes) -> bytes:
+    """Read on to the next line that begins a record, and return it."""
     begins = line.endswith(b"\n")
     while line := file.readline(MAX_HEADER):
         if begins and line.startswith(b"WARC/"):
-            return
+            return line
         begins = line.endswith(b"\n")
     raise ValueError("no record begins where one should")
 

@@ -25,6 +25,7 @@ BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.
 SUPERSETS = {
     "ascii": "cp1252",
     "big5": "big5hkscs",
+    "euc_jis_2004": "euc_jp",
     "euc_kr": "cp949",
     "gb2312": "gb18030",
     "gbk": "gb18030",
@@ -33,6 +34,7 @@ SUPERSETS = {
     "iso8859-11": "cp874",
     "iso8859-9": "cp1254",
     "shift_jis": "cp932",
+    "shift_jis_2004": "cp932",
     "tis-620": "cp874",
     "utf-16": "utf-16-le",
 }
@@ -56,6 +58,7 @@ SINGLE_BYTE = frozenset(
     | {f"cp125{number}" for number in range(9)}
     | {f"iso8859-{number}" for number in range(2, 17)}
 )
+LATIN = frozenset({"cp1250", "cp1254", "cp1257"} | {f"iso8859-{number}" for number in (2, 3, 4, 9, 10, 13, 14, 15, 16)})
 CODECS = EAST_ASIAN | UTF16 | SINGLE_BYTE | {"utf-8"}
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 # Of what is not ASCII, this share may be damaged where a charset is believed; in UTF-8 hardly anything else is whole.
@@ -194,9 +197,10 @@ def _guessed(body: bytes) -> str:
 
     plain = TAGS.sub(b" ", body)
     sample = plain if len(plain) <= 2 * GUESSED_FROM else plain[:GUESSED_FROM] + plain[-GUESSED_FROM:]
-    best = from_bytes(sample).best()
-    name = _codec(best.encoding) if best else None
-    return body.decode(name if name and name != "utf-8" else "cp1252", "replace")
+    found = [name for guess in from_bytes(sample) if (name := _codec(guess.encoding)) and name != "utf-8"]
+    # Between charsets of Latin letters it guesses; a browser takes the most common.
+    latin = not found or (found[0] in LATIN and "cp1252" in found)
+    return body.decode("cp1252" if latin else found[0], "replace")
 
 
 @lru_cache(maxsize=256)

@@ -65,6 +65,13 @@ def test_bytes_that_are_no_utf8_are_not_read_as_it_though_the_header_says_so(tex
     assert text in (text_of(html(text * 3).encode(codec), "utf-8") or "")
 
 
+@pytest.mark.parametrize(
+    ("text", "codec"), [(FRENCH, "cp1252"), (KOREAN, "cp949"), (RUSSIAN, "koi8-r"), (GREEK, "cp1253")]
+)
+def test_a_charset_that_nobody_states_is_told_by_the_bytes(text, codec):
+    assert text_of(html(text).encode(codec)) == html(text)
+
+
 def test_the_header_comes_before_the_meta_element_and_a_mark_before_both():
     head = "<meta charset='windows-1251'>"
     assert text_of(html(FRENCH, head).encode("latin-1"), "iso-8859-1") == html(FRENCH, head)
