@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -263,7 +264,9 @@ def read_whole(path: Path, max_bytes: int) -> Iterator[Record]:
             yield Record(1, broken="too_large", raw=path.name)
         else:
             media = MEDIA.get(_ending(path), f"image/{_ending(path)[1:]}")
-            yield Record(1, {"url": f"file:///{quote(path.name)}", "content_type": media, "body": body, **_saved(body)})
+            # Of bytes, for a file may have a name that is no UTF-8.
+            url = f"file:///{quote(os.fsencode(path.name))}"
+            yield Record(1, {"url": url, "content_type": media, "body": body, **_saved(body)})
     yield from fault.records()
 
 
