@@ -51,6 +51,14 @@ CONSENT = re.compile(
     r"souhlas|samtyck|godk|hyväks|соглас|использ|同意|동의|使用",
     re.IGNORECASE,
 )
+OPENS = re.compile(
+    r"\W*(?:we (?:and our \S{0,20}\s?partners )?(?:use|set|value your privacy|store|process)|"
+    r"(?:this|our) (?:web)?site uses|"
+    r"wir (?:verwenden|nutzen|setzen)|diese (?:web)?s\w+ (?:verwendet|nutzt)|nous utilisons|ce site utilise|"
+    r"utilizamos|usamos|este sitio|usiamo|utilizziamo|questo sito|wij gebruiken|deze (?:web)?site)\b"
+    r"(?=.{0,200}(?:cookie|privacy|partners))",
+    re.IGNORECASE | re.DOTALL,
+)
 MAX_NOTICE = 1_500
 # Elements whose nesting says nothing about an article.
 BLOCKS = re.compile(
@@ -177,8 +185,9 @@ def _read(fetch: Fetch) -> Article:
     linked = linked_data(tree)
     headings = [" ".join(one.itertext()) for one in tree.xpath("//head/title | //h1")[:10]]
     own = own_articles(linked, [url, canonical or url], headings)
-    title = normalise(title_of(tree, own))
     day = published_on(tree, own, fetch.fetched_at)
+    tree = _shown(tree)
+    title = normalise(title_of(tree, own))
     text = _text(tree, title)
     row: Article = {"document_id": address(canonical), "site": site(canonical)} if canonical else {}
     return row | {
@@ -247,7 +256,7 @@ def _depth(tree: Any) -> int:
 
 
 def _text(tree: Any, title: str) -> str:
-    """Return the normalised text of the article, which may be taken apart for it.
+    """Return the normalised text of the article of a page as it is shown.
 
     Raises:
         NoArticleError: there is none, or too much.
@@ -255,7 +264,7 @@ def _text(tree: Any, title: str) -> str:
     from trafilatura import bare_extraction
 
     labels = [normalise(" ".join(one.itertext())) for one in islice(tree.iter("h1", "h2", "h3", "a"), MAX_LABELS)]
-    tree = _flat(_shown(tree))
+    tree = _flat(tree)
     # Without its second opinions, which cost half of the time, it finds the text of articles a little better.
     found: Any = bare_extraction(tree, include_comments=False, fast=True)
     text = (found.text if found is not None else None) or ""
@@ -307,10 +316,14 @@ def _sizes(tree: Any) -> dict[Any, int]:
 
 
 def _is_notice(element: Any) -> bool:
-    text = "".join(element.itertext())
-    if not COOKIES.search(text) or not CONSENT.search(text):
+    """Say whether an element asks for consent: anywhere in its words, within an article from the first of them."""
+    text = " ".join(element.itertext()).strip()
+    opens = OPENS.match(text) is not None
+    if not ((opens or COOKIES.search(text)) and CONSENT.search(text)):
         return False
-    return element.find(".//h1") is None and not any(one.tag in {"article", "main"} for one in element.iterancestors())
+    if any(not COOKIES.search("".join(one.itertext())) for one in element.iterfind(".//h1")):
+        return False
+    return opens or not any(one.tag in {"article", "main"} for one in element.iterancestors())
 
 
 def _flat(tree: Any) -> Any:

@@ -414,6 +414,9 @@ NOTICE = (
         "<main><div><h1>Flood</h1><p>{story}</p></div></main><div id='x'><p>{notice}</p><button>OK</button></div>",
         "<section><p>{notice}</p></section><form><h1>Flood</h1><div><p>{story}</p></div></form>",
         "<p>{notice}</p><div><h1>Flood</h1><p>{story}</p></div>",
+        "<article><p>{notice}</p><h1>Flood</h1><p>{story}</p></article>",
+        "<main><div><h1>Flood</h1><p>{story}</p></div><div><p>{notice}</p></div></main>",
+        "<div><h1>Cookie settings</h1><p>{notice}</p></div><main><h2>Flood</h2><p>{story}</p></main>",
         "<div><div><h2>Your privacy</h2><p>{notice}</p></div><div><h1>Flood</h1><p>{story}</p></div></div>",
     ],
 )
@@ -425,6 +428,7 @@ def test_the_article_is_read_and_not_the_notice(html):
     assert STORY in row["text"]
     assert "Nobody was hurt" in row["text"]
     assert "similar technologies" not in row["text"]
+    assert row["title"] == "Flood"
 
 
 def test_an_article_about_cookies_is_an_article():
