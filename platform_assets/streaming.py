@@ -37,7 +37,7 @@ from platform_assets.silver import (
     user_sync,
 )
 from resources.lakehouse import DAY, Lakehouse, days_of
-from signals.pages import Article, Page, article
+from signals.pages import Article, Fetch, article
 from signals.text import document_text, normal_forms
 
 SERVED_BY = "stream"
@@ -51,12 +51,12 @@ class Ahead:
 
     Attributes:
         encoder_id: of the encoder that made the vectors; another may serve when they are needed.
-        articles: of pages, by address and body.
+        articles: of pages, by their fetch.
         vectors: of texts, by their hash.
     """
 
     encoder_id: str
-    articles: dict[Page, Article] = field(default_factory=dict)
+    articles: dict[Fetch, Article] = field(default_factory=dict)
     vectors: Vectors = field(default_factory=dict)
 
 
@@ -143,7 +143,7 @@ def advance_messages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> No
 
 def read_pages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> None:
     """Add the articles of pages and their vectors; one core reads while the other encodes what has been read."""
-    pairs = received.filter(~pages.IS_IMAGE).select("url", pages.BODY).unique(maintain_order=True).rows()
+    fetches = pages.fetches_of(received)
 
     def encode(found: Iterable[Article]) -> None:
         texts = [(one["content_hash"], document_text(one["title"], one["text"])) for one in found if not one["failure"]]
@@ -151,8 +151,8 @@ def read_pages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> Non
 
     with ThreadPoolExecutor(1) as other:
         waiting = []
-        for start in range(0, len(pairs), READ_AT_ONCE):
-            found = {pair: article(*pair) for pair in pairs[start : start + READ_AT_ONCE]}
+        for start in range(0, len(fetches), READ_AT_ONCE):
+            found = {fetch: article(fetch) for fetch in fetches[start : start + READ_AT_ONCE]}
             ahead.articles.update(found)
             waiting.append(other.submit(encode, found.values()))
         for one in waiting:

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import msgspec
 import pyarrow as pa
 
-from resources import corpora
+from resources import corpora, warc
 from resources.corpora import Fields
 from signals.supply_chain import BOM, ads_txt, domain, sellers_json
 
@@ -464,62 +464,20 @@ def _saved(body: bytes) -> Fields:
 
 def read_warc(path: Path, max_bytes: int) -> Iterator[Record]:
     """Read the responses of a WARC file (ISO 28500); requests and metadata are no fetches and are passed over."""
-    from warcio.archiveiterator import ArchiveIterator
-    from warcio.exceptions import ArchiveLoadFailed
-
     with _survived(0) as fault, unpack(path) as file:
-        try:
-            source = _Whole(file)
-            archive = ArchiveIterator(source)
-            for record in archive:
-                body = record.content_stream().read(max_bytes + 1)
-                while record.raw_stream.read(1 << 20):
-                    pass
-                length = record.rec_headers.get_header("Content-Length") or ""
-                if not length.isdigit() or record.raw_stream.limit:
-                    raise ValueError("a record is cut short")
-                if record.rec_type in ("response", "resource"):
-                    yield _fetch(record, body, fault.position + 1, max_bytes)
-                    fault.position += 1
-                archive.read_to_end()
-                source.begun = archive.next_line is not None
-            if source.begun:
-                raise ValueError("the header of a record is cut short")
-        except AttributeError as error:  # a slip of warcio's
-            raise ValueError("the header of a record is cut short") from error
-        except ArchiveLoadFailed as error:
-            raise ValueError(str(error)) from error
+        for found in warc.responses(file, max_bytes):
+            fault.position += 1
+            yield _fetch(found, fault.position)
     yield from fault.records()
 
 
-class _Whole:
-    """A file as warcio reads it: what comes before a fault is given, and the fault is not taken for the end.
-
-    Attributes:
-        begun: a record has begun that has not been given yet.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self.file, self.begun = file, False
-
-    def read(self, size: int) -> bytes:
-        try:
-            data: bytes = self.file.read1(size)
-        except EOFError as error:
-            raise OSError(str(error)) from error
-        self.begun = self.begun or bool(data)
-        return data
-
-
-def _fetch(record: Any, body: bytes, position: int, max_bytes: int) -> Record:
-    url = record.rec_headers.get_header("WARC-Target-URI")
-    if len(body) > max_bytes:
-        return Record(position, broken="too_large", raw=url)
-    media = (record.http_headers or record.rec_headers).get_header("Content-Type") or "text/html"
-    fields = {
-        "url": url,
-        "fetched_at": record.rec_headers.get_header("WARC-Date"),
-        "content_type": media.split(";")[0].strip().lower(),
-        "body": body,
+def _fetch(found: warc.Response, position: int) -> Record:
+    if found.broken:
+        return Record(position, broken=found.broken, raw=found.url)
+    said = {
+        "http_status": found.http_status,
+        "content_type": found.content_type,
+        "content_encoding": found.content_encoding,
     }
-    return Record(position, fields)
+    fields = {"url": found.url, "fetched_at": found.date, "body": found.body}
+    return Record(position, fields | {name: value for name, value in said.items() if value is not None})

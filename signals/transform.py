@@ -9,8 +9,8 @@ from pathlib import Path
 VECTOR_SOURCES = ("text.py", "encoder.py", "encoder_graph.py")
 VECTOR_LIBRARIES = ("tokenizers", "onnxruntime")
 # And whatever else changes the numbers that a model sees or gives.
-SOURCES = ("pages.py", "ngrams.py", "heads.py", "images.py", "scoring.py")
-LIBRARIES = ("trafilatura",)
+SOURCES = ("pages.py", "page_bytes.py", "page_metadata.py", "ngrams.py", "heads.py", "images.py", "scoring.py")
+LIBRARIES = ("trafilatura", "lxml", "charset-normalizer", "py3langid")
 
 
 class TransformMismatchError(RuntimeError):

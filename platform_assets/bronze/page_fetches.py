@@ -2,7 +2,8 @@
 
 Key: source and position. Grain: one fetch; a page that was fetched twice has two rows. ``html`` (from JSON) or
 ``body`` (bytes, from files) holds what was fetched; ``images`` is the JSON list of pictures that came with it.
-Owner: content.
+``http_status``, ``content_type`` (with or without a charset), ``content_encoding`` and ``charset`` are what HTTP said,
+as received; ``body`` has its content coding undone. Owner: content.
 """
 
 import polars as pl
@@ -17,7 +18,10 @@ EXPECTED = Received(
     columns={
         "url": pl.String,
         "fetched_at": TIME,
+        "http_status": pl.Int64,
         "content_type": pl.String,
+        "content_encoding": pl.String,
+        "charset": pl.String,
         "html": pl.String,
         "body": pl.Binary,
         "images": pl.String,

@@ -45,8 +45,8 @@ SCHEMA = {
 def images(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Unpack the pictures of each fetch, and read their format and size."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    with_images = lakehouse.scan(EXPECTED.table, hop.days).filter(IS_IMAGE | pl.col("images").is_not_null())
-    return hop.publish(unpacked, declared(with_images.collect(), EXPECTED).drop("html"), several=True)
+    fetches = declared(lakehouse.read(EXPECTED.table, hop.days), EXPECTED).drop("html")
+    return hop.publish(unpacked, fetches.filter(IS_IMAGE | pl.col("images").is_not_null()), several=True)
 
 
 def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:

@@ -16,42 +16,53 @@ from platform_assets.publishing import begin
 from platform_assets.records import declared
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
-from signals.pages import ARTICLE, NOTHING, Article, Page, address, articles
+from signals.pages import ARTICLE, FETCH, NOTHING, Article, Fetch, address, articles
 
 TABLE = "silver/pages"
 INPUTS = (EXPECTED.table,)
 BATCH = 64
-IS_IMAGE = pl.col("content_type").fill_null("").str.starts_with("image/")
-BODY = pl.coalesce("body", pl.col("html").cast(pl.Binary))
+# A picture as it was answered; an error answered in its place is a fetch that fails, whatever its media type.
+IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowercase().str.starts_with("image/") & (
+    pl.col("http_status").fill_null(200).is_between(200, 299)
+)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
 def pages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Extract the article of each fetched page."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    fetches = lakehouse.scan(EXPECTED.table, hop.days).filter(~IS_IMAGE).collect()
-    return hop.publish(extracted, declared(fetches, EXPECTED))
+    fetches = declared(lakehouse.read(EXPECTED.table, hop.days), EXPECTED)
+    return hop.publish(extracted, fetches.filter(~IS_IMAGE))
 
 
-def extracted(fetches: pl.DataFrame, known: Mapping[Page, Article] = NOTHING) -> pl.DataFrame:
+def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -> pl.DataFrame:
     """Return fetches with address and the columns of ``signals.pages.ARTICLE`` in the place of what was fetched.
 
     ``rule`` names what kept a page from being read.
 
     Args:
         fetches: bronze/page_fetches.
-        known: articles that have been extracted already, by address and body.
+        known: articles that have been extracted already, by their fetch.
 
     Raises:
         ValueError: the extraction returned another number of rows.
     """
-    rows = fetches.with_columns(
-        body=BODY,
+    rows = dated(fetches).with_columns(
         address=pl.col("url").map_elements(address, return_dtype=pl.String),
-        fetched_at=pl.coalesce("fetched_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
-    bodies = rows.select("url", "body").to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
-    found = pl.DataFrame(pa.Table.from_batches(articles(bodies, known), ARTICLE))
+    given = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
+    found = pl.DataFrame(pa.Table.from_batches(articles(given, known), ARTICLE)).rename({"failure": "rule"})
     kept = rows.select("url", "address", "fetched_at", "tenant_id", "source", "position", "received_at", "event_date")
-    return pl.concat([kept, found.rename({"failure": "rule"})], how="horizontal", strict=True)
+    return pl.concat([kept, found], how="horizontal", strict=True)
+
+
+def fetches_of(received: pl.DataFrame) -> list[Fetch]:
+    """Return what decides the article of each fetch of a page, each once."""
+    rows = dated(received.filter(~IS_IMAGE)).select(FETCH).unique(maintain_order=True)
+    return [Fetch(**row) for row in rows.iter_rows(named=True)]
+
+
+def dated(fetches: pl.DataFrame) -> pl.DataFrame:
+    """Return fetches with when they were fetched: when they were received, where it is not told."""
+    return fetches.with_columns(fetched_at=pl.coalesce("fetched_at", "received_at"))

@@ -55,7 +55,10 @@ def test_what_changes_a_vector_changes_both_ids(elsewhere, source):
     assert before[1] != after[1]
 
 
-@pytest.mark.parametrize("source", ["ngrams.py", "heads.py", "pages.py", "images.py", "scoring.py"])
+@pytest.mark.parametrize(
+    "source",
+    ["ngrams.py", "heads.py", "pages.py", "page_bytes.py", "page_metadata.py", "images.py", "scoring.py"],
+)
 def test_what_changes_a_score_changes_the_transform_and_keeps_the_vectors(elsewhere, source):
     before, after = elsewhere(), elsewhere(source)
     assert before[0] == after[0]

@@ -5,8 +5,8 @@ import pytest
 
 from platform_assets.bronze.page_fetches import EXPECTED
 from platform_assets.silver import pages
-from platform_assets.silver.pages import extracted
-from signals.pages import ARTICLE
+from platform_assets.silver.pages import IS_IMAGE, extracted, fetches_of
+from signals.pages import ARTICLE, Fetch, article
 
 STORY = (
     "The river rose above the old bridge on Tuesday, and the mayor asked everyone near the mill to leave their homes."
@@ -83,3 +83,59 @@ def test_a_hostile_page_does_not_stop_the_others(bronze):
     )
     assert found.height == 3
     assert found["failure"][0] is None
+
+
+def test_what_http_said_decides_and_is_told_by_json_too(bronze):
+    said = [
+        {"http_status": 503},
+        {"http_status": 200, "content_type": "text/html; charset=utf-8"},
+        {"content_type": "application/json"},
+        {"content_type": "text/html", "charset": "latin-1", "content_encoding": "br"},
+    ]
+    fetches = bronze(EXPECTED, *({"url": f"http://example.org/{i}", "html": HTML, **one} for i, one in enumerate(said)))
+    assert extracted(fetches)["failure"].to_list() == ["http_status:503", None, "not_html", None]
+    assert fetches["content_encoding"].to_list() == [None, None, None, "br"]
+
+
+def test_a_charset_that_http_states_is_that_of_bytes_and_not_of_text(bronze):
+    greek = "Σήμερα άνοιξε στην πόλη μια νέα βιβλιοθήκη με μεγάλο αναγνωστήριο."
+    html = HTML.replace(STORY, greek)
+    common = {"url": "http://example.org/a", "content_type": "text/html; charset=iso-8859-7"}
+    found = extracted(bronze(EXPECTED, common | {"body": html.encode("iso-8859-7")}, common | {"html": html}))
+    assert [greek in text for text in found["text"]] == [True, True]
+
+
+def test_no_date_is_later_than_the_fetch(bronze):
+    html = HTML.replace("<head>", "<head><meta property='article:published_time' content='2026-11-09T12:00:00Z'>")
+    fetch = {"url": "http://example.org/a", "html": html}
+    times = [{"fetched_at": "2026-11-09T08:00:00Z"}, {"fetched_at": "2026-11-09T16:00:00Z"}, {}]
+    found = extracted(bronze(EXPECTED, *(fetch | time for time in times)))
+    assert found["published_on"].to_list() == [None, "2026-11-09", "2026-11-09"]
+
+
+def test_a_picture_is_one_that_was_answered_as_such(bronze):
+    said = [
+        {"content_type": "image/png"},
+        {"content_type": " Image/PNG; q=1", "http_status": 200},
+        {"content_type": "image/png", "http_status": 404},
+        {"content_type": "text/html"},
+        {},
+    ]
+    fetches = bronze(EXPECTED, *({"url": f"http://example.org/{i}", "body": "x", **one} for i, one in enumerate(said)))
+    assert fetches.select(IS_IMAGE).to_series().to_list() == [True, True, False, False, False]
+    assert extracted(fetches.filter(~IS_IMAGE))["failure"].to_list() == ["http_status:404", "not_html", "not_html"]
+
+
+def test_an_article_that_was_extracted_ahead_is_the_same(bronze):
+    fetches = bronze(
+        EXPECTED,
+        {"url": "http://example.org/0", "html": HTML},
+        {"url": "http://example.org/0", "html": HTML, "http_status": 503},
+        {"url": "http://example.org/0", "html": HTML, "fetched_at": "2026-11-09T08:00:00Z"},
+        {"url": "http://example.org/0.png", "body": "x", "content_type": "image/png"},
+    )
+    ahead = fetches_of(fetches)
+    assert len(ahead) == 3
+    assert all(isinstance(fetch, Fetch) for fetch in ahead)
+    known = {fetch: article(fetch) | {"title": "known"} for fetch in ahead}
+    assert extracted(fetches.filter(~IS_IMAGE), known)["title"].to_list() == ["known"] * 3
