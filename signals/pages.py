@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import pyarrow as pa
 
 from signals.text import content_hash, document_text, normalise
+from signals.urls import address, joined, site
 
 # Enough for any article; what is longer is a dump, and the encoder reads the beginning.
 MAX_TEXT = 200_000
@@ -89,43 +89,6 @@ def detect_language(text: str) -> str | None:
     from py3langid.langid import classify
 
     return classify(text[:1_000])[0] if text.strip() else None
-
-
-def address(url: str) -> str:
-    """Return an address that two links to one page share: host in lower case, no fragment, no default port.
-
-    What is no address is returned as it is.
-    """
-    parts = _split(url)
-    if parts is None:
-        return url.strip()
-    host = (parts.hostname or "").lower()
-    host = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port and parts.port not in (80, 443) else ""
-    return urlunsplit((parts.scheme.lower(), host + port, parts.path or "/", parts.query, ""))
-
-
-def site(url: str) -> str:
-    """Return the host of an address without ``www.``; an empty string where there is none."""
-    parts = _split(url)
-    return "" if parts is None else (parts.hostname or "").lower().removeprefix("www.")
-
-
-def joined(url: str, reference: str) -> str:
-    """Return what a reference on a page points to; an empty string where it is no address."""
-    try:
-        return urljoin(url, reference)
-    except ValueError:
-        return ""
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url.strip())
-        _ = parts.port  # is read, and may be no number, only when it is asked for
-    except ValueError:
-        return None
-    return parts
 
 
 def _first(tree: Any, *paths: str) -> str | None:

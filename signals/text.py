@@ -18,7 +18,9 @@ MAX_PASSES = 8
 MAX_MARKS = 30
 
 # What follows an ampersand and writes another: ``&amp;#38;lt;`` is one reference, escaped twice more.
-NESTED = re.compile(r"(?<=&)(?:(?:amp|AMP|#0*(?:38|65286|65120)(?!\d)|#[xX]0*(?:26|[fF]{2}06|[fF][eE]60)(?![\da-fA-F]));?)+")
+NESTED = re.compile(
+    r"(?<=&)(?:(?:amp|AMP|#0*(?:38|65286|65120)(?!\d)|#[xX]0*(?:26|[fF]{2}06|[fF][eE]60)(?![\da-fA-F]));?)+"
+)
 NUMBER = re.compile(r"(?<=&#)0*(\d+)|(?<=&#[xX])0*([\da-fA-F]+)")
 # The longest number of a character has seven digits.
 MAX_DIGITS = 8
@@ -93,6 +95,11 @@ def content_hash(normal: str) -> str:
 def document_text(title: str | None, text: str | None) -> str:
     """Return what is hashed, encoded and scored of a document: its title, if it has one, above its text."""
     return "\n".join(part for part in (title, text) if part)
+
+
+def plain_texts(texts: Iterable[str | None]) -> list[str]:
+    """Return what a reader sees of texts, in order."""
+    return [plain(text) for text in texts]
 
 
 def normal_forms(texts: Iterable[str | None]) -> tuple[list[str], list[str]]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from signals.pages import ARTICLE, MAX_IMAGES, MAX_TEXT, address, article, articles, detect_language, site
+from signals.pages import ARTICLE, MAX_IMAGES, MAX_TEXT, article, articles, detect_language
 from signals.text import content_hash, document_text, normalise
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -21,9 +21,6 @@ STORY = (
 FRENCH = "Le café était très bon à Genève, où les élèves étudiaient près du château pendant l'été."
 QUOTES = "“It’s costly” — the price is 5 € said the seller at the market in the old town square."
 HOSTILE = ["http://[bad/", "http://example.org:port/", "http://example.org:99999/", "http://a℀b/"]
-HOSTS = st.sampled_from(["example.org", "WWW.Example.org", "example.org:80", "example.org:8080", "user:pw@example.org"])
-PATHS = st.sampled_from(["", "/", "/a/b", "/A b", "/ü?x=1&y=2", "?q", "#part", "/a#part", "//b"])
-ADDRESSES = st.builds("{}{}{}".format, st.sampled_from(["http://", "HTTPS://", " https://"]), HOSTS, PATHS)
 
 
 def page(head="", body=f"<p>{STORY}</p>" * 4, html="<html>"):
@@ -228,54 +225,6 @@ def test_articles_gives_a_row_for_each_row_in_order():
     assert whole["document_id"].to_pylist() == urls
     assert whole["failure"].to_pylist() == [None, "not_html", "not_html", None]
     assert pa.Table.from_batches(articles([batch.slice(0, 1), batch.slice(1)])) == pa.Table.from_batches([whole])
-
-
-@settings(max_examples=200, deadline=None)
-@given(ADDRESSES)
-@example("")
-@example("file:///a b.html")
-@example("mailto:bob@example.org")
-@example("HTTP://user:pw@WWW.Example.ORG:80#x")
-def test_an_address_is_its_own_address_and_of_the_same_site(url):
-    short = address(url)
-    assert address(short) == short
-    assert site(short) == site(url)
-    assert "#" not in short
-    assert "pw@" not in short
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("HTTP://WWW.Example.ORG", "http://www.example.org/"),
-        ("http://example.org:80/a#b", "http://example.org/a"),
-        ("https://example.org:443/a?b=C", "https://example.org/a?b=C"),
-        ("https://example.org:8443/A", "https://example.org:8443/A"),
-        (" https://example.org/a ", "https://example.org/a"),
-        ("https://example.org/a/", "https://example.org/a/"),
-        ("file:///a/b.html", "file:///a/b.html"),
-        pytest.param(
-            "http://[2001:DB8::1]:8080/a",
-            "http://[2001:db8::1]:8080/a",
-        ),
-    ],
-)
-def test_links_to_one_page_share_an_address(url, expected):
-    assert address(url) == expected
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://WWW.Example.org/a", "example.org"),
-        ("https://news.example.org:8080/", "news.example.org"),
-        ("https://wwwexample.org/", "wwwexample.org"),
-        ("file:///a", ""),
-        ("", ""),
-    ],
-)
-def test_a_site_is_a_host_without_www(url, expected):
-    assert site(url) == expected
 
 
 def corpus(name, truth):
