@@ -3,6 +3,7 @@ import re
 import sys
 import unicodedata
 from html.entities import codepoint2name
+from pathlib import Path
 
 import pytest
 from emoji import EMOJI_DATA, STATUS
@@ -271,3 +272,12 @@ def test_escapes_that_are_nested_too_deep_lose_their_ampersands():
 )
 def test_a_megabyte_takes_linear_time(unit):
     assert normalise("❤ ب" + unit * (1_000_000 // len(unit.encode())))
+
+
+def test_words_that_are_spelt_with_zero_width_spaces_have_the_normal_form_of_the_plain_ones():
+    case = Path(__file__).parents[2].parent / "shared" / "cases" / "31-zero-width-space" / "texts.txt"
+    if not case.exists():
+        pytest.skip(f"{case} is not here")
+    lines = case.read_text(encoding="utf-8").splitlines()
+    assert list(map(normalise, lines[::2])) == list(map(normalise, lines[1::2]))
+    assert lines[::2] != lines[1::2]
