@@ -11,7 +11,7 @@ import polars as pl
 from governance import catalog
 from governance.quality import preferred_first
 from resources.lakehouse import DAY, PLACE, Lakehouse
-from signals.pages import address
+from signals.urls import address
 
 # Begin the names under which a table keeps these versions.
 CHECKED = "checked:"

@@ -4,8 +4,10 @@ import polars as pl
 
 from signals.linguistics import LINK, QUESTION
 
-# \B keeps out the @ of an address (bob@example.com) and the # of a word (C#).
+# Scripts other than Latin may write no blank before a name; after a Latin letter the @ is that of a mail address.
+_UNSPACED = r"([^\p{Latin}\p{N}_@])@"
 _MENTION = r"\B@[\p{L}\p{N}_]"
+# \B keeps out the # of a word (C#).
 # Numbers alone are ranks or issues (#1), not tags.
 _HASHTAG = r"\B#[\p{N}_]*\p{L}"
 
@@ -50,7 +52,7 @@ def communication_features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.
         .join(parent, on=["tenant_id", "reply_to"], how="left", maintain_order="left")
         .select(
             "message_id",
-            mentions=text.str.count_matches(_MENTION).cast(pl.Int32),
+            mentions=text.str.replace_all(_UNSPACED, "$1 @").str.count_matches(_MENTION).cast(pl.Int32),
             hashtags=text.str.count_matches(_HASHTAG).cast(pl.Int32),
             links=pl.col("links").cast(pl.Int32),
             is_reply=pl.col("reply_to").is_not_null(),

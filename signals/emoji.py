@@ -12,8 +12,11 @@ from pathlib import Path
 import polars as pl
 from emoji import EMOJI_DATA
 
-# Bare ©, ® and ™ are typography; with a variation selector (©️) they are still found.
-_SEQUENCES = sorted(EMOJI_DATA.keys() - set("©®™"), key=len, reverse=True)
+# Asks for text: the sign before it is no emoji (UTS 51). Such signs are found as sequences, and then left out.
+_TEXT_STYLE = "\ufe0e"
+# In messages, UTS 51 takes a sign without any selector for an emoji (❤), but bare ©, ® and ™ are typography.
+_SEQUENCES = EMOJI_DATA.keys() - set("©®™") | {sign + _TEXT_STYLE for sign in EMOJI_DATA if len(sign) == 1}
+_LONGEST_FIRST = sorted(_SEQUENCES, key=len, reverse=True)
 
 # Skin tones, the emoji variation selector and gender signs change the look, not the feeling.
 _VARIATION = r"[\x{1F3FB}-\x{1F3FF}\x{FE0F}]|\x{200D}[♀♂]"
@@ -46,10 +49,15 @@ def emoji_features(text: pl.Series) -> pl.DataFrame:
         .str.replace_all(_VARIATION, "")
         .replace_strict(valence["emoji"], valence["valence"], default=None, return_dtype=pl.Float64)
     )
-    found = text.cast(pl.String).fill_null("").str.extract_many(_SEQUENCES, leftmost=True)
+    found = text.cast(pl.String).fill_null("").str.extract_many(_LONGEST_FIRST, leftmost=True)
     emoji = pl.col("emoji")
-    return pl.DataFrame({"emoji": found}).with_columns(
-        emoji_count=emoji.list.len().cast(pl.Int32),
-        emoji_unique=emoji.list.n_unique().cast(pl.Int32),
-        emoji_sentiment=emoji.list.eval(known).list.mean(),
+    shown = emoji.list.filter(~pl.element().str.ends_with(_TEXT_STYLE))
+    return (
+        pl.DataFrame({"emoji": found})
+        .select(shown)
+        .with_columns(
+            emoji_count=emoji.list.len().cast(pl.Int32),
+            emoji_unique=emoji.list.n_unique().cast(pl.Int32),
+            emoji_sentiment=emoji.list.eval(known).list.mean(),
+        )
     )

@@ -8,8 +8,9 @@ import polars as pl
 
 # Without the punctuation after it, which belongs to the sentence.
 LINK = r"(?i:\b(?:https?://|www\.)\S*[\w/])"
-# \w would also match the joiners inside emoji.
-WORD = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['\x{2019}-][\p{L}\p{N}][\p{L}\p{M}\p{N}]*)*"
+# Joiners after a letter belong to words of Persian and of India's scripts; \w would also match those inside emoji.
+_LETTERS = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}\x{200C}\x{200D}]*"
+WORD = rf"{_LETTERS}(?:['\x{{2019}}-]{_LETTERS})*"
 QUESTION = r"[?\x{FF1F}\x{61F}]"  # ASCII, full-width, Arabic
 _EXCLAMATION = r"[!\x{FF01}]"
 # A digit or letter with a variation selector (1️⃣) is an emoji.

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from signals.currency import USD, Rates
-from signals.pages import address, site
 from signals.supply_chain import domain
+from signals.urls import address, site
 
 # Beyond this, a price or a delay is none.
 LARGEST = 1e12

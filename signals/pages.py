@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import pyarrow as pa
 from lxml.html import HTMLParser, document_fromstring, etree, tostring
@@ -19,6 +18,7 @@ from lxml.html import HTMLParser, document_fromstring, etree, tostring
 from signals.page_bytes import charset, is_html, media_type, text_of
 from signals.page_metadata import HEAD, is_linked_data, language_of, linked_data, own_articles, published_on, title_of
 from signals.text import content_hash, document_text, normalise
+from signals.urls import address, joined, site
 
 # Budgets of a page. A longer text is a dump; more elements, or more in one, take longer than a page is worth.
 MAX_TEXT = 200_000
@@ -350,7 +350,7 @@ def _canonical(tree: Any, url: str, base: str) -> str | None:
     links = [one.get("href") for one in tree.xpath(HEAD.format("link[@rel][@href]")) if "canonical" in _relations(one)]
     for reference in (*links, *tree.xpath(HEAD.format("meta[@property='og:url']/@content"))):
         named = joined(base, reference.strip()) if reference.strip() else ""
-        if not named.startswith(WEB) or _split(named) is None:
+        if not named.startswith(WEB) or not site(named):
             continue
         ours = site(named) == site(url) if url.startswith(WEB) else True
         if ours and (not _is_root(named) or (url.startswith(WEB) and _is_root(url))):
@@ -363,45 +363,8 @@ def _relations(link: Any) -> list[str]:
 
 
 def _is_root(url: str) -> bool:
-    parts = _split(address(url))
-    return parts is not None and not parts.query and HOME.fullmatch(parts.path) is not None
-
-
-def address(url: str) -> str:
-    """Return an address that two links to one page share: host in lower case, no fragment, no default port.
-
-    What is no address is returned as it is.
-    """
-    parts = _split(url)
-    if parts is None:
-        return url.strip()
-    host = (parts.hostname or "").lower()
-    host = f"[{host}]" if ":" in host else host
-    port = f":{parts.port}" if parts.port and parts.port not in (80, 443) else ""
-    return urlunsplit((parts.scheme.lower(), host + port, parts.path or "/", parts.query, ""))
-
-
-def site(url: str) -> str:
-    """Return the host of an address without ``www.``; an empty string where there is none."""
-    parts = _split(url)
-    return "" if parts is None else (parts.hostname or "").lower().removeprefix("www.")
-
-
-def joined(url: str, reference: str) -> str:
-    """Return what a reference on a page points to; an empty string where it is no address."""
-    try:
-        return urljoin(url, reference)
-    except ValueError:
-        return ""
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url.strip())
-        _ = parts.port  # is read, and may be no number, only when it is asked for
-    except ValueError:
-        return None
-    return parts
+    path = address(url).partition("://")[2].partition("/")[2]
+    return HOME.fullmatch(f"/{path}") is not None
 
 
 def _first(tree: Any, *paths: str) -> str | None:

@@ -1,13 +1,14 @@
 """The identity of the transformation: what a model was trained under, and what it must be served under."""
 
 import hashlib
+import unicodedata
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
 # Our source, and the libraries that our source hands text to, that change a vector.
 VECTOR_SOURCES = ("text.py", "encoder.py", "encoder_graph.py")
-VECTOR_LIBRARIES = ("tokenizers", "onnxruntime")
+VECTOR_LIBRARIES = ("tokenizers", "onnxruntime", "regex")
 # And whatever else changes the numbers that a model sees or gives.
 SOURCES = ("pages.py", "page_bytes.py", "page_metadata.py", "ngrams.py", "heads.py", "images.py", "scoring.py")
 LIBRARIES = ("trafilatura", "lxml", "charset-normalizer", "py3langid")
@@ -36,7 +37,8 @@ def transform_id(identity: str) -> str:
 
 
 def _named(identity: str, sources: tuple[str, ...], libraries: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(identity.encode())
+    # The normal form is by the version of Unicode that Python was built with.
+    digest = hashlib.sha256(f"{identity} Unicode {unicodedata.unidata_version}".encode())
     for name in sources:
         digest.update((Path(__file__).parent / name).read_bytes())
     for library in libraries:

@@ -16,7 +16,7 @@ from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
-from signals.pages import address, site
+from signals.urls import address, site
 
 TABLE = "silver/ad_events"
 INPUTS = (EXPECTED.table,)

@@ -22,7 +22,7 @@ from platform_assets.silver.pages import IS_IMAGE
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
 from signals.images import inspect
-from signals.pages import address, joined
+from signals.urls import address, joined
 
 TABLE = "silver/images"
 INPUTS = (EXPECTED.table,)

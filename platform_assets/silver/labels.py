@@ -15,10 +15,10 @@ from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT, beside
 from resources.lakehouse import Lakehouse
-from signals.pages import address
 from signals.scoring import DOCUMENT_KEY
 from signals.tasks import TASKS
 from signals.text import normal_forms
+from signals.urls import address
 
 TABLE = "silver/labels"
 INPUTS = (EXPECTED.table,)

@@ -1,7 +1,7 @@
 """One row is what can be counted in one message: emoji, language, communication.
 
-Key: tenant_id and message_id. Grain: one message. Shares are of words, delays in seconds, sentiment of emoji from -1
-to 1. Owner: content.
+Key: tenant_id and message_id. Grain: one message. Counted is what a reader sees: escapes resolved, names and links in
+it. Shares are of words, delays in seconds, sentiment of emoji from -1 to 1. Owner: content.
 """
 
 from functools import partial
@@ -15,6 +15,7 @@ from resources.lakehouse import Lakehouse
 from signals.communication import communication_features
 from signals.emoji import emoji_features
 from signals.linguistics import linguistic_features
+from signals.text import plain_texts
 
 TABLE = "silver/message_features"
 INPUTS = ("silver/messages",)
@@ -47,7 +48,7 @@ def features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.DataFrame:
         messages: silver/messages.
         parents: those that they may answer.
     """
-    text = messages["text_as_sent"]
+    text = pl.Series("text", plain_texts(messages["text_as_sent"]), dtype=pl.String)
     communication = communication_features(messages.with_columns(text=text), parents).drop("message_id")
     parts = [messages.select(CARRIED), emoji_features(text), linguistic_features(text), communication]
     return pl.concat(parts, how="horizontal", strict=True)

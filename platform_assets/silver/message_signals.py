@@ -16,6 +16,7 @@ from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from signals.keywords import keywords
 from signals.scoring import ASKED_ABOUT
+from signals.text import plain_texts
 
 TABLE = "silver/message_signals"
 INPUTS = ("silver/messages", "silver/decisions")
@@ -54,5 +55,6 @@ def signals_of_messages(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.Dat
         answers: one decision a document and task.
     """
     told = side_by_side(answers.filter(pl.col("kind") == "message"), "message")
-    rows = messages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(messages["text_as_sent"]))
+    text = pl.Series(plain_texts(messages["text_as_sent"]), dtype=pl.String)
+    rows = messages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(text))
     return rows.join(told, on=ASKED_ABOUT, how="left", maintain_order="left")

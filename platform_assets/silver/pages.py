@@ -16,7 +16,8 @@ from platform_assets.publishing import begin
 from platform_assets.records import declared
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse import Lakehouse
-from signals.pages import ARTICLE, FETCH, NOTHING, Article, Fetch, address, articles
+from signals.pages import ARTICLE, FETCH, NOTHING, Article, Fetch, articles
+from signals.urls import address
 
 TABLE = "silver/pages"
 INPUTS = (EXPECTED.table,)

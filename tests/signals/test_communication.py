@@ -52,6 +52,8 @@ def reply(author: str, after: timedelta, parents: pl.DataFrame) -> tuple:
         ("mail bob@example.com about C#, a#b and #1", 0, 0, 0),
         ("https://x.org/@ann#top WWW.example.com/#a http://y.org", 0, 0, 3),
         ("#日本 #été @דנה", 1, 2, 0),
+        ("一足先に@bobさん、@annと שלום ל@dana", 3, 0, 0),
+        ("猫@犬@鳥 josé@example.org", 2, 0, 0),
         ("@ # @@ ##", 0, 0, 0),
         ("\0@ann\x07#tag", 1, 1, 0),
         (None, 0, 0, 0),

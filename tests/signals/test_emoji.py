@@ -42,6 +42,16 @@ def test_typography_and_digits_are_not_emoji():
     assert features("©️")["emoji"].to_list() == [["©️"]]
 
 
+@pytest.mark.parametrize("sign", ["☎", "✔", "❤", "⌚", "☺", "1", "™", "👁\ufe0e\u200d🗨"])
+def test_a_sign_that_is_asked_for_as_text_is_no_emoji(sign):
+    assert features(f"call {sign}\ufe0e now{sign}\ufe0e").row(0) == ([], 0, 0, None)
+
+
+@pytest.mark.parametrize("sign", ["☎", "✔", "❤", "☺", "™", "ℹ"])
+def test_a_sign_that_is_asked_for_as_emoji_is_one(sign):
+    assert features(f"call {sign}\ufe0f now 😀")["emoji"].to_list() == [[f"{sign}\ufe0f", "😀"]]
+
+
 def test_sentiment_is_the_mean_over_known_occurrences():
     love, sad = sentiment("😍"), sentiment("😢")
     assert love > 0 > sad

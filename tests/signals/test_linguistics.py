@@ -75,6 +75,11 @@ def test_syllables(word, syllables):
     assert feature(word, "reading_ease") == pytest.approx(206.835 - 1.015 - 84.6 * syllables)
 
 
+def test_joiners_are_part_of_a_word():
+    assert feature("می\u200cخواهم بروم", "words") == 2
+    assert feature("অবন্\u200dতী", "words") == 1
+
+
 def test_lexical_diversity_ignores_case():
     assert feature("The the THE cat", "lexical_diversity") == pytest.approx(2 / 4)
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from signals.pages import ARTICLE, MAX_ELEMENTS, MAX_IMAGES, MAX_TEXT, Fetch, address, article, articles, site
+from signals.pages import ARTICLE, MAX_ELEMENTS, MAX_IMAGES, MAX_TEXT, Fetch, article, articles
 from signals.text import content_hash, document_text, normalise
+from signals.urls import site
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 URL = "https://www.example.org/news/story.html?id=7#top"
@@ -23,9 +24,6 @@ STORY = (
 FRENCH = "Le café était très bon à Genève, où les élèves étudiaient près du château pendant l'été."
 QUOTES = "“It’s costly” — the price is 5 € said the seller at the market in the old town square."
 HOSTILE = ["http://[bad/", "http://example.org:port/", "http://example.org:99999/", "http://a℀b/"]
-HOSTS = st.sampled_from(["example.org", "WWW.Example.org", "example.org:80", "example.org:8080", "user:pw@example.org"])
-PATHS = st.sampled_from(["", "/", "/a/b", "/A b", "/ü?x=1&y=2", "?q", "#part", "/a#part", "//b"])
-ADDRESSES = st.builds("{}{}{}".format, st.sampled_from(["http://", "HTTPS://", " https://"]), HOSTS, PATHS)
 
 
 def page(head="", body=f"<p>{STORY}</p>" * 4, html="<html>"):
@@ -555,54 +553,6 @@ def test_an_article_that_is_known_is_known_by_all_that_decides_it():
     rows = [fetch] + [fetch | {name: other} for name, other in others.items()]
     (batch,) = articles([pa.RecordBatch.from_pylist(rows)], known)
     assert [title == "known" for title in batch["title"].to_pylist()] == [True] + [False] * len(others)
-
-
-@settings(max_examples=200, deadline=None)
-@given(ADDRESSES)
-@example("")
-@example("file:///a b.html")
-@example("mailto:bob@example.org")
-@example("HTTP://user:pw@WWW.Example.ORG:80#x")
-def test_an_address_is_its_own_address_and_of_the_same_site(url):
-    short = address(url)
-    assert address(short) == short
-    assert site(short) == site(url)
-    assert "#" not in short
-    assert "pw@" not in short
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("HTTP://WWW.Example.ORG", "http://www.example.org/"),
-        ("http://example.org:80/a#b", "http://example.org/a"),
-        ("https://example.org:443/a?b=C", "https://example.org/a?b=C"),
-        ("https://example.org:8443/A", "https://example.org:8443/A"),
-        (" https://example.org/a ", "https://example.org/a"),
-        ("https://example.org/a/", "https://example.org/a/"),
-        ("file:///a/b.html", "file:///a/b.html"),
-        pytest.param(
-            "http://[2001:DB8::1]:8080/a",
-            "http://[2001:db8::1]:8080/a",
-        ),
-    ],
-)
-def test_links_to_one_page_share_an_address(url, expected):
-    assert address(url) == expected
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://WWW.Example.org/a", "example.org"),
-        ("https://news.example.org:8080/", "news.example.org"),
-        ("https://wwwexample.org/", "wwwexample.org"),
-        ("file:///a", ""),
-        ("", ""),
-    ],
-)
-def test_a_site_is_a_host_without_www(url, expected):
-    assert site(url) == expected
 
 
 def corpus(name, truth):

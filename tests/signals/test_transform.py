@@ -65,7 +65,15 @@ def test_what_changes_a_score_changes_the_transform_and_keeps_the_vectors(elsewh
     assert before[1] != after[1]
 
 
-@pytest.mark.parametrize("source", ["training.py", "metrics.py", "keywords.py", "emoji.py"])
+def test_another_unicode_changes_both_ids(elsewhere, monkeypatch):
+    before = elsewhere()
+    monkeypatch.setattr("unicodedata.unidata_version", "1.1.0")
+    after = elsewhere()
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+@pytest.mark.parametrize("source", ["training.py", "metrics.py", "keywords.py", "emoji.py", "urls.py"])
 def test_what_changes_no_score_changes_no_id(elsewhere, source):
     assert elsewhere() == elsewhere(source)
 
