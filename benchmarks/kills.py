@@ -14,12 +14,11 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.end_to_end import DAY, lines
-from benchmarks.place import PARTITIONS, create_topics, durable_broker, folder, produce
+from benchmarks.place import PARTITIONS, create_topics, durable_broker, folder, forked, produce
 from resources import stack
 from resources.settings import configure, settings
 
@@ -65,19 +64,6 @@ def held(address: str) -> dict[str, list[bytes]]:
                 ended.add((message.topic(), message.partition()))
     reader.close()
     return found
-
-
-def forked(work: Callable[[], None]) -> int:
-    """Do some work in a fork of this process, which has the imports behind it; return its process id."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - a fork must never return into its parent's code
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-            os._exit(1)
-        os._exit(0)
-    return child
 
 
 def life(seconds: float | None) -> int:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -105,3 +105,16 @@ def produce(address: str, records: Sequence[tuple[str, bytes]], seconds: float =
             time.sleep(max(0.0, began + seconds * number / len(records) - time.monotonic()))
     if producer.flush(PATIENCE):
         raise TimeoutError(f"the broker has not acknowledged all events within {PATIENCE} seconds")
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Do some work in a fork of this process, which has the imports behind it; return its process id."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - a fork must never return into its parent's code
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+            os._exit(1)
+        os._exit(0)
+    return child

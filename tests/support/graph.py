@@ -14,11 +14,14 @@ from governance import catalog
 from resources.lakehouse import DAY, Lakehouse
 from resources.settings import PROJECT, configure, settings
 from serving.run import Report, run
+from serving.stream import stream
 
 # What says when and by which run a row was made, not what it is.
 OF_THE_RUN = (
     "answered_at",
     "decided_at",
+    "position",
+    "source",
     "input_version",
     "measured_at",
     "received_at",
@@ -31,10 +34,10 @@ OF_THE_PLATFORM = ("operations/", "reports/platform_health", "reports/model_moni
 
 
 class Graph:
-    """A lakehouse, a landing folder and, where they are given, the models of another state."""
+    """A lakehouse, a landing folder and, where they are given, the models of another state and a broker."""
 
-    def __init__(self, folder: Path, models: Path | None = None) -> None:
-        self.folder, self.landing = folder, folder / "landing"
+    def __init__(self, folder: Path, models: Path | None = None, broker: str | None = None) -> None:
+        self.folder, self.landing, self.broker = folder, folder / "landing", broker
         self.landing.mkdir(parents=True)
         self.lake = Lakehouse(uri=str(folder / "lake"))
         if models is not None:
@@ -56,6 +59,11 @@ class Graph:
         with self.settled():
             return run(lambda *_: None)
 
+    def stream(self) -> None:
+        """Take through what is in the broker's topics."""
+        with self.settled():
+            stream(settings(), until_drained=True, say=lambda _: None)
+
     @contextmanager
     def settled(self) -> Generator[None]:
         """Have this process's settings be those of the graph."""
@@ -68,6 +76,7 @@ class Graph:
             mlflow_artifacts=str(self.artifacts),
             model_cache=self.folder / "models",
             signal_store=str(self.folder / "signals"),
+            kafka_bootstrap_servers=self.broker,
         )
         try:
             yield

@@ -1,0 +1,234 @@
+"""Thirty days as they come: unchanged pages, late and repeated records, files that grow and are rewritten, kills.
+
+Usage: python -m benchmarks.days --models FOLDER [--days N] [--kills K]
+
+Each day's records land and are taken through, by file and by topic in turn, and some runs are killed. At the end every
+table is compared with the one that a single run makes of all records at once. ``FOLDER`` is the state of an
+installation that has models: ``mlflow.db``, ``artifacts`` and the cache of models, as ``models``.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.place import broker, create_topics, folder, forked, produce
+from tests.support.graph import Graph
+
+Record = dict[str, Any]
+Records = dict[str, list[Record]]
+FIRST = date(2026, 10, 1)
+TENANTS = ("harbour", "meridian", None)
+PAGES, USERS = 8, 6
+WORDS = [
+    "bridge",
+    "harbour",
+    "market",
+    "council",
+    "winter",
+    "goal",
+    "recipe",
+    "engine",
+    "river",
+    "budget",
+    "garden",
+    "signal",
+]
+TOPICS = {
+    "pages": "pages",
+    "messages": "messages",
+    "ad_events": "ad-events",
+    "inventory": "inventory",
+    "rtb_auctions": "rtb-auctions",
+    "user_sync": "user-sync",
+}
+
+
+def at(day: int, hour: float) -> str:
+    """Return a moment of a day, in ISO 8601."""
+    return f"{datetime.fromisoformat(FIRST.isoformat()) + timedelta(days=day, hours=hour):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def owned(record: Record, number: int) -> Record:
+    """Return a record with an owner, if its number has one."""
+    tenant = TENANTS[number % len(TENANTS)]
+    return record if tenant is None else record | {"tenant_id": tenant}
+
+
+def sentence(chance: random.Random, words: int) -> str:
+    """Return words that nobody else has in this order."""
+    return " ".join(chance.choice(WORDS) for _ in range(words)).capitalize() + "."
+
+
+def page(number: int, version: int) -> str:
+    """Return a page, the same for the same version, some of which name another address as theirs."""
+    chance = random.Random(number * 1_000 + version)
+    link = f'<link rel="canonical" href="https://site{number % 3}.example/story-{number}">' if number % 2 else ""
+    paragraphs = "".join(f"<p>{sentence(chance, 30)}</p>" for _ in range(4))
+    return (
+        f"<html lang='en'><head><title>{sentence(chance, 5)}</title>{link}</head><body><article>{paragraphs}"
+        "</article></body></html>"
+    )
+
+
+def fetches(day: int) -> list[Record]:
+    """Return the fetches of a day: most pages are as they were, one has changed, one is fetched by two."""
+    found = []
+    for number in range(PAGES):
+        url = f"https://site{number % 3}.example/fetched?id={number}"
+        version = day // 3 if number == day % PAGES else 0
+        fetch = {"url": url, "fetched_at": at(day, 6 + number / 10), "html": page(number, version)}
+        found += [owned(fetch, whose) for whose in (number, number + 1)[: 2 - bool(number)]]
+    return found
+
+
+def messages(day: int, chance: random.Random) -> list[Record]:
+    """Return the messages of a day; one answers what comes a day later, though it was sent before."""
+    found = []
+    for number in range(8):
+        message = {"message_id": f"m-{day}-{number}", "author_id": f"u-{(day + number) % USERS}", "platform": "chirper"}
+        message |= {"text": sentence(chance, 8), "sent_at": at(day - 1, 3) if number == 0 else at(day, 9 + number)}
+        answered = {1: f"m-{day + 1}-0", 2: f"m-{day - 1}-2"}.get(number)
+        found.append(owned(message | ({"reply_to": answered} if answered else {}), day % 2))
+    return found
+
+
+def profiles(day: int, chance: random.Random) -> list[Record]:
+    """Return a profile that changes its mind, of two organisations, one of which is told the opposite."""
+    user = {"user_id": f"u-{day % USERS}", "updated_at": at(day, 12), "country": "FR", "consent": chance.random() < 0.6}
+    return [owned(user, 0), owned(user | {"consent": not user["consent"]}, 1)]
+
+
+def labels(day: int) -> list[Record]:
+    """Return labels of a message that comes a day later, of a page by the address of its fetch, and of nothing."""
+    named = (f"m-{day + 1}-3", f"https://site1.example/fetched?id={1 + 2 * (day % 4)}", "nothing")
+    answer = {"task": "undeclared_task", "label": "yes", "labelled_at": at(day, 15)}
+    return [answer | {"label_id": f"l-{day}-{number}", "document_id": about} for number, about in enumerate(named)]
+
+
+def ad_events(day: int, chance: random.Random) -> list[Record]:
+    """Return ad events, some of them late, some under an id that another organisation uses too."""
+    found = []
+    for number in range(40):
+        event = {"event_id": f"e-{day}-{number}", "event_type": chance.choice(("impression", "viewable", "click"))}
+        event |= {"event_time": at(day - (number % 13 == 5), chance.uniform(0, 23.9)), "impression_id": f"i-{number}"}
+        event |= {"campaign_id": f"c-{number % 4}", "cost_usd": 0.001, "placement_id": "top"}
+        spelled = f"story-{number % PAGES}" if number % 2 else f"fetched?id={number % PAGES}&utm_source=x"
+        event["url"] = f"https://site{number % PAGES % 3}.example/{spelled}"
+        found.append(owned(event, number))
+        if number < 3:
+            found.append(owned(event | {"cost_usd": 0.002}, number + 1))
+    return found
+
+
+def exchange(day: int) -> Records:
+    """Return what else the ad exchange sends."""
+    found: Records = {"inventory": [], "rtb_auctions": [], "user_sync": []}
+    for number in range(4):
+        url = f"https://site{number % 3}.example/story-{number}"
+        offer = {"snapshot_id": f"s-{day}-{number}", "observed_at": at(day, number), "placement_id": "top", "url": url}
+        offer |= {"avails": 10, "filled": number, "exchange": "exchange.example", "seller_id": "s-1"}
+        request = {
+            "id": f"a-{day}-{number}",
+            "imp": [{"id": "1", "banner": {}, "bidfloor": 0.5}],
+            "site": {"page": url},
+        }
+        auction = {"auction_id": f"a-{day}-{number}", "auction_time": at(day, number), "request": request, "bids": []}
+        sync = {"sync_id": f"y-{day}-{number}", "synced_at": at(day, number), "user_id": "u-1", "partner": "p"}
+        sync["status"] = "matched"
+        for name, record in zip(found, (offer, auction, sync), strict=True):
+            found[name].append(owned(record, number))
+    return found
+
+
+def delivered(days: int, seed: int = 0) -> Iterator[Records]:
+    """Yield what lands on each day, by folder; what came before comes again, some of it stamped with the next day."""
+    chance, past = random.Random(seed), defaultdict(list)
+    for day in range(days):
+        fresh: Records = {"pages": fetches(day), "messages": messages(day, chance), "users": profiles(day, chance)}
+        fresh |= {"labels": labels(day), "ad_events": ad_events(day, chance), **exchange(day)}
+        for name, records in past.items():
+            again = chance.sample(records, min(len(records), 3)) if name != "users" else []
+            fresh[name] += [restamped(one) if turn else one for turn, one in enumerate(again)]
+        for name, records in fresh.items():
+            past[name] = [*past[name], *records][-60:]
+            chance.shuffle(records)
+        yield fresh
+
+
+def restamped(record: Record) -> Record:
+    """Return a record as a retry a day later stamps it, where its key does not include when it was."""
+    moments = [name for name in ("event_time", "observed_at", "auction_time", "synced_at", "sent_at") if name in record]
+    later = {name: f"{datetime.fromisoformat(record[name]) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}" for name in moments}
+    return record | later
+
+
+def differences(one: Graph, other: Graph) -> list[str]:
+    """Return the tables that are not the same in two graphs, whatever the source of their rows."""
+    compared = [name for name in one.tables() if not name.startswith("bronze/") and name != "silver/quarantine"]
+    return [name for name in compared if not one.read(name).equals(other.read(name))]
+
+
+def land(graph: Graph, day: int, records: Mapping[str, list[Record]]) -> None:
+    """Have a day's records land: some in files of their own, some in one that grows, some in one that is rewritten."""
+    for name, rows in records.items():
+        half = len(rows) // 2
+        graph.land(f"{name}/{day:02d}.jsonl", rows[:half])
+        graph.land(f"{name}/all.jsonl", rows[half:])
+    if day % 5 == 4:
+        file = graph.landing / "ad_events" / f"{day - 1:02d}.jsonl"
+        file.write_text("\n".join(reversed(file.read_text().splitlines())) + "\n")
+
+
+def main() -> None:
+    """Print what differs between days taken one by one and all of them at once, and how long either took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("--kills", type=int, default=10)
+    asked = parser.parse_args()
+    models = asked.models.resolve()
+    chance, failed, killed = random.Random(1), 0, 0
+    with folder() as place, broker() as address:
+        create_topics(address, TOPICS.values())
+        daily, whole = Graph(place / "daily", models, address), Graph(place / "whole", models)
+        began = time.monotonic()
+        for day, records in enumerate(delivered(asked.days)):
+            for name, rows in records.items():
+                whole.land(f"{name}/{day:02d}.jsonl", rows)
+            by_topic = day % 3 == 2
+            if by_topic:
+                streamed = [(TOPICS[name], json.dumps(row).encode()) for name in TOPICS for row in records[name]]
+                produce(address, streamed)
+                land(daily, day, {name: rows for name, rows in records.items() if name not in TOPICS})
+            else:
+                land(daily, day, records)
+            works = [daily.stream, daily.run] if by_topic else [daily.run]
+            for work in works:
+                if killed < asked.kills and chance.random() < 0.5:
+                    child = forked(work)
+                    time.sleep(chance.uniform(0.5, 12))
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                    killed += 1
+                _, status = os.waitpid(forked(work), 0)
+                failed += status != 0
+            print(f"day {day + 1}: {time.monotonic() - began:.0f} s, {killed} kills, {failed} failed", flush=True)
+        spent = time.monotonic() - began
+        whole.run()
+        differing = differences(whole, daily)
+    print(f"{asked.days} days in {spent:.0f} s with {killed} kills: {failed} runs failed")
+    print(f"tables that differ from those of all records at once: {', '.join(differing) or 'none'}")
+    sys.exit(bool(failed or differing))
+
+
+if __name__ == "__main__":
+    main()
