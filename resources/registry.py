@@ -17,9 +17,10 @@ import dagster as dg
 
 from governance.history import ENCODER, PACKAGED, Move, earlier, rolled_back
 from governance.promotion import Verdict
-from resources.registry_database import client
+from resources.redaction import redacted
+from resources.registry_database import client, without_access
 from resources.registry_lock import Lease, locked
-from resources.settings import Settings
+from resources.settings import Settings, settings
 from signals.drift import Reference
 from signals.heads import directory_digest
 from signals.scoring import Model, load_model
@@ -408,7 +409,9 @@ class Registry(dg.ConfigurableResource):
             source = self._client().get_model_version_download_uri(registered.name, str(registered.version))
             with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
                 fetched = Path(
-                    download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=self.tracking_uri)
+                    download_artifacts(
+                        artifact_uri=source, dst_path=partial, tracking_uri=without_access(self._address())
+                    )
                 )
                 _require_same_files(fetched, registered, running)
                 try:
@@ -508,16 +511,21 @@ class Registry(dg.ConfigurableResource):
         return f"{self.artifacts}/{name}" if "://" in self.artifacts else Path(self.artifacts, name).resolve().as_uri()
 
     def _client(self) -> Any:
-        return client(self.tracking_uri)
+        return client(self._address())
+
+    def _address(self) -> str:
+        """Return where MLflow is, with the password that Dagster, which shows its resources, is not given."""
+        known = settings().mlflow_tracking_uri.get_secret_value()
+        return known if redacted(known) == self.tracking_uri else self.tracking_uri
 
 
-def registry(settings: Settings) -> Registry:
+def registry(known: Settings) -> Registry:
     """Return the registry that the settings name."""
     return Registry(
-        tracking_uri=settings.mlflow_tracking_uri,
-        artifacts=settings.mlflow_artifacts,
-        cache=str(settings.model_cache),
-        environment=settings.environment,
+        tracking_uri=redacted(known.mlflow_tracking_uri.get_secret_value()),
+        artifacts=known.mlflow_artifacts,
+        cache=str(known.model_cache),
+        environment=known.environment,
     )
 
 

@@ -7,11 +7,22 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+
+from resources.redaction import redacted
+
+
+class RegistryAddressError(ValueError):
+    """MLflow cannot work with the address of the registry."""
 
 
 @lru_cache(maxsize=4)
 def client(tracking_uri: str) -> Any:
-    """Return MLflow's client of a database or a server; a database that is a file is made, if there is none."""
+    """Return MLflow's client of a database or a server; a database that is a file is made, if there is none.
+
+    Raises:
+        RegistryAddressError: MLflow cannot work with the address, which may hold a password and is not repeated.
+    """
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Read when mlflow is imported: it would report its use over the network, and draw its own progress bars.
@@ -21,7 +32,22 @@ def client(tracking_uri: str) -> Any:
 
     if tracking_uri.startswith("sqlite:///"):
         _make(Path(tracking_uri.removeprefix("sqlite:///")))
-    return MlflowClient(tracking_uri)
+    try:
+        return MlflowClient(without_access(tracking_uri))
+    except Exception as error:  # noqa: BLE001 - MLflow and SQLAlchemy say in many ways that an address is none
+        raise RegistryAddressError(f"MLFLOW_TRACKING_URI cannot be used: {redacted(str(error))}") from None
+
+
+def without_access(tracking_uri: str) -> str:
+    """Return the address of a server without user and password, which MLflow shows: it gets them by its environment."""
+    if not tracking_uri.startswith(("http://", "https://")):
+        return tracking_uri
+    scheme, _, rest = tracking_uri.partition("://")
+    userinfo, _, host = rest.rpartition("@")
+    if userinfo:
+        user, _, password = userinfo.partition(":")
+        os.environ |= {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
+    return f"{scheme}://{host}"
 
 
 def _make(database: Path) -> None:

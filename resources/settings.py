@@ -3,9 +3,17 @@
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -14,7 +22,11 @@ DEV_LAKE = ".lake"
 # A bucket with or without a prefix, an absolute folder, or whatever does not begin with a scheme.
 PLACE = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-z0-9+.-]+:).*\S.*")
 
-# Without the user:password@ that an address may have before its host.
+# The user:password@ that an address may have before its host.
+USERINFO = re.compile(r"//[^/\s,]*@|(?:^|,)[^/\s,:]*:[^/\s,]*@")
+# Secrets that are addresses, of which only a part is secret, or places of this machine, of which nothing is.
+PLACES = ("mlflow_tracking_uri", "signal_store", "postgres_dsn")
+
 PULL_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[^\s#@]*)?")
 
 
@@ -66,8 +78,8 @@ class Settings(BaseSettings):
         PROJECT / "samples",
         description="Where files land: a folder, also one in the corpora layout, or s3://bucket/prefix.",
     )
-    mlflow_tracking_uri: str = Field(
-        "sqlite:///.mlflow/mlflow.db",
+    mlflow_tracking_uri: SecretStr = Field(
+        SecretStr("sqlite:///.mlflow/mlflow.db"),
         description="MLflow tracking and registry: a database or a server.",
         min_length=1,
     )
@@ -112,6 +124,17 @@ class Settings(BaseSettings):
     aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")
     aws_secret_access_key: SecretStr | None = Field(None, description="S3 secret; the environment only, never a file.")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_access(cls, value: Any, known: ValidationInfo) -> Any:
+        """Refuse what grants access in a setting that is shown."""
+        secret = SecretStr in (kind := cls.model_fields[str(known.field_name)].annotation, *get_args(kind))
+        if not secret and isinstance(value, str | Path) and USERINFO.search(str(value)):
+            raise ValueError(
+                "an address without user:password@ is expected: what grants access has settings of its own"
+            )
+        return value
+
 
 def load_settings(**overrides: Any) -> Settings:
     """Read and check the settings.
@@ -129,6 +152,11 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 _of_this_process: list[Settings] = []
+
+
+def known_settings() -> Settings | None:
+    """Return the settings of this process, if they have been read."""
+    return _of_this_process[0] if _of_this_process else None
 
 
 def settings() -> Settings:

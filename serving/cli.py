@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 import typer
 
+from resources.redaction import redacted
 from resources.settings import Settings, SettingsError, configure, settings
 from serving.cli_models import models_app
 
@@ -201,12 +202,12 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    message = " ".join(str(error).split())[:2_000] or type(error).__name__
+    message = redacted(" ".join(str(error).split()))[:2_000] or type(error).__name__
     if type(error).__module__.split(".")[0] in EXPECTED or isinstance(error, OSError):
         return message
     trace = Path(".cache/last_error.txt")
     trace.parent.mkdir(exist_ok=True)
-    trace.write_text(traceback.format_exc(), encoding="utf-8")
+    trace.write_text(redacted(traceback.format_exc()), encoding="utf-8")
     return f"unexpected {type(error).__name__}: {message} (trace in {trace})"
 
 
@@ -215,5 +216,5 @@ EXPECTED = ("signals", "governance", "resources", "platform_assets", "sensors", 
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"seamless: {message}\n")
+    sys.stderr.write(f"seamless: {redacted(message)}\n")
     sys.exit(code)

@@ -8,14 +8,17 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
 import polars as pl
 
+from governance.html import html_page
 from resources.lakehouse import DAY, Lakehouse
 from signals.consumer_record import LEVELS, UNKNOWN
 
+FOLDER = Path(__file__).parent
 # A page looks back this many days from the newest day of its data.
 WINDOW = timedelta(days=28)
 # Colours of risks, gravest first: variables of the style sheet, for a chart follows the reader's light or dark mode.
@@ -151,9 +154,10 @@ def render(page: Page, made_at: datetime) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {"show": show, "web": web, "sparkline": sparkline}
-    plotly = Markup(get_plotlyjs())  # noqa: S704
-    said = {"page": page, "compared": compared(page.days), "made_at": made_at, "plotly": plotly}
-    return environment.get_template("page.html").render(said).encode()
+    said = {"page": page, "compared": compared(page.days), "made_at": made_at}
+    body = Markup(environment.get_template("page.html").render(said))  # noqa: S704 - escaped by the template
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return html_page(f"{page.title} – Seamless", body, style, [get_plotlyjs(), script]).encode()
 
 
 def publish(lakehouse: Lakehouse, table: str, page: Page) -> dg.MetadataValue:

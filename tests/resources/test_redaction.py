@@ -1,0 +1,117 @@
+import os
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+
+from resources.redaction import redacted
+from resources.registry import registry
+from resources.registry_database import RegistryAddressError
+from resources.settings import Settings, SettingsError, configure
+
+PLAIN = "wJalrXUtnFEMI-do-not-show"
+ODD = "wJalrXUtnFEMI/do@not:show"
+ADDRESSES = [f"{scheme}://me:{PLAIN}@host.example/x" for scheme in ("http", "s3", "redis", "postgresql", "file", "odd")]
+ADDRESSES += [f"https://{PLAIN}@host.example", f"me:{PLAIN}@host.example:9092", f"a:1,me:{PLAIN}@host.example:9092"]
+SEAMLESS = Path(sys.executable).with_name("seamless")
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    yield
+    monkeypatch.undo()
+    configure()
+
+
+def shown(name, value):
+    """Return all that is shown of a setting: of what was read, or of the refusal."""
+    try:
+        found = configure(**{name: value})
+    except SettingsError as error:
+        return "".join(traceback.format_exception(error))
+    forms = (repr(found), str(found), found.model_dump_json(), repr(found.model_dump()), repr(vars(found)))
+    return "\n".join([*forms, redacted(f"cannot reach {value}") if "://" in value else ""])
+
+
+@pytest.mark.parametrize("value", ADDRESSES)
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_no_setting_shows_what_an_address_in_it_grants(name, value):
+    assert PLAIN not in shown(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pull_token", ODD),
+        ("aws_access_key_id", ODD),
+        ("aws_secret_access_key", ODD),
+        ("mlflow_tracking_uri", f"postgresql://me:{ODD}@host/db"),
+        ("postgres_dsn", f"postgresql://me:{ODD}@host/db"),
+        ("signal_store", f"redis://:{ODD}@host:1/0"),
+        ("mlflow_tracking_uri", "mysql://me:wJalrXUtnFEMI%2Fdo%40not%3Ashow@host/db"),
+    ],
+)
+def test_a_secret_is_taken_out_wherever_it_stands(name, value):
+    configure(**{name: value})
+    text = redacted(f"{value} is refused: who is {ODD}?")
+    assert "wJalrXUtnFEMI" not in text
+    assert "is refused: who is ***?" in text
+
+
+def test_what_is_no_secret_stays():
+    configure(signal_store="/srv/signals", mlflow_tracking_uri="sqlite:////srv/mlflow.db")
+    for text in (
+        "there is no folder /srv/signals, nor sqlite:////srv/mlflow.db",
+        "https://medium.example/@somebody/story?page=2&author=a@b.example",
+        "redis://localhost:6379/0 does not answer",
+    ):
+        assert redacted(text) == text
+    said = "ftp://a:b@host/x and https://host/?a=1&access_token=abc"
+    assert redacted(said) == "ftp://***@host/x and https://host/?a=1&access_token=***"
+
+
+def test_the_registry_that_dagster_shows_has_no_password():
+    address = f"postgresql://me:{PLAIN}@127.0.0.1:1/db"
+    found = registry(configure(mlflow_tracking_uri=address))
+    assert found.tracking_uri == "postgresql://***@127.0.0.1:1/db"
+    assert found.of("prod")._address() == address
+    assert PLAIN not in repr(found)
+
+
+@pytest.mark.parametrize("scheme", ["odd", "http", "sqlite"])
+def test_no_error_of_the_registry_repeats_its_password(scheme, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    found = registry(configure(mlflow_tracking_uri=f"{scheme}://me:{PLAIN}@127.0.0.1:1/db"))
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever MLflow raises
+        found.versions("threat")
+    assert PLAIN not in "".join(traceback.format_exception(caught.value))
+    assert isinstance(caught.value, RegistryAddressError) == (scheme != "http")
+
+
+@pytest.mark.parametrize("scheme", ["odd", "http", "sqlite"])
+def test_the_command_line_repeats_no_password_and_keeps_none(scheme, tmp_path):
+    own = {
+        "MLFLOW_TRACKING_URI": f"{scheme}://me:{PLAIN}@127.0.0.1:1/db",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "DAGSTER_HOME": str(tmp_path),
+    }
+    ran = subprocess.run(
+        [str(SEAMLESS), "models", "list"],
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("seamless: ")
+    assert ran.stderr.count("\n") == 1
+    kept = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*.txt"))
+    assert PLAIN not in ran.stdout + ran.stderr + kept
