@@ -27,6 +27,17 @@ class Picture:
     height: int
 
 
+def pixels(body: bytes | None) -> int | None:
+    """Return how many pixels a picture says that it has, without decoding it; None if it is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(body or b"")) as image:
+            return image.width * image.height
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError):
+        return None
+
+
 def inspect(body: bytes | None) -> Picture | None:
     """Return format and size in pixels; None if the bytes are no picture that can be decoded."""
     from PIL import Image

@@ -20,8 +20,9 @@ from platform_assets.publishing import begin
 from platform_assets.records import declared
 from platform_assets.silver.pages import IS_IMAGE
 from platform_assets.tenants import DEFAULT_TENANT
+from resources.budgets import MAX_PICTURES_PER_RECORD, MAX_PIXELS_PER_RECORD
 from resources.lakehouse import Lakehouse
-from signals.images import inspect
+from signals.images import inspect, pixels
 from signals.urls import address, joined
 
 TABLE = "silver/images"
@@ -64,28 +65,38 @@ def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pictures(fetch: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the pictures of a fetch, of which only so many, and so many pixels, are looked at."""
     if fetch["images"] is None:
-        return [_picture(fetch["url"], None, fetch["body"])]
+        return [_picture(fetch["url"], None, fetch["body"], MAX_PIXELS_PER_RECORD)]
     try:
         listed = json.loads(fetch["images"])
     except (ValueError, RecursionError):
         listed = None
     if not isinstance(listed, list):
         return [{"page_url": fetch["url"], "rule": "images_not_a_list"}]
-    return [_embedded(fetch["url"], item) for item in listed]
+    found, left = [], MAX_PIXELS_PER_RECORD
+    for item in listed[:MAX_PICTURES_PER_RECORD]:
+        found.append(_embedded(fetch["url"], item, left))
+        left -= found[-1].get("width", 0) * found[-1].get("height", 0)
+    if len(listed) > MAX_PICTURES_PER_RECORD:
+        found.append({"page_url": fetch["url"], "rule": f"too_many_pictures:{len(listed)}"})
+    return found
 
 
-def _embedded(page_url: str, item: Any) -> dict[str, Any]:
+def _embedded(page_url: str, item: Any, most: int) -> dict[str, Any]:
     try:
         url = joined(page_url, str(item["url"]))
         if not url:
             raise ValueError(item["url"])
-        return _picture(url, page_url, base64.b64decode(item["data"], validate=True))
+        return _picture(url, page_url, base64.b64decode(item["data"], validate=True), most)
     except (TypeError, KeyError, ValueError, binascii.Error):
         return {"page_url": page_url, "rule": "image_unreadable"}
 
 
-def _picture(url: str, page_url: str | None, body: bytes | None) -> dict[str, Any]:
+def _picture(url: str, page_url: str | None, body: bytes | None, most: int) -> dict[str, Any]:
+    size = pixels(body)
+    if size is not None and size > most:
+        return {"document_id": address(url), "page_url": page_url, "rule": f"too_many_pixels:{size}"}
     picture = inspect(body)
     if picture is None:
         return {"document_id": address(url), "page_url": page_url, "rule": "image_undecodable"}

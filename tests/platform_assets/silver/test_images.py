@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from platform_assets.bronze.page_fetches import EXPECTED
+from platform_assets.silver import images as images_table
 from platform_assets.silver.images import unpacked
+from resources.budgets import MAX_PICTURES_PER_RECORD
 
 PAGE = "http://Example.org/story#top"
 
@@ -96,3 +98,16 @@ def test_a_fetched_picture_with_a_hostile_address_does_not_stop_the_others(bronz
 def test_a_relative_address_is_that_of_the_page(bronze):
     found = unpacked(bronze(EXPECTED, {"url": PAGE, "images": [embedded(picture(), "/a.png")]}))
     assert found["document_id"].to_list() == ["http://example.org/a.png"]
+
+
+def test_so_many_pictures_of_a_record_are_looked_at_and_no_more(bronze):
+    one, more = embedded(picture()), 7
+    found = unpacked(bronze(EXPECTED, {"url": PAGE, "images": [one] * (MAX_PICTURES_PER_RECORD + more)}))
+    assert rules(found) == [None] * MAX_PICTURES_PER_RECORD + [f"too_many_pictures:{MAX_PICTURES_PER_RECORD + more}"]
+
+
+def test_so_many_pixels_of_a_record_are_decoded_and_no_more(bronze, monkeypatch):
+    monkeypatch.setattr(images_table, "MAX_PIXELS_PER_RECORD", 500)
+    sizes = [(20, 10), (20, 20), (20, 10), (20, 15), (1, 1)]
+    found = unpacked(bronze(EXPECTED, {"url": PAGE, "images": [embedded(picture(size=size)) for size in sizes]}))
+    assert rules(found) == [None, "too_many_pixels:400", None, "too_many_pixels:300", None]
