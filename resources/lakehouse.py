@@ -608,6 +608,8 @@ def contiguous(days: Sequence[str]) -> bool:
 
 
 def _of_days(days: Sequence[str]) -> pl.Expr:
+    if not days:
+        return pl.lit(value=False)
     if contiguous(days):
         return pl.col(DAY).is_between(date.fromisoformat(min(days)), date.fromisoformat(max(days)))
     return pl.col(DAY).is_in([date.fromisoformat(day) for day in days])

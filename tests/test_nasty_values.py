@@ -23,7 +23,8 @@ NASTY = [
     float("inf"), True, False, [], {}, [None], ["a", "b"], {"a": {"b": []}}, [[[[]]]], "2026-13-45T99:99:99Z",
     "0000-00-00", "9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "\u202e\u200b\u2066",
     "🏳️‍🌈" * 50, "http://[::1", "https://xn--/",
-    "javascript:alert(1)", "//host/path", "https://h:99999/", "%FF%00%", "../../etc/passwd", "\n\r\t", "=cmd|' /C calc'!A0",
+    "javascript:alert(1)", "//host/path", "https://h:99999/", "%FF%00%", "../../etc/passwd", "\n\r\t",
+    "=cmd|' /C calc'!A0",
     "ﷺ" * 100, "e\u0301" * 500, "[" * 300,
 ]  # fmt: skip
 HTML = "<html><head><title>Harbour opens</title></head><body><article><p>{}</p></article></body></html>"
