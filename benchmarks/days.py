@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,16 @@ def land(graph: Graph, day: int, records: Mapping[str, list[Record]]) -> None:
         file.write_text("\n".join(reversed(file.read_text().splitlines())) + "\n")
 
 
+def works(graph: Graph, day: int, records: Records, address: str) -> list[Callable[[], Any]]:
+    """Have a day's records land, or every third day come by topic; return what takes them through."""
+    if day % 3 < 2:
+        land(graph, day, records)
+        return [graph.run]
+    produce(address, [(TOPICS[name], json.dumps(row).encode()) for name in TOPICS for row in records[name]])
+    land(graph, day, {name: rows for name, rows in records.items() if name not in TOPICS})
+    return [graph.stream, graph.run]
+
+
 def main() -> None:
     """Print what differs between days taken one by one and all of them at once, and how long either took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -204,15 +214,7 @@ def main() -> None:
         for day, records in enumerate(delivered(asked.days)):
             for name, rows in records.items():
                 whole.land(f"{name}/{day:02d}.jsonl", rows)
-            by_topic = day % 3 == 2
-            if by_topic:
-                streamed = [(TOPICS[name], json.dumps(row).encode()) for name in TOPICS for row in records[name]]
-                produce(address, streamed)
-                land(daily, day, {name: rows for name, rows in records.items() if name not in TOPICS})
-            else:
-                land(daily, day, records)
-            works = [daily.stream, daily.run] if by_topic else [daily.run]
-            for work in works:
+            for work in works(daily, day, records, address):
                 if killed < asked.kills and chance.random() < 0.5:
                     child = forked(work)
                     time.sleep(chance.uniform(0.5, 12))

@@ -1,0 +1,61 @@
+"""One row is one field that a table does not declare, as it came on one day: its type, when first, and how often.
+
+Key: event_date, table, field and type. Grain: one field and type of one bronze table and day. ``share`` is of the
+table's rows of the day; ``first_seen`` is when the first of them was received. Such fields are kept in ``undeclared``,
+as JSON; declaring one in its table's module makes it a column, also of what has come before. Owner: data-platform.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import dagster as dg
+import msgspec
+import polars as pl
+
+from platform_assets.bronze import RECEIVED
+from platform_assets.conventions import described
+from platform_assets.publishing import begin
+from platform_assets.records import UNDECLARED
+from resources.lakehouse import DAY, Lakehouse
+
+TABLE = "operations/schema_drift"
+INPUTS = tuple(expected.table for expected in RECEIVED)
+TYPES = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
+SCHEMA = {
+    DAY: pl.Date,
+    "table": pl.String,
+    "field": pl.String,
+    "type": pl.String,
+    "rows": pl.Int64,
+    "share": pl.Float64,
+    "first_seen": pl.Datetime("us", "UTC"),
+}
+
+
+@dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS))
+def schema_drift(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """Count the fields that nobody has declared."""
+    hop = begin(context, lakehouse, TABLE, INPUTS)
+    found = [row for table in INPUTS for row in undeclared(lakehouse, table, hop.days)]
+    rows = pl.DataFrame(found, schema=SCHEMA, orient="row").sort(DAY, "table", "field", "type")
+    lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
+    fields = sorted({f"{table}: {field}" for table, field in rows.select("table", "field").iter_rows()})
+    return hop.result({"fields": fields}, rows_out=rows.height)
+
+
+def undeclared(lakehouse: Lakehouse, table: str, days: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """Yield the rows of this table for the undeclared fields of a bronze table on some days."""
+    stored = lakehouse.scan(table, days)
+    total = dict(stored.group_by(DAY).len().collect().iter_rows())
+    given = stored.filter(pl.col(UNDECLARED).is_not_null()).select(DAY, "received_at", UNDECLARED)
+    counts: Counter[tuple[date, str, str]] = Counter()
+    first: dict[tuple[date, str, str], datetime] = {}
+    for day, received_at, said in given.sort("received_at").collect().iter_rows():
+        for field, value in msgspec.json.decode(said).items():
+            name = (day, field, TYPES.get(type(value), "object"))
+            counts[name] += 1
+            first.setdefault(name, received_at)
+    for (day, field, kind), rows in counts.items():
+        yield day, table, field, kind, rows, round(rows / total[day], 6), first[day, field, kind]
