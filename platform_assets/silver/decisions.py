@@ -3,7 +3,8 @@
 Key: decision_id, which is made from tenant, document, content, day, task and model version. Grain: one document, day,
 task and model version: an unchanged page that is fetched on another day is decided again. Answers are facts: a new
 model adds rows, and never changes one. Where other versions come to answer, by promotion, rollback or a trial, they are
-asked about the documents of the last week too. Owner: ml.
+asked about the documents of the last week too. An answer stays where its document has given way to an earlier delivery
+of the same record. Owner: ml.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
