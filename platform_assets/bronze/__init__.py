@@ -2,17 +2,9 @@
 
 from importlib import import_module
 
+from governance import catalog
 from platform_assets.records import Received
 
-TABLES = (
-    "ad_events",
-    "inventory",
-    "page_fetches",
-    "review_labels",
-    "rtb_auctions",
-    "seller_declarations",
-    "social_messages",
-    "user_profiles",
-    "user_sync",
+RECEIVED: tuple[Received, ...] = tuple(
+    import_module(f"{__name__}.{table.removeprefix('bronze/')}").EXPECTED for table in catalog.names("bronze")
 )
-RECEIVED: tuple[Received, ...] = tuple(import_module(f"{__name__}.{table}").EXPECTED for table in TABLES)

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from governance import catalog
 from platform_assets.conventions import described
 from platform_assets.operations.model_versions import SCHEMA as MODEL_VERSION
 from platform_assets.operations.model_versions import TABLE as VERSIONS
@@ -53,17 +54,7 @@ from signals.tasks import TASKS
 
 TABLE = "reports/platform_health"
 DECISIONS = "silver/decisions"
-GOLD = (
-    "gold/ad_performance_hourly",
-    "gold/audit_trail",
-    "gold/contextual_signals",
-    "gold/inventory_daily",
-    "gold/psychosocial_daily",
-    "gold/rtb_hourly",
-    "gold/site_brand_safety",
-    "gold/user_sync_hourly",
-)
-TABLES = (*WRITERS, "silver/embeddings", DECISIONS, *GOLD)
+TABLES = (*WRITERS, *catalog.names("gold"))
 INPUTS = (*TABLES, QUARANTINE)
 # The day of a declaration is when its file came, not when something happened: others are not behind it.
 DATED = pl.col("table") != "bronze/seller_declarations"

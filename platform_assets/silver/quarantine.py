@@ -9,35 +9,12 @@ import time
 import dagster as dg
 import polars as pl
 
+from governance import catalog
 from platform_assets.conventions import ACCOUNTED, described
 from platform_assets.publishing import QUARANTINE
 from resources.lakehouse import Lakehouse
 
-BRONZE = (
-    "page_fetches",
-    "social_messages",
-    "seller_declarations",
-    "user_profiles",
-    "review_labels",
-    "ad_events",
-    "inventory",
-    "rtb_auctions",
-    "user_sync",
-)
-SILVER = (
-    "pages",
-    "messages",
-    "images",
-    "labels",
-    "message_features",
-    "page_signals",
-    "message_signals",
-    "ad_events",
-    "inventory",
-    "rtb_auctions",
-    "user_sync",
-)
-WRITERS = (*(f"bronze/{name}" for name in BRONZE), *(f"silver/{name}" for name in SILVER))
+WRITERS = (*catalog.names("bronze"), *(name for name in catalog.names("silver") if name != QUARANTINE))
 
 
 @dg.asset(**described(QUARANTINE, __doc__, owner="data-platform", deps=WRITERS, daily=False))
