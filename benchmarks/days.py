@@ -197,7 +197,7 @@ def land(graph: Graph, day: int, records: Mapping[str, list[Record]]) -> None:
         graph.land(f"{name}/{day:02d}.jsonl", rows[:half])
         graph.land(f"{name}/all.jsonl", rows[half:])
     if day % 5 == 4:
-        file = graph.landing / "ad_events" / f"{day - 1:02d}.jsonl"
+        file = sorted((graph.landing / "ad_events").glob("[0-9]*.jsonl"))[-2]
         file.write_text("\n".join(reversed(file.read_text().splitlines())) + "\n")
 
 

@@ -99,6 +99,11 @@ ADS = [
         ("impression", "02 08:30", 0.004, {"document_id": "https://a.example/1"}),
     )
 ]
+# What was known of a page by the time of an event on it.
+OWN = {"sentiment": "negative", "threat_risk": "high", "risk": "high", "signals_of": "own"}
+CRIME = OWN | {"iab_category_name": "News", "threat": "crime"}
+ARMS = OWN | {"iab_category_name": "Technology", "threat": "arms", "sentiment": "positive"}
+NOBODYS = dict.fromkeys((*OWN, "iab_category_name", "threat"), "unknown")
 SNAPSHOT = {"placement_id": "p", "site": "a.example", "format": "banner", "tenant_id": "t"}
 INVENTORY = [
     SNAPSHOT | {"avails": 100, "filled": 40, "floor_cpm_usd": 0.5, "authorisation": "authorised"},
@@ -203,25 +208,25 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
     ],
     "ad_performance_hourly": [
         HOUR | DAY_ONE | {
-            "hour": at("01 08:00"), "site": "a.example", "iab_category_name": "News", "threat_risk": "medium",
+            "hour": at("01 08:00"), "site": "a.example", **CRIME,
             "impressions": 2, "viewable": 1, "clicks": 1, "conversions": 1, "cost_usd": 0.004, "revenue_usd": 5.0,
             "viewability": 0.5, "ctr": 0.5, "conversion_rate": 1.0, "cpm_usd": 2.0,
         },
         HOUR | DAY_ONE | {
-            "hour": at("01 08:00"), "site": "c.example", "iab_category_name": "unknown", "threat_risk": "unknown",
+            "hour": at("01 08:00"), "site": "c.example", **NOBODYS,
             "impressions": 1, "cost_usd": 0.001, "cpm_usd": 1.0,
         },
         HOUR | DAY_ONE | {
-            "hour": at("01 08:00"), "site": "unknown", "iab_category_name": "unknown", "threat_risk": "unknown",
+            "hour": at("01 08:00"), "site": "unknown", **NOBODYS,
             "impressions": 1, "cost_usd": 0.003, "cpm_usd": 3.0,
         },
         HOUR | DAY_ONE | {
-            "hour": at("01 09:00"), "site": "a.example", "iab_category_name": "News", "threat_risk": "medium",
+            "hour": at("01 09:00"), "site": "a.example", **CRIME,
             "impressions": 0, "clicks": 1, "cost_usd": 0.0, "viewability": None, "ctr": None, "conversion_rate": 0.0,
             "cpm_usd": None,
         },
         HOUR | DAY_TWO | {
-            "hour": at("02 08:00"), "site": "a.example", "iab_category_name": "Technology", "threat_risk": "high",
+            "hour": at("02 08:00"), "site": "a.example", **ARMS,
             "impressions": 1, "cost_usd": 0.004, "cpm_usd": 4.0,
         },
     ],
@@ -380,17 +385,56 @@ def test_each_organisation_has_its_own_row_of_a_page_and_an_event_on_it_counts_o
     assert materialised(lakehouse, ONE, ONE, "contextual_signals", "ad_performance_hourly").success
     of_it = [row for row in rows(lakehouse, "contextual_signals") if row["document_id"] == theirs["document_id"]]
     assert sorted((row["tenant_id"], row["content_hash"]) for row in of_it) == [("t", "h3"), ("u", "h2")]
-    # What a page is about is the same for all: the newest that is known of it counts.
     told = {row["iab_category_name"]: row["impressions"] for row in rows(lakehouse, "ad_performance_hourly")}
-    assert told == {"Sports": 2, "unknown": 1}
+    assert told == {"News": 2, "unknown": 1}
     put_pages(lakehouse, PAGES[:3], ONE)
     assert materialised(lakehouse, ONE, ONE, "contextual_signals").success
     assert {row["tenant_id"] for row in rows(lakehouse, "contextual_signals")} == {"t"}
 
 
+def test_an_event_is_judged_by_what_its_organisation_would_have_been_given(silver: Path, tmp_path: Path) -> None:
+    lakehouse, address = copied(silver, tmp_path), "https://a.example/9"
+    fetches = [("t", "01 08:00", "Sports"), ("u", "01 10:00", "News"), ("t", "01 12:00", "Travel")]
+    given = [
+        page(address, moment, f"h-{topic}", tenant_id=tenant, iab_category_name=topic)
+        for tenant, moment, topic in fetches
+    ]
+    put_pages(lakehouse, given, ONE)
+    asked = [
+        ("t", "01 09:00"),
+        ("t", "01 11:00"),
+        ("t", "01 13:00"),
+        ("u", "01 09:00"),
+        ("u", "01 13:00"),
+        ("u", "01 07:00"),
+    ]
+    shown = [AD | {"document_id": address, "tenant_id": tenant, "event_time": at(moment)} for tenant, moment in asked]
+    shown = [one | {"event_type": "impression", "cost_usd": 0.0} for one in shown]
+    lakehouse.replace_days("silver/ad_events", [ONE], dated(shown, "event_time"))
+    assert materialised(lakehouse, ONE, ONE, "contextual_signals", "ad_performance_hourly").success
+    found = rows(lakehouse, "ad_performance_hourly")
+    assert sorted((r["tenant_id"], r["hour"].hour, r["iab_category_name"], r["signals_of"]) for r in found) == [
+        ("t", 9, "Sports", "own"),
+        ("t", 11, "Sports", "own"),
+        ("t", 13, "Travel", "own"),
+        ("u", 7, "Sports", "later"),
+        ("u", 9, "Sports", "anyone"),
+        ("u", 13, "News", "own"),
+    ]
+
+
+def test_a_document_whose_newest_fetch_is_gone_has_the_one_before(silver: Path, tmp_path: Path) -> None:
+    lakehouse = copied(silver, tmp_path)
+    assert materialised(lakehouse, ONE, TWO, "contextual_signals").success
+    put_pages(lakehouse, [PAGES[0] | {"document_id": "https://b.example/4", "fetched_at": at("02 07:00")}], TWO)
+    assert materialised(lakehouse, TWO, TWO, "contextual_signals").success
+    found = {row["document_id"]: row["content_hash"] for row in rows(lakehouse, "contextual_signals")}
+    assert found["https://a.example/1"] == "h1"
+
+
 def test_a_failing_test_is_a_failed_check(silver: Path, tmp_path: Path) -> None:
     lakehouse = copied(silver, tmp_path)
-    put_pages(lakehouse, [PAGES[0] | {"threat": "meteor"}], ONE)
+    put_pages(lakehouse, [PAGES[1] | {"threat": "meteor"}], ONE)
     lakehouse.replace_days("silver/user_sync", [ONE], dated([SYNCS[0] | {"partner": None}], "synced_at"))
     result = materialised(lakehouse, ONE, ONE, "contextual_signals", "user_sync_hourly")
     assert {check.check_name: check.severity for check in result.get_asset_check_evaluations() if not check.passed} == {

@@ -35,17 +35,17 @@ SCHEMAS = {
     "silver/message_signals": {
         "message_id": TEXT, "tenant_id": TEXT, "platform": TEXT, "iab_category_name": TEXT, **JUDGED, DAY: pl.Date,
     },
-    "silver/ad_events": {
-        "event_id": TEXT, "event_type": TEXT, "tenant_id": TEXT, "campaign_id": TEXT, "site": TEXT,
-        "document_id": TEXT, "cost_usd": REAL, "revenue_usd": REAL, DAY: pl.Date,
-    },
     "silver/decisions": {
         "decision_id": TEXT, "tenant_id": TEXT, "document_id": TEXT, "task": TEXT, "label": TEXT, "score": REAL,
         "model_version": WHOLE, "decided_at": TIME, "content_hash": TEXT, "traffic_arm": TEXT, DAY: pl.Date,
     },
     "silver/rtb_auctions": {"auction_id": TEXT, "winner": TEXT, "bids": pl.List(BID), DAY: pl.Date},
     "silver/quarantine": {"quarantine_id": TEXT, "table": TEXT, "rule": TEXT, DAY: pl.Date},
-    "gold/ad_performance_hourly": {"hour": TIME, "impressions": WHOLE, DAY: pl.Date},
+    "gold/ad_performance_hourly": {
+        "hour": TIME, "tenant_id": TEXT, "campaign_id": TEXT, "site": TEXT, "iab_category_name": TEXT,
+        "sentiment": TEXT, "threat": TEXT, "risk": TEXT, "impressions": WHOLE, "viewable": WHOLE, "clicks": WHOLE,
+        "conversions": WHOLE, "cost_usd": REAL, "revenue_usd": REAL, DAY: pl.Date,
+    },
     "gold/rtb_hourly": {
         "hour": TIME, "auctions": WHOLE, "bid_requests": WHOLE, "bids": WHOLE, "timeouts": WHOLE, "errors": WHOLE,
         "wins": WHOLE, DAY: pl.Date,
@@ -109,11 +109,17 @@ def a_message(**more):
     return {"tenant_id": "meridian", "platform": "chirper", "iab_category_name": "Sports", **judged, **more}
 
 
-def events(*kinds, url="https://news.example/a", campaign="cmp-1", **more):
-    of = {"tenant_id": "meridian", "campaign_id": campaign, "site": "news.example", "document_id": url}
+COUNTS = {"impression": "impressions", "viewable": "viewable", "click": "clicks", "conversion": "conversions"}
+
+
+def events(*kinds, beside=None, campaign="cmp-1", **more):
+    """Return an hour's row for each event on a page."""
+    about = {"site": "news.example", **dict.fromkeys(("iab_category_name", "sentiment", "threat", "risk"))}
+    about |= {name: value for name, value in (beside or {}).items() if name in about and name != "site"}
     money = {"impression": {"cost_usd": 0.25, "revenue_usd": 0.0}, "conversion": {"cost_usd": 0.0, "revenue_usd": 40.0}}
-    nothing = {"cost_usd": 0.0, "revenue_usd": 0.0}
-    return [{"event_type": kind, **of, **money.get(kind, nothing), **more} for kind in kinds]
+    nothing = {"cost_usd": 0.0, "revenue_usd": 0.0, **dict.fromkeys(COUNTS.values(), 0)}
+    of = {"hour": NOON, "tenant_id": "meridian", "campaign_id": campaign, **about, **nothing}
+    return [{**of, COUNTS[kind]: 1, **money.get(kind, {}), **more} for kind in kinds]
 
 
 def a_window(task="threat", **more):
@@ -153,10 +159,12 @@ def full_rows():
             a_page("https://vile.example/c", "hate", "floor", title=HOSTILE, event_date=DAY_2),
         ],
         "silver/message_signals": [a_message(), a_message(threat="hate", threat_risk="floor", event_date=DAY_2)],
-        "silver/ad_events": [
-            *events("impression", "viewable", "click", "conversion"),
-            *events("impression", campaign="cmp-2", url="https://vile.example/c", event_date=DAY_2),
-            *events("impression", "impression", campaign="cmp-2", url="https://shop.example/b", event_date=DAY_2),
+        "gold/ad_performance_hourly": [
+            *events("impression", "viewable", "click", "conversion", beside=a_page()),
+            *events("impression", campaign="cmp-2", beside=a_page(label="hate", level="floor"), event_date=DAY_2),
+            *events(
+                "impression", "impression", campaign="cmp-2", beside=a_page(label="none", level="low"), event_date=DAY_2
+            ),
         ],
         "silver/decisions": [
             {**decided, "decision_id": "d-1", "document_id": "https://vile.example/c", "label": "hate", DAY: DAY_2},
@@ -169,7 +177,6 @@ def full_rows():
             {"quarantine_id": "q", "table": "silver/ad_events", "rule": "duplicate_key"},
             {"quarantine_id": "r", "table": "bronze/ad_events", "rule": HOSTILE, DAY: date(2026, 11, 20)},
         ],
-        "gold/ad_performance_hourly": [{"hour": NOON, "impressions": 3}],
         "gold/rtb_hourly": [{"hour": NOON, "auctions": 4, "bids": 5, "wins": 3, **asked, DAY: day} for day in both],
         "gold/inventory_daily": [
             {"format": "banner", "avails": 100, "filled": 60, "authorised_avails": 75, "unauthorised_avails": 20,
@@ -231,30 +238,25 @@ def blocks(page):
 
 
 class TestRows:
-    def test_ads_count_for_the_newest_signals_of_their_page(self):
-        signals = table(
-            "gold/contextual_signals",
-            a_page(label="none", level="low"),
-            a_page(fetched_at=NOON + timedelta(days=3), event_date=date(2026, 11, 12)),
-        )
-        got = context.added_up(
-            table("silver/ad_events", *events("impression", "click")).lazy(), signals.lazy()
-        ).collect()
+    def test_ads_add_up_by_what_was_known_of_their_page(self):
+        hours = table("gold/ad_performance_hourly", *events("impression", "click", beside=a_page()))
+        got = context.added_up(hours.lazy()).collect()
         assert got.select(DAY, "threat", "risk", "topic", "impressions", "clicks", "cost_usd").rows() == [
             (DAY_1, "crime", "high", "Crime", 1, 1, 0.25)
         ]
 
     def test_an_ad_on_a_page_that_nobody_judged_is_kept(self):
-        shown = table("silver/ad_events", *events("impression", url=None, campaign=None))
-        got = context.added_up(shown.lazy(), table("gold/contextual_signals").lazy()).collect()
+        shown = table("gold/ad_performance_hourly", *events("impression", campaign=None))
+        got = context.added_up(shown.lazy()).collect()
         assert got.select(*context.KEY[2:], "impressions").rows() == [
             ("unknown", "news.example", "unknown", "unknown", "unknown", "unknown", 1)
         ]
 
     def test_risk_rows_join_pages_with_what_ran_beside_them(self):
         found = table("gold/contextual_signals", a_page(), a_page("https://news.example/b", threat_score=0.7))
-        shown = table("silver/ad_events", *events("impression", "viewable"), *events("impression", event_date=DAY_2))
-        ads = context.added_up(shown.lazy(), found.lazy()).collect()
+        hours = [*events("impression", "viewable", beside=a_page())]
+        hours += events("impression", beside=a_page(), event_date=DAY_2)
+        ads = context.added_up(table("gold/ad_performance_hourly", *hours).lazy()).collect()
         rows = risk.risks(
             found, table("silver/message_signals", a_message(), a_message(threat=None, threat_risk=None)), ads
         )
@@ -276,9 +278,11 @@ class TestRows:
 
     def test_insights_have_no_rate_where_there_is_nothing_to_divide_by(self):
         shown = table(
-            "silver/ad_events", *events("impression", "impression", "click"), *events("conversion", campaign="cmp-2")
+            "gold/ad_performance_hourly",
+            *events("impression", "impression", "click"),
+            *events("conversion", campaign="cmp-2"),
         )
-        rows = business.insights(context.added_up(shown.lazy(), table("gold/contextual_signals").lazy()).collect())
+        rows = business.insights(context.added_up(shown.lazy()).collect())
         rates = rows.select("campaign_id", "ctr", "conversion_rate", "cpm_usd", "roas").rows()
         assert rates == [("cmp-1", 0.5, 0.0, 250.0, 0.0), ("cmp-2", None, None, None, None)]
 
@@ -545,7 +549,7 @@ class TestLittleData:
             (),
             ("gold/contextual_signals",),
             ("silver/message_signals",),
-            ("silver/ad_events",),
+            ("gold/ad_performance_hourly",),
             ("gold/psychosocial_daily", "silver/quarantine"),
             ("gold/rtb_hourly", "silver/rtb_auctions", "gold/inventory_daily", "gold/user_sync_hourly"),
         ],
