@@ -140,10 +140,9 @@ def _declared_since(undeclared: str, name: str, expected: Received) -> Any:
     """Return the value that a field has among others, as its column has it; None where the column cannot hold it."""
     with suppress(BrokenError, RecursionError):
         value = json.loads(undeclared).get(name)
-        found = (
-            value if value is None else _converted(value, expected.columns[name], name, nested=name in expected.nested)
-        )
-        return found if found in expected.allowed.get(name, (found,)) else None
+        if value is not None:
+            found = _converted(value, expected.columns[name], name, nested=name in expected.nested)
+            return found if found in expected.allowed.get(name, (found,)) else None
     return None
 
 
