@@ -161,7 +161,7 @@ class Lakehouse(dg.ConfigurableResource):
         return rows.select(columns).collect(), set(files)
 
     def rows_between(
-        self, table: str, before: int | None, after: int, *, key: str, columns: Sequence[str]
+        self, table: str, before: int | None, after: int, *, key: Sequence[str], columns: Sequence[str]
     ) -> pl.DataFrame:
         """Return the rows of a version of a table whose key an earlier version does not hold.
 
@@ -171,7 +171,7 @@ class Lakehouse(dg.ConfigurableResource):
             table: the table.
             before: the earlier version.
             after: the version.
-            key: column that names a row.
+            key: columns that name a row.
             columns: those that are wanted besides.
 
         Raises:
@@ -180,10 +180,10 @@ class Lakehouse(dg.ConfigurableResource):
         now, then = self._at(table, after), None if before is None else self._at(table, before)
         known = {} if then is None else _days_of_files(then)
         days = sorted({str(day) for _, day in _days_of_files(now).items() - known.items()})
-        found = pl.scan_delta(now).select(key, *columns, DAY)
+        found = pl.scan_delta(now).select(*key, *columns, DAY)
         found = (found.filter(_of_days(days)) if days else found.head(0)).drop(DAY)
         if days and then is not None:
-            found = found.join(pl.scan_delta(then).filter(_of_days(days)).select(key), on=key, how="anti")
+            found = found.join(pl.scan_delta(then).filter(_of_days(days)).select(key), on=list(key), how="anti")
         return found.collect()
 
     def rows_changed(self, table: str, before: int | None, columns: Sequence[str]) -> pl.DataFrame:

@@ -273,7 +273,7 @@ def test_an_older_version_can_be_read(lake):
 
 def test_rows_of_a_version_are_found_where_days_have_been_written_again(lake):
     def between(before, after):
-        return sorted(lake.rows_between(PAGES, before, after, key="id", columns=["value"])["id"])
+        return sorted(lake.rows_between(PAGES, before, after, key=["id"], columns=["value"])["id"])
 
     first = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
     second = lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE), ("c", 1, TUE)))

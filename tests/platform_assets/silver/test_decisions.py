@@ -268,7 +268,7 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
     models = serving(rivals, encoder.transform_id)
-    worker = streaming.Worker(models, "run", KnownVectors(stream, encoder))
+    worker = streaming.Worker(models, "run", KnownVectors(stream, encoder), streaming.Held(stream))
     rows = stream.read("silver/pages", DAYS)
     read = streaming._answers(worker, "page", rows, streaming.Ahead(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
