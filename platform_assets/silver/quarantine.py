@@ -30,6 +30,7 @@ SILVER = (
     "images",
     "labels",
     "message_features",
+    "decisions",
     "page_signals",
     "message_signals",
     "ad_events",
