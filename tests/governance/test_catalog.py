@@ -62,7 +62,7 @@ def test_what_comes_from_outside_is_named_with_its_organisation():
 def test_what_is_looked_up_is_declared(table, lookup, assets):
     assert {lookup.table, lookup.referred_by.table} <= set(TABLES)
     for of, names in (
-        (lookup.table, (*lookup.key, *lookup.values)),
+        (lookup.table, (*lookup.key, *lookup.values, *([lookup.newest] if lookup.newest else []))),
         (lookup.referred_by.table, lookup.referred_by.columns),
     ):
         if of in BRONZE:

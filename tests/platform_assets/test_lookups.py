@@ -194,6 +194,20 @@ def test_a_document_that_comes_after_its_label_marks_the_labels_day(world, name,
     assert world.lake.read(QUARANTINE)["rule"].to_list() == ["document_unknown"]
 
 
+def test_a_page_that_is_fetched_again_marks_its_labels_days_only_where_it_says_something_else(world):
+    document = "https://e.org/a"
+    world.land(LABELS, {"label_id": "1", "task": "x", "label": "y", "document_id": document, "labelled_at": at(MON)})
+    world.fetch((document, document, TUE, "Title", "default"))
+    world.make("silver/labels")
+    world.fetch((document, document, WED, "Title", "default"))
+    assert world.behind("silver/labels") == []
+    pages = world.lake.read("silver/pages", [WED]).with_columns(content_hash=pl.lit("another"))
+    world.lake.replace_days("silver/pages", [WED], pages)
+    assert world.behind("silver/labels") == [MON]
+    world.make("silver/labels")
+    assert world.told("silver/labels", "label_id", "content_hash") == [("1", "another")]
+
+
 @pytest.mark.parametrize("expected", [EVENTS, SNAPSHOTS], ids=lambda expected: expected.table)
 def test_an_address_that_comes_to_name_another_document_marks_the_days_on_which_it_was_seen(world, expected):
     table = expected.table.replace("bronze", "silver")
@@ -212,6 +226,11 @@ def test_an_address_that_comes_to_name_another_document_marks_the_days_on_which_
     assert world.told(table, expected.key, "document_id") == documents
     world.fetch(("https://e.org/a", "https://e.org/seen", WED, "Another title", "default"))
     assert world.behind(table) == []
+    # Fetched again on other days it names the same, and so does what is not the newest.
+    world.fetch(("https://e.org/a", "https://e.org/seen", THU, "Title", "default"))
+    world.fetch(("https://e.org/b", "https://e.org/seen", TUE, "Title", "default"))
+    assert world.behind(table) == []
+    world.fetch(("https://e.org/c", "https://e.org/c", THU, "Title", "other"))
     world.fetch(("https://e.org/b", "https://e.org/seen", WED, "Another title", "default"))
     assert world.behind(table) == [MON, THU]
 
