@@ -145,10 +145,13 @@ class Lakehouse(dg.ConfigurableResource):
     def rows_of_new_files(
         self, table: str, known: Container[str], columns: Sequence[str]
     ) -> tuple[pl.DataFrame, set[str]]:
-        """Return some columns of the rows in those files of a table that are not known yet, and all files' names."""
+        """Return some columns of the rows in those files of a table that are not known yet, and all files' names.
+
+        The day is none of these columns: files do not hold it.
+        """
         files = self.open(table).file_uris()
         fresh = [file for file in files if file not in known]
-        stored = pl.Schema(self.scan(table).collect_schema())
+        stored = pl.Schema({name: kind for name, kind in self.scan(table).collect_schema().items() if name != DAY})
         if not fresh:
             return pl.DataFrame(schema={name: stored[name] for name in columns}), set(files)
         rows = pl.scan_parquet(
@@ -179,7 +182,7 @@ class Lakehouse(dg.ConfigurableResource):
         """
         now, then = self._at(table, after), None if before is None else self._at(table, before)
         known = {} if then is None else _days_of_files(then)
-        days = sorted({str(day) for _, day in _days_of_files(now).items() - known.items()})
+        days = sorted({str(day) for _, day in _days_of_files(now).items() ^ known.items()})
         found = pl.scan_delta(now).select(*key, *columns, DAY)
         found = (found.filter(_of_days(days)) if days else found.head(0)).drop(DAY)
         if days and then is not None:
