@@ -611,7 +611,7 @@ def contiguous(days: Sequence[str]) -> bool:
 
 
 def _of_days(days: Sequence[str]) -> pl.Expr:
-    if contiguous(days):
+    if days and contiguous(days):
         return pl.col(DAY).is_between(date.fromisoformat(min(days)), date.fromisoformat(max(days)))
     return pl.col(DAY).is_in([date.fromisoformat(day) for day in days])
 

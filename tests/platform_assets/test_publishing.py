@@ -295,6 +295,18 @@ def test_an_increments_row_on_which_the_stage_raises_is_quarantined_and_stops_no
     assert ("silver/user_sync", "raised:TypeError", "user_sync/2026-11-10.jsonl", 1) in rejected(lake)
 
 
+def test_an_increment_of_nothing_new_stops_no_stream_where_keys_hold_within_a_day(lake):
+    table, at = "silver/page_signals", pl.lit(NOW)
+    rows = staged(("a", "u1", "p")).rename({"sync_id": "url"}).with_columns(fetched_at=at)
+    known = KnownKeys(lake, table)
+    assert publish_increment(lake, table, as_they_are, rows.clear(), known).is_empty()
+    assert publish_increment(lake, table, as_they_are, rows, known).height == 1
+    again = rows.with_columns(source=pl.lit("kafka:pages:0"))
+    assert publish_increment(lake, table, as_they_are, again, known).is_empty()
+    assert lake.read(QUARANTINE)["rule"].to_list() == ["duplicate_key"]
+    assert publish_increment(lake, table, as_they_are, rows, known).height == 1
+
+
 def test_an_increment_that_loses_rows_writes_nothing(lake):
     with pytest.raises(RowsLostError):
         increment(lake, BOTH, lambda rows: rows.head(4))

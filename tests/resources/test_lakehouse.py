@@ -289,6 +289,15 @@ def test_rows_of_a_version_are_found_where_days_have_been_written_again(lake):
         between(first, second)
 
 
+def test_no_days_have_no_rows_and_nothing_is_added_to_them(lake):
+    lake.insert_missing(PAGES, frame(), ["id"], days=[])
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
+    version = lake.version(PAGES)
+    assert lake.read(PAGES, []).is_empty()
+    lake.insert_missing(PAGES, frame(), ["id"], days=[])
+    assert lake.version(PAGES) == version
+
+
 def test_what_rows_have_now_and_had_not_or_had_is_told_of_days_that_have_changed(lake):
     def changed(before, *columns):
         return sorted(lake.rows_changed(PAGES, before, columns).rows(), key=str)
