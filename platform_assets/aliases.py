@@ -16,7 +16,7 @@ SCHEMA = {
 
 
 class Aliases:
-    """Addresses that name another document than themselves; new rows of silver/pages are read as they come."""
+    """The document that each address names; new rows of silver/pages are read as they come."""
 
     def __init__(self, lakehouse: Lakehouse) -> None:
         self.lakehouse = lakehouse
@@ -48,8 +48,8 @@ class Aliases:
                 rows, files = self.lakehouse.rows_of_new_files(PAGES, (), list(SCHEMA))
                 self._known = self._known.clear()
             both = pl.concat([self._known, rows.with_columns(pl.col("tenant_id").fill_null(DEFAULT_TENANT))])
-            others = both.filter(pl.col("address") != pl.col("document_id")).select(NAME).unique()
-            newest = both.join(others, on=NAME, how="semi").sort("fetched_at", "document_id")
+            # Also those that name themselves: a newer fetch may be of the address itself.
+            newest = both.sort("fetched_at", "document_id")
             self._known = newest.unique(NAME, keep="last", maintain_order=True)
             self._files, self._version = files, version
         return self._known

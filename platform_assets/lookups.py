@@ -5,12 +5,13 @@ right, and with which version each day was made.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 
 import polars as pl
 
 from governance import catalog
 from governance.quality import preferred_first
-from resources.lakehouse import DAY, PLACE, Lakehouse
+from resources.lakehouse import DAY, PLACE, Lakehouse, VersionGoneError
 from signals.urls import address
 
 # Begin the names under which a table keeps these versions.
@@ -56,8 +57,7 @@ def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, then: int 
     for lookup in table.lookups:
         refers = lookup.referred_by
         if lookup.table == name and lakehouse.exists(refers.table):
-            changed = lakehouse.rows_changed(name, then, [*lookup.key, *lookup.values])
-            keys = pl.concat([changed[key].cast(pl.String) for key in lookup.key]).drop_nulls().unique()
+            keys = _changed(lakehouse, lookup, then)
             for column in refers.columns if len(keys) else ():
                 rows = lakehouse.scan(refers.table).select(DAY, key=column).drop_nulls().unique().collect()
                 if refers.spelled:
@@ -65,6 +65,39 @@ def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, then: int 
                     names = pl.DataFrame({"key": list(known), "name": list(known.values())}).explode("name")
                     rows = rows.join(names, on="key").select(DAY, key="name")
                 yield from rows.filter(pl.col("key").is_in(keys.implode()))[DAY].unique().cast(pl.String)
+
+
+def _changed(lakehouse: Lakehouse, lookup: catalog.Lookup, then: int | None) -> pl.Series:
+    """Return the keys under which something else is found now than in a version."""
+    newest = [lookup.newest] if lookup.newest else []
+    changed = lakehouse.rows_changed(lookup.table, then, [*lookup.key, *lookup.values, *newest])
+    keys = pl.concat([changed[key].cast(pl.String) for key in lookup.key]).drop_nulls().unique()
+    if lookup.newest is None or then is None or keys.is_empty():
+        return keys
+    try:
+        now, before = (_found(lakehouse, lookup, keys, version) for version in (None, then))
+    except VersionGoneError:
+        return keys
+    sides = (
+        one.join(other, on=one.columns, how="anti", nulls_equal=True) for one, other in permutations((now, before))
+    )
+    return pl.concat(sides)["key"].unique()
+
+
+def _found(lakehouse: Lakehouse, lookup: catalog.Lookup, keys: pl.Series, version: int | None) -> pl.DataFrame:
+    """Return what is found in a version under each of some keys: an organisation's newest, and the newest of all."""
+    rows = lakehouse.scan(lookup.table, version=version)
+    parts = (
+        rows.select(*lookup.values, lookup.newest, key=pl.col(name).cast(pl.String), named=pl.lit(name))
+        for name in lookup.key
+    )
+    found = pl.concat(parts).filter(pl.col("key").is_in(keys.implode())).collect()
+    found = found.sort(lookup.newest, *lookup.values)
+    own, anyones = (
+        found.unique([*whose, "key", "named"], keep="last").with_columns(own=pl.lit(bool(whose)))
+        for whose in ((catalog.TENANT,), ())
+    )
+    return pl.concat([own, anyones]).select("key", "named", "own", *lookup.values)
 
 
 def _surpassed(lakehouse: Lakehouse, table: catalog.Table, then: int | None) -> Iterator[str]:

@@ -126,21 +126,23 @@ def declared(rows: pl.DataFrame, expected: Received) -> pl.DataFrame:
 
     A field that was declared only after a row had come is taken from what was undeclared then, where it has the type.
     """
-    columns = {name: kind for name, kind in expected.columns.items() if kind != pl.Binary}
     rows = rows.with_columns(pl.lit(None, kind).alias(n) for n, kind in expected.columns.items() if n not in rows)
-    for name, kind in columns.items():
+    for name, kind in expected.columns.items():
         said = pl.col(UNDECLARED).str.contains(f'"{name}":', literal=True)
-        if rows.select((pl.col(name).is_null() & said).any()).item():
-            value = pl.col(UNDECLARED).str.json_path_match(f"$.{name}")
-            if kind == TIME:
-                value = value.map_elements(_moment_or_none, return_dtype=TIME)
-            rows = rows.with_columns(pl.coalesce(name, value.cast(kind, strict=False)))
+        texts = rows.select(pl.when(pl.col(name).is_null() & said).then(UNDECLARED)).to_series()
+        if texts.null_count() < rows.height:
+            values = [text and _declared_since(text, name, expected) for text in texts]
+            rows = rows.with_columns(pl.coalesce(name, pl.Series(name, values, kind)))
     return rows.select(*expected.columns, *ROW)
 
 
-def _moment_or_none(value: str) -> datetime | None:
-    with suppress(BrokenError):
-        return moment_of(value, "")
+def _declared_since(undeclared: str, name: str, expected: Received) -> Any:
+    """Return the value that a field has among others, as its column has it; None where the column cannot hold it."""
+    with suppress(BrokenError, RecursionError):
+        value = json.loads(undeclared).get(name)
+        if value is not None:
+            found = _converted(value, expected.columns[name], name, nested=name in expected.nested)
+            return found if found in expected.allowed.get(name, (found,)) else None
     return None
 
 

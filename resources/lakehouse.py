@@ -145,10 +145,13 @@ class Lakehouse(dg.ConfigurableResource):
     def rows_of_new_files(
         self, table: str, known: Container[str], columns: Sequence[str]
     ) -> tuple[pl.DataFrame, set[str]]:
-        """Return some columns of the rows in those files of a table that are not known yet, and all files' names."""
+        """Return some columns of the rows in those files of a table that are not known yet, and all files' names.
+
+        The day is none of these columns: files do not hold it.
+        """
         files = self.open(table).file_uris()
         fresh = [file for file in files if file not in known]
-        stored = pl.Schema(self.scan(table).collect_schema())
+        stored = pl.Schema({name: kind for name, kind in self.scan(table).collect_schema().items() if name != DAY})
         if not fresh:
             return pl.DataFrame(schema={name: stored[name] for name in columns}), set(files)
         rows = pl.scan_parquet(
@@ -161,7 +164,7 @@ class Lakehouse(dg.ConfigurableResource):
         return rows.select(columns).collect(), set(files)
 
     def rows_between(
-        self, table: str, before: int | None, after: int, *, key: str, columns: Sequence[str]
+        self, table: str, before: int | None, after: int, *, key: Sequence[str], columns: Sequence[str]
     ) -> pl.DataFrame:
         """Return the rows of a version of a table whose key an earlier version does not hold.
 
@@ -171,7 +174,7 @@ class Lakehouse(dg.ConfigurableResource):
             table: the table.
             before: the earlier version.
             after: the version.
-            key: column that names a row.
+            key: columns that name a row.
             columns: those that are wanted besides.
 
         Raises:
@@ -179,11 +182,11 @@ class Lakehouse(dg.ConfigurableResource):
         """
         now, then = self._at(table, after), None if before is None else self._at(table, before)
         known = {} if then is None else _days_of_files(then)
-        days = sorted({str(day) for _, day in _days_of_files(now).items() - known.items()})
-        found = pl.scan_delta(now).select(key, *columns, DAY)
+        days = sorted({str(day) for _, day in _days_of_files(now).items() ^ known.items()})
+        found = pl.scan_delta(now).select(*key, *columns, DAY)
         found = (found.filter(_of_days(days)) if days else found.head(0)).drop(DAY)
         if days and then is not None:
-            found = found.join(pl.scan_delta(then).filter(_of_days(days)).select(key), on=key, how="anti")
+            found = found.join(pl.scan_delta(then).filter(_of_days(days)).select(key), on=list(key), how="anti")
         return found.collect()
 
     def rows_changed(self, table: str, before: int | None, columns: Sequence[str]) -> pl.DataFrame:
@@ -608,9 +611,7 @@ def contiguous(days: Sequence[str]) -> bool:
 
 
 def _of_days(days: Sequence[str]) -> pl.Expr:
-    if not days:
-        return pl.lit(value=False)
-    if contiguous(days):
+    if days and contiguous(days):
         return pl.col(DAY).is_between(date.fromisoformat(min(days)), date.fromisoformat(max(days)))
     return pl.col(DAY).is_in([date.fromisoformat(day) for day in days])
 

@@ -39,12 +39,14 @@ class Lookup(_Fact):
         table: the table.
         key: columns by which it is looked up; any of them.
         values: columns that matter: a row of which none changes, changes nothing.
+        newest: column by which, of rows with one key, only the newest matters, of each organisation and of all.
         referred_by: where the key stands.
     """
 
     table: str
     key: tuple[str, ...]
     values: tuple[str, ...]
+    newest: str | None = None
     referred_by: Reference
 
 

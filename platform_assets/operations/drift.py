@@ -111,7 +111,7 @@ def windows(
     )
     # A mean depends on the order in its last digits, and a table gives its rows in any.
     asked, judged = asked.sort("task", *DOCUMENT_KEY, "model_version").collect(), came(lakehouse, day)
-    vectors = sampled(lakehouse, encoder, asked["content_hash"], day)
+    vectors = sampled(lakehouse, encoder, asked["content_hash"])
     measured = {task: version_of(of, asked.filter(pl.col("task") == task)) for task, of in versions.items()}
     judged = answered(lakehouse, judged, measured, day)
     for task, version in measured.items():
@@ -134,10 +134,10 @@ def version_of(versions: Sequence[Registered], asked: pl.DataFrame) -> Registere
     return next((one for one in versions if one.version in numbers), None)
 
 
-def sampled(lakehouse: Lakehouse, encoder: Encoder, hashes: pl.Series, day: str) -> pl.DataFrame:
-    """Return content_hash and vector of texts of a day; where there are many, of those with the least hashes."""
+def sampled(lakehouse: Lakehouse, encoder: Encoder, hashes: pl.Series) -> pl.DataFrame:
+    """Return content_hash and vector of texts; where there are many, of those with the least hashes."""
     wanted = hashes.unique().sort().head(MOST).implode()
-    stored = lakehouse.scan(embeddings.TABLE, _until(day)).filter(
+    stored = lakehouse.scan(embeddings.TABLE).filter(
         pl.col("encoder_id") == encoder.encoder_id, pl.col("content_hash").is_in(wanted)
     )
     return stored.select("content_hash", "vector").unique("content_hash").sort("content_hash").collect()

@@ -23,6 +23,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from governance import catalog
 from platform_assets.conventions import described, table_key
 from platform_assets.silver.decisions import MODELS
 from platform_assets.silver.decisions import TABLE as DECISIONS
@@ -154,7 +155,7 @@ def first_seen(lakehouse: Lakehouse, task: str, earlier: Generation | None, vers
     """
     columns, seen = ("task", "received_at"), earlier.labels if earlier else None
     try:
-        rows = lakehouse.rows_between(LABELS, seen, version, key="label_id", columns=columns)
+        rows = lakehouse.rows_between(LABELS, seen, version, key=catalog.table(LABELS).key, columns=columns)
     except VersionGoneError:
         rows = lakehouse.scan(LABELS).select(columns).collect()
         rows = rows.filter(pl.col("received_at") > earlier.trained_at) if earlier else rows

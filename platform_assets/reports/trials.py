@@ -6,10 +6,10 @@ import polars as pl
 
 from platform_assets.reports.page import Column, Grid, counted, largest, percent, ratio
 from resources.lakehouse import Lakehouse
-from signals.scoring import DOCUMENT_KEY
+from signals.scoring import ASKED_ABOUT
 
 DECISIONS, LABELS = "silver/decisions", "silver/labels"
-KEY = [*DOCUMENT_KEY, "task"]
+KEY = [*ASKED_ABOUT, "task"]
 DECIDED = (*KEY, "label", "score", "model_version", "traffic_arm")
 
 

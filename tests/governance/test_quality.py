@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -5,10 +6,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from governance.quality import SUITES, Suite, sift, suite
+from governance import catalog
+from governance.quality import Suite, sift, suite
 from signals.text import content_hash
 
-TABLES = sorted(path.stem.replace("_", "/", 1) for path in SUITES.glob("*.yaml"))
+TABLES = sorted(name for name, table in catalog.tables().items() if table.rules)
 NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
 RULES = Suite(
     table="silver/things",
@@ -61,16 +63,34 @@ def test_a_value_that_is_missing_breaks_only_the_rule_that_it_be_given():
     assert broken(found) == {("b", 1): {"name_given"}}
 
 
-def test_of_rows_with_one_key_the_first_is_kept_and_the_others_break_duplicate_key():
-    found = sift(things(("a", 1, "one", 1), ("a", 2, "two", 1), ("a", 1, "three", 1), ("a", 1, None, 99)), RULES)
+def test_of_valid_rows_with_one_key_the_first_is_kept_and_the_others_break_duplicate_key():
+    found = sift(things(("a", 1, "one", 1), ("a", 2, "two", 1), ("a", 1, "three", 1), ("a", 1, None, 1)), RULES)
     assert found.kept["name"].to_list() == ["one", "two"]
-    assert found.broken.select("name", "rule").rows() == [("three", "duplicate_key"), (None, "duplicate_key")]
+    assert found.broken.select("name", "rule").rows() == [(None, "name_given"), ("three", "duplicate_key")]
 
 
-def test_a_row_repeats_a_broken_row_too():
+def test_a_broken_row_keeps_no_valid_one_of_its_key_away():
     found = sift(things(("a", 1, None, 1), ("a", 1, "fine", 1)), RULES)
-    assert found.kept.is_empty()
-    assert sorted(found.broken["rule"]) == ["duplicate_key", "name_given"]
+    assert found.kept["name"].to_list() == ["fine"]
+    assert found.broken["rule"].to_list() == ["name_given"]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "kept"),
+    [
+        (("size", "name"), "two"),
+        (("-size", "name"), "four"),
+        (("absent", "-name"), "two"),
+        (("absent",), "none"),
+        ((), "none"),
+    ],
+)
+def test_of_rows_with_one_key_the_preferred_is_kept_and_what_is_missing_comes_last(prefer, kept):
+    rows = things(("a", 1, "none", None), ("a", 1, "two", 1), ("a", 1, "four", 2), ("a", 1, "six", 2))
+    for order in ((0, 1, 2, 3), (0, 3, 2, 1)):
+        found = sift(rows[list(order)], replace(RULES, prefer=prefer))
+        assert found.kept["name"].to_list() == [kept]
+        assert found.broken["rule"].to_list() == ["duplicate_key"] * 3
 
 
 def test_rows_without_a_key_have_one_key_and_are_not_lost():
@@ -181,7 +201,6 @@ SHIPPED = {
             "delay_not_negative": {"response_delay_s": -1.0},
         },
     ),
-    "silver/message_signals": ({"message_id": "m"}, {}),
     "silver/messages": (
         {"message_id": "m", "text": "x", "author_id": "a"},
         {
@@ -190,7 +209,6 @@ SHIPPED = {
             "author_given": {"author_id": None},
         },
     ),
-    "silver/page_signals": ({"url": "https://a.example/", "fetched_at": NOON}, {}),
     "silver/pages": (
         {"url": "https://a.example/1", "fetched_at": NOON, "text": "x" * 20, "content_hash": content_hash("x" * 20)},
         {
@@ -224,18 +242,23 @@ def test_every_shipped_suite_is_tried_here_rule_by_rule():
 def test_each_rule_of_a_shipped_suite_breaks_the_row_that_it_is_for_and_no_other(table):
     rules = suite(table)
     good, changes = SHIPPED[table]
-    named = rules.key[0]
-    good = {named: "t"} | good
-    others = {name: good | change for name, change in changes.items()}
-    rows = [good | {named: f"{good[named]}0"}]
-    rows += [row | {named: row[named] and f"{row[named]}{n}"} for n, row in enumerate(others.values(), 1)]
+    rows = [good | {"tenant_id": f"t{n}"} | change for n, change in enumerate(({}, *changes.values()))]
     found = sift(pl.DataFrame(rows, schema_overrides={"url": pl.String}), rules)
     assert found.kept.rows(named=True) == rows[:1]
-    assert found.broken["rule"].to_list() == list(others)
+    assert found.broken["rule"].to_list() == list(changes)
     assert found.broken.drop("rule").rows(named=True) == rows[1:]
     assert 0 <= rules.tolerated < 1
 
 
-def test_a_table_without_a_suite_is_an_error():
-    with pytest.raises(FileNotFoundError, match="silver_nothing"):
+@pytest.mark.parametrize("table", TABLES)
+def test_what_one_organisation_sends_is_no_repetition_of_what_another_does(table):
+    good, _ = SHIPPED[table]
+    rows = pl.DataFrame([good | {"tenant_id": tenant} for tenant in ("a", "b", "a")])
+    found = sift(rows, suite(table))
+    assert found.kept["tenant_id"].to_list() == ["a", "b"]
+    assert found.broken["rule"].to_list() == ["duplicate_key"]
+
+
+def test_a_table_that_the_catalog_does_not_know_is_an_error():
+    with pytest.raises(KeyError, match="silver/nothing"):
         suite("silver/nothing")

@@ -501,7 +501,8 @@ class TestPages:
     def test_challengers_are_compared_with_champions_where_both_were_asked(self, tmp_path):
         rows = [
             {"tenant_id": "t", "document_id": name, "content_hash": f"h-{name}", "task": "threat", "label": label,
-             "score": 0.5, "model_version": version, "traffic_arm": arm}
+             "score": 0.5, "model_version": version, "traffic_arm": arm, DAY: day}
+            for day in (DAY_1, DAY_2)
             for name, version, label, arm in (
                 ("a", 2, "none", "champion"), ("a", 3, "arms", "shadow"),
                 ("b", 2, "none", "shadow"), ("b", 3, "none", "challenger"),
@@ -518,12 +519,12 @@ class TestPages:
         ]))  # fmt: skip
         found = tried(lakehouse, [])
         assert found.rows(named=True) == [{
-            "task": "threat", "champion": 2, "challenger": 3, "documents": 3, "answered": 2,
+            "task": "threat", "champion": 2, "challenger": 3, "documents": 6, "answered": 4,
             "agreement": pytest.approx(1 / 3), "champion_score": 0.5, "challenger_score": 0.5,
-            "labelled": 1, "champion_right": 0.0, "challenger_right": 1.0,
+            "labelled": 2, "champion_right": 0.0, "challenger_right": 1.0,
         }]  # fmt: skip
         (shown,) = trials(found)
-        assert "33.3\u00a0% of 3 documents" in shown.reading
+        assert "33.3\u00a0% of 6 documents" in shown.reading
         assert trials(found.clear()) == []
 
     def test_a_page_is_named_by_its_materialisation(self, tmp_path):

@@ -273,18 +273,91 @@ def test_an_older_version_can_be_read(lake):
 
 def test_rows_of_a_version_are_found_where_days_have_been_written_again(lake):
     def between(before, after):
-        return sorted(lake.rows_between(PAGES, before, after, key="id", columns=["value"])["id"])
+        return sorted(lake.rows_between(PAGES, before, after, key=["id"], columns=["value"])["id"])
 
     first = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
     second = lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE), ("c", 1, TUE)))
     assert between(None, first) == ["a", "b"]
     assert between(first, second) == ["c"]
     assert between(second, second) == []
+    moved = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, TUE), ("d", 1, TUE)))
+    assert between(second, moved) == ["d"], "a row that came to another day is no new one"
     lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
     for number in range(int(CHECKPOINT)):
         second = lake.mark(PAGES, {"read": number})
     with pytest.raises(VersionGoneError, match=f"{PAGES}: version {first} is no longer kept"):
         between(first, second)
+
+
+def test_no_days_have_no_rows_and_nothing_is_added_to_them(lake):
+    lake.insert_missing(PAGES, frame(), ["id"], days=[])
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
+    version = lake.version(PAGES)
+    assert lake.read(PAGES, []).is_empty()
+    lake.insert_missing(PAGES, frame(), ["id"], days=[])
+    assert lake.version(PAGES) == version
+
+
+def test_what_rows_have_now_and_had_not_or_had_is_told_of_days_that_have_changed(lake):
+    def changed(before, *columns):
+        return sorted(lake.rows_changed(PAGES, before, columns).rows(), key=str)
+
+    first = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, MON), ("c", 1, TUE), ("c", 1, TUE)))
+    assert changed(None, "id") == [("a",), ("b",), ("c",)]
+    assert changed(first, "id") == []
+    second = lake.replace_days(PAGES, [MON], frame(("a", 2, MON), ("d", 1, MON)))
+    assert changed(first, "id") == [("b",), ("d",)]
+    assert changed(first, "id", "value") == [("a", 1), ("a", 2), ("b", 1), ("d", 1)]
+    assert changed(second, "id", "value") == []
+    lake.replace_days(PAGES, [MON], frame(("d", 1, MON), ("a", 2, MON)))
+    assert changed(second, "id", "value") == [], "written again as they were"
+    lake.open(PAGES).delete(f"event_date = '{TUE}'")
+    assert changed(second, "id") == [("c",)]
+
+
+def test_a_column_that_a_version_had_not_yet_is_null_there_and_a_version_that_is_gone_tells_all(lake):
+    first = lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
+    lake.insert_missing(PAGES, frame(("b", 1, MON)).with_columns(more=pl.lit("x")), ["id"])
+    assert lake.rows_changed(PAGES, first, ["id", "more"]).rows() == [("b", "x")]
+    lake.replace_days(PAGES, [TUE], frame(("c", 1, TUE)))
+    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    for number in range(int(CHECKPOINT)):
+        lake.mark(PAGES, {"read": number})
+    assert sorted(lake.rows_changed(PAGES, first, ["id"])["id"]) == ["a", "b", "c"]
+
+
+def test_rows_of_files_that_are_not_known_yet_are_read_and_all_files_named(lake):
+    lake.insert_missing(PAGES, frame(("a", 1, MON), ("b", 1, TUE)), ["id"])
+    rows, files = lake.rows_of_new_files(PAGES, (), ["id", "value"])
+    assert sorted(rows.rows()) == [("a", 1), ("b", 1)]
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        lake.rows_of_new_files(PAGES, (), ["id", "event_date"])
+    assert lake.rows_of_new_files(PAGES, files, ["id"])[0].schema == pl.Schema({"id": pl.String})
+    lake.insert_missing(PAGES, frame(("c", 1, MON)).with_columns(more=pl.lit("x")), ["id"])
+    rows, after = lake.rows_of_new_files(PAGES, files, ["id", "more"])
+    assert (rows.rows(), after > files) == ([("c", "x")], True)
+    assert sorted(lake.rows_of_new_files(PAGES, (), ["id", "more"])[0].rows()) == [("a", None), ("b", None), ("c", "x")]
+    lake.replace_days(PAGES, [MON], frame(("d", 1, MON)))
+    rows, last = lake.rows_of_new_files(PAGES, after, ["id"])
+    assert (rows["id"].to_list(), bool(after - last)) == (["d"], True)
+
+
+def test_days_that_are_invalidated_are_stale_until_they_are_made_again(lake):
+    source, made = "bronze/page_fetches", PAGES
+    lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
+    lake.replace_days(made, [MON, TUE], frame(), marks=lake.marks(made, [source], [MON, TUE]))
+    for _ in range(2):
+        lake.invalidate(made, [TUE, WED], {"looked": 7})
+        assert lake.stale_days(made, [source]) == [TUE, WED], "also a day of which the input has nothing"
+        assert lake.position(made, "looked") == 7
+        begun = lake.marks(made, [source], [TUE, WED])
+        lake.replace_days(made, [TUE, WED], frame(), marks=begun)
+        assert lake.stale_days(made, [source]) == []
+    lake.invalidate(made, [TUE], {})
+    lake.replace_days(made, [TUE], frame(), marks=begun)
+    assert lake.stale_days(made, [source]) == [TUE], "it was made from what was there before"
+    lake.invalidate(made, [], {"looked": 8})
+    assert lake.stale_days(made, [source]) == [TUE]
 
 
 def test_days_that_were_written_since_a_moment_are_listed(lake):
@@ -442,6 +515,25 @@ def test_rows_that_a_stream_has_added_since_stay(lake):
     for _ in range(2):
         lake.replace_days(PAGES, [MON], made, seen=seen)
         assert sorted(lake.read(PAGES)["id"]) == ["a", "d", "e"]
+
+
+def test_rows_that_a_stream_has_added_to_a_table_that_was_not_there_when_work_began_stay(lake):
+    lake.insert_missing(PAGES, places(("c", "k", 1), ("d", "k", 2)), ["id"])
+    made = places(("a", "f", 1), ("c", "k", 1))
+    lake.replace_days(PAGES, [MON], made, seen=Seen(None, made.select(PLACE), ("id",)))
+    assert sorted(lake.read(PAGES)["id"]) == ["a", "c", "d"]
+
+
+def test_a_null_in_a_key_is_a_value_like_others(lake, monkeypatch):
+    monkeypatch.setattr(lakehouse_module, "ATTEMPTS", 1)
+    for _ in range(2):
+        lake.insert_missing(PAGES, places((None, "f", 1), ("a", "f", 1)), ["id", "source"])
+        assert lake.count(PAGES) == 2
+    begun = lake.version(PAGES)
+    lake.insert_missing(PAGES, places((None, "k", 1)), ["id", "source"])
+    made = places((None, "f", 2))
+    with pytest.raises(CommitFailedError, match="same key"):
+        lake.replace_days(PAGES, [MON], made, seen=Seen(begun, made.select(PLACE), ("id",)))
 
 
 def test_a_row_that_a_stream_has_added_under_the_key_of_another_is_not_overwritten(lake, monkeypatch):

@@ -81,24 +81,24 @@ def test_inputs_are_those_that_assets_declare_a_day_from():
 
 
 def test_days_are_stale_until_they_are_made_from_their_inputs_as_they_are(tmp_path):
-    lake, inputs, today = Lakehouse(uri=str(tmp_path)), {"silver/b": ("bronze/a",)}, FIRST + timedelta(days=9)
+    lake, today = Lakehouse(uri=str(tmp_path)), FIRST + timedelta(days=9)
+    made, source = "silver/labels", "bronze/review_labels"
+    inputs = {made: (source,)}
 
     def land(name, offset):
-        lake.insert_missing("bronze/a", pl.DataFrame({"id": [name], DAY: [FIRST + timedelta(offset)]}), ["id"])
+        lake.insert_missing(source, pl.DataFrame({"id": [name], DAY: [FIRST + timedelta(offset)]}), ["id"])
 
     def make(*offsets):
         days = [day(offset) for offset in offsets]
-        lake.replace_days(
-            "silver/b", days, lake.read("bronze/a", days), marks=lake.marks("silver/b", ["bronze/a"], days)
-        )
+        lake.replace_days(made, days, lake.read(source, days), marks=lake.marks(made, [source], days))
 
-    assert stale(lake, inputs, today) == {"silver/b": [day(9)]}
+    assert stale(lake, inputs, today) == {made: [day(9)]}
     land("one", 0)
     land("two", 1)
-    assert stale(lake, inputs, today) == {"silver/b": [day(0), day(1)]}
+    assert stale(lake, inputs, today) == {made: [day(0), day(1)]}
     make(0)
-    assert stale(lake, inputs, today) == {"silver/b": [day(1)]}
+    assert stale(lake, inputs, today) == {made: [day(1)]}
     make(0, 1)
     assert stale(lake, inputs, today) == {}
     land("late", 0)
-    assert stale(lake, inputs, today) == {"silver/b": [day(0)]}
+    assert stale(lake, inputs, today) == {made: [day(0)]}

@@ -138,6 +138,9 @@ def land(lake, *names):
             "text": texts,
             "content_hash": [content_hash(text) for text in texts],
             DAY: date(2026, 11, 10),
+            "source": "messages/a.jsonl",
+            "position": range(1, len(names) + 1),
+            "received_at": datetime.now(UTC),
         }
     )
     lake.insert_missing("silver/messages", rows, ["document_id"])
@@ -155,6 +158,7 @@ def answered(lake, models):
 
 def test_batch_answers_by_the_encoder_that_was_rolled_back_to_from_its_next_run_on(known, models):
     lake = Lakehouse(uri=known.lakehouse_uri)
+    place = {"source": pl.String, "position": pl.Int64, "received_at": pl.Datetime("us", "UTC")}
     empty = {"content_hash": pl.String, "text": pl.String, DAY: pl.Date}
     more = {
         "silver/pages": ("title", "document_id", "tenant_id"),
@@ -164,7 +168,7 @@ def test_batch_answers_by_the_encoder_that_was_rolled_back_to_from_its_next_run_
         columns = empty | dict.fromkeys(
             more.get(table, ("task", "label", "split", "label_id", "labelled_at")), pl.String
         )
-        lake.replace_all(table, pl.DataFrame(schema=columns))
+        lake.replace_all(table, pl.DataFrame(schema=columns | place))
     packaged, other = (Encoder(registry=models, version=version).transform_id for version in (PACKAGED, 1))
     encoder_moves.promote(models.version(ENCODER, 1), models, models, **TOLD)
     land(lake, "harbour")

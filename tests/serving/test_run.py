@@ -14,7 +14,9 @@ from platform_assets.models import encoder as encoder_asset
 from resources.lakehouse import Lakehouse
 from resources.settings import PROJECT, configure, settings
 from sensors import retuning
-from serving.run import RunFailedError, run
+from sensors.stale_days import Work
+from serving.run import RunFailedError, run, until_none
+from signals.scoring import ASKED_ABOUT
 from signals.tasks import TASKS
 from tests.conftest import seamless
 
@@ -86,7 +88,7 @@ def test_every_landed_record_is_a_row_or_quarantined(lake: Lakehouse):
 def test_every_task_of_a_kind_is_answered_for_every_document(lake: Lakehouse):
     decided = lake.read("silver/decisions")
     for kind, table in (("page", "silver/pages"), ("message", "silver/messages"), ("image", "silver/images")):
-        documents = lake.read(table).select("document_id", "content_hash").unique().height
+        documents = lake.read(table).select(ASKED_ABOUT).unique().height
         for task in TASKS.values():
             if kind in task.documents:
                 assert decided.filter(pl.col("task") == task.name, pl.col("kind") == kind).height == documents
@@ -241,3 +243,20 @@ def test_a_run_whose_tuning_fails_is_made_to_its_end_and_fails(home: Path, tmp_p
         configure(**before.model_dump())
     about = Lakehouse(uri=str(own / "lake")).read("silver/message_signals").filter(pl.col("message_id") == "late")
     assert about["sentiment"].item() is not None
+
+
+MONDAY, TUESDAY = Work("2026-11-09", "2026-11-09", ("a",)), Work("2026-11-10", "2026-11-10", ("a", "b"))
+
+
+def test_what_is_behind_is_made_until_nothing_is_also_what_that_leaves_behind():
+    found = iter([[MONDAY, TUESDAY], [TUESDAY], [MONDAY], []])
+    assert list(until_none(lambda: next(found))) == [MONDAY, TUESDAY, TUESDAY, MONDAY]
+    assert list(until_none(list)) == []
+
+
+def test_what_is_behind_again_as_soon_as_it_is_made_is_an_error_and_not_made_for_ever():
+    made = []
+    with pytest.raises(RunFailedError, match="a, b are behind again"):
+        made.extend(until_none(lambda: [TUESDAY]))
+    made = until_none(lambda: [TUESDAY])
+    assert next(made) == TUESDAY

@@ -1,5 +1,6 @@
 import io
 import json
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
@@ -167,13 +168,15 @@ def test_a_decision_has_the_same_id_whenever_it_is_made_and_no_other_decision_ha
 
 
 def test_each_part_of_its_key_changes_a_decision_id():
-    key = (("t", "d", "c"), "threat", "threat", 1)
+    day = date(2026, 11, 9)
+    key = (("t", "d", "c", day), "threat", "threat", 1)
     documents = [("u", "d", "c"), ("t", "e", "c"), ("t", "d", "x"), ("t", "dc", ""), ("", "d", "c")]
+    documents = [*((*one, day) for one in documents), ("t", "d", "c", date(2026, 11, 10)), ("t", "d", "c", None)]
     others = [(key[0], "hate", *key[2:]), (*key[:2], "other", 1), (*key[:3], 2)]
     found = [decision_id(*one) for one in (key, *((one, *key[1:]) for one in documents), *others)]
     assert len(set(found)) == len(found)
     assert all(len(one) == 32 for one in found)
-    odd = ("t", "\ud800", None)
+    odd = ("t", "\ud800", None, day)
     assert decision_id(odd, *key[1:]) == decision_id(odd, *key[1:])
 
 

@@ -90,10 +90,10 @@ def land_pictures(lake, *named):
 
 
 def pictures(lake):
-    """Return what labels may name: tenant_id, document_id, content_hash and text of the pictures there are."""
+    """Return what labels may name, the pictures there are, as ``silver.labels.documents`` does."""
     if not lake.exists("silver/images"):
-        return pl.DataFrame(schema=dict.fromkeys((*DOCUMENT_KEY, "text"), pl.String))
-    return lake.read("silver/images").select(*DOCUMENT_KEY, text=pl.lit(""))
+        return pl.DataFrame(schema=dict.fromkeys(("name", *DOCUMENT_KEY, "text"), pl.String))
+    return lake.read("silver/images").select(*DOCUMENT_KEY, name="document_id", text=pl.lit(""))
 
 
 def picture_label(name, label, **more):

@@ -7,7 +7,9 @@ import pytest
 from platform_assets.models import heads
 from platform_assets.models.contest import held_out
 from platform_assets.models.heads import model_asset, task_doc, trained
-from platform_assets.models.labelled import MissingVectorsError, label_counts, labelled_pictures, labels_of, vectors_of
+from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
+from platform_assets.silver import embeddings
+from platform_assets.silver.embeddings import encoded
 from resources.registry import REFERENCE, ModelMissingError
 from signals.drift import Reference
 from signals.heads import directory_digest, load_head
@@ -149,16 +151,27 @@ def test_vectors_come_in_the_order_of_the_rows(lake, encoder):
     assert vectors_of(rows.clear(), lake, encoder).shape == (0, 384)
 
 
-def test_texts_without_a_vector_of_this_encoder_are_an_error_that_says_what_to_do(lake, encoder):
+@pytest.mark.slow
+def test_texts_without_a_vector_of_this_encoder_are_encoded_once_and_stop_no_training(lake, encoder, monkeypatch):
     land(lake, encoder, answers())
+    others = lake.read("silver/embeddings").with_columns(encoder_id=pl.lit("another"))
+    lake.insert_missing("silver/embeddings", others, embeddings.KEY)
     land(lake, encoder, [{"task": "irony", "label": "irony", "text": f"new {i}"} for i in range(2)], encode=False)
-    rows = examples(IRONY, lake.read("silver/labels"))
-    with pytest.raises(MissingVectorsError, match="2 labelled texts have no vector: materialise silver/embeddings"):
-        vectors_of(rows, lake, encoder)
-    vectors = lake.read("silver/embeddings").with_columns(encoder_id=pl.lit("another"))
-    lake.replace_all("silver/embeddings", vectors)
-    with pytest.raises(MissingVectorsError, match="42 labelled texts"):
-        vectors_of(rows, lake, encoder)
+    rows, asked = examples(IRONY, lake.read("silver/labels")), []
+
+    def counted(texts, given):
+        asked.extend(texts["text"])
+        return encoded(texts, given)
+
+    monkeypatch.setattr(embeddings, "encoded", counted)
+    found = vectors_of(rows, lake, encoder)
+    assert sorted(asked) == ["new 0", "new 1"]
+    assert found.tobytes() == encoder.encode(rows["text"].to_list()).tobytes()
+    assert vectors_of(rows, lake, encoder).tobytes() == found.tobytes()
+    assert sorted(asked) == ["new 0", "new 1"]
+    stored = lake.read("silver/embeddings")
+    assert stored.select(embeddings.KEY).is_unique().all()
+    assert dict(stored["encoder_id"].value_counts().rows()) == {encoder.encoder_id: 42, "another": 40}
 
 
 def test_labels_are_counted_with_those_that_are_borrowed(lake, encoder):

@@ -22,12 +22,12 @@ from platform_assets.silver.decisions import (
 )
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse import DAY, PLACE, Lakehouse
 from sensors.stale_days import stale
 from signals.encoder import DIMENSIONS
 from signals.heads import LinearHead
 from signals.ngrams import FEATURES
-from signals.scoring import DECISION, DOCUMENT, load_model
+from signals.scoring import ASKED_ABOUT, DECISION, DOCUMENT, load_model
 from signals.tasks import TASKS
 from signals.text import content_hash, document_text
 from signals.traffic import Traffic
@@ -49,16 +49,17 @@ def lake(tmp_path_factory, encoder):
     lake = Lakehouse(uri=str(tmp_path_factory.mktemp("lake")))
     pages = pl.DataFrame(
         [
-            (d, title, text, content_hash(document_text(title, text)), "acme", FETCHED, date(2026, 11, day))
-            for d, title, text, day in PAGES
+            (d, title, text, content_hash(document_text(title, text)), "acme", FETCHED, date(2026, 11, day), "p", place)
+            for place, (d, title, text, day) in enumerate(PAGES)
         ],
-        schema=["document_id", "title", "text", "content_hash", "tenant_id", "fetched_at", DAY],
+        schema=["document_id", "title", "text", "content_hash", "tenant_id", "fetched_at", DAY, *PLACE],
         orient="row",
-    )
+    ).with_columns(received_at="fetched_at")
     lake.replace_all("silver/pages", pages)
     texts = pages.select("content_hash", DAY, text=pl.concat_str("title", "text", separator="\n", ignore_nulls=True))
     lake.insert_missing("silver/embeddings", encoded(texts, encoder), ["content_hash", "encoder_id"])
-    images = pages.select("document_id", "content_hash", "tenant_id", DAY, body=pl.lit(b"bytes")).head(1)
+    named = pages.select("document_id", "content_hash", "tenant_id", DAY, *PLACE, "received_at").head(1)
+    images = named.with_columns(body=pl.lit(b"bytes"))
     lake.replace_all("silver/images", images)
     return lake
 
@@ -70,6 +71,13 @@ def head(folder, task, version, transform_id=RUNNING):
     vector, ngram = (rng.standard_normal((n, len(labels))).astype(np.float32) for n in (DIMENSIONS, FEATURES))
     made = LinearHead(labels, vector, ngram, np.zeros(len(labels), np.float32))
     made.save(folder, task=task, transform_id=transform_id)
+
+
+def answers_about(documents, models, version=0, run_id="r"):
+    """Return the decisions about documents, none of which a model raises on."""
+    found, broken = decided(documents, models, input_table="silver/pages", input_version=version, run_id=run_id)
+    assert broken.is_empty()
+    return found
 
 
 def model(folder, task, version):
@@ -89,12 +97,13 @@ def challenger(tmp_path_factory):
 
 
 def test_pending_are_the_distinct_documents_of_the_days_as_they_are_scored(lake, encoder):
-    found = pending(lake, "page", DAYS, encoder.encoder_id)
-    assert found.columns == [*DOCUMENT.names, DAY]
-    assert found.select("document_id", "text", DAY).rows() == [
-        ("p1", "Flood\nThe river rose.", date(2026, 11, 9)),
-        ("p1", "Flood\nIt fell.", date(2026, 11, 10)),
-        ("p2", "No title here.", date(2026, 11, 10)),
+    found = pending(lake, "page", DAYS, encoder)
+    assert found.columns == [*DOCUMENT.names, *PLACE, "received_at"]
+    assert sorted(found.select("document_id", DAY, "text").rows()) == [
+        ("p1", date(2026, 11, 9), "Flood\nThe river rose."),
+        ("p1", date(2026, 11, 10), "Flood\nIt fell."),
+        ("p1", date(2026, 11, 10), "Flood\nThe river rose."),
+        ("p2", date(2026, 11, 10), "No title here."),
     ]
     assert [content_hash(text) for text in found["text"]] == found["content_hash"].to_list()
     vectors = np.array(found["vector"].to_list(), np.float32)
@@ -105,7 +114,7 @@ def test_each_organisation_has_its_own_decision_about_one_content(lake, models):
     pages, vectors = lake.scan("silver/pages"), lake.scan("silver/embeddings")
     theirs = pages.filter(pl.col("document_id") == "p2").with_columns(tenant_id=pl.lit("other"))
     documents = documents_of("page", pl.concat([pages, theirs]), vectors)
-    found = decided(documents, models, input_table="silver/pages", input_version=3, run_id="r")
+    found = answers_about(documents, models)
     about = found.filter(pl.col("document_id") == "p2")
     assert about["tenant_id"].to_list() == ["acme", "other"]
     assert about["decision_id"].n_unique() == 2
@@ -113,12 +122,21 @@ def test_each_organisation_has_its_own_decision_about_one_content(lake, models):
 
 
 def test_pictures_come_with_their_bytes_and_without_text(lake, encoder):
-    (row,) = pending(lake, "image", DAYS, encoder.encoder_id).rows(named=True)
+    (row,) = pending(lake, "image", DAYS, encoder).rows(named=True)
     assert (row["kind"], row["body"], row["text"], row["vector"]) == ("image", b"bytes", None, None)
 
 
-def test_vectors_of_another_encoder_are_not_used(lake):
-    assert pending(lake, "page", DAYS, "another")["vector"].null_count() == 3
+def test_vectors_of_another_encoder_are_not_used_and_what_has_none_is_encoded_and_stored(copied):
+    class Another:
+        encoder_id = "another"
+
+        def encode(self, texts):
+            return np.full((len(texts), DIMENSIONS), len(texts), np.float32)
+
+    found = pending(copied, "page", DAYS, Another())
+    assert found["vector"].list.first().to_list() == [3.0] * 4, "three distinct texts"
+    stored = copied.read("silver/embeddings").filter(encoder_id="another")
+    assert (stored.height, stored["content_hash"].n_unique()) == (3, 3)
 
 
 def test_texts_are_encoded_once(lake, encoder):
@@ -128,11 +146,12 @@ def test_texts_are_encoded_once(lake, encoder):
 
 
 def test_answers_say_where_they_came_from(lake, encoder, models):
-    documents = pending(lake, "page", DAYS, encoder.encoder_id)
-    found = decided(documents, models, input_table="silver/pages", input_version=3, run_id="r1")
+    documents = pending(lake, "page", DAYS, encoder)
+    found = answers_about(documents, models, 3, "r1")
     assert found.columns[: len(DECISION)] == DECISION.names
-    assert found.select("document_id", "task", "model_version", DAY).rows() == [
+    assert sorted(found.select("document_id", "task", "model_version", DAY).rows()) == [
         ("p1", "sentiment", 4, date(2026, 11, 9)),
+        ("p1", "sentiment", 4, date(2026, 11, 10)),
         ("p1", "sentiment", 4, date(2026, 11, 10)),
         ("p2", "sentiment", 4, date(2026, 11, 10)),
     ]
@@ -140,15 +159,35 @@ def test_answers_say_where_they_came_from(lake, encoder, models):
     assert (row["input_table"], row["input_version"], row["run_id"]) == ("silver/pages", 3, "r1")
     assert (row["served_by"], row["traffic_arm"], row["transform_id"]) == ("batch", "champion", RUNNING)
     assert row["decided_at"].tzinfo is not None
-    again = decided(documents, models, input_table="silver/pages", input_version=4, run_id="r2")
+    again = answers_about(documents, models, 4, "r2")
     assert again["decision_id"].to_list() == found["decision_id"].to_list()
     assert found["decision_id"].is_unique().all()
 
 
+def test_an_unchanged_document_is_decided_again_on_another_day_and_named_apart(lake, encoder, models):
+    found = answers_about(pending(lake, "page", DAYS, encoder), models)
+    same = found.filter(pl.col("content_hash") == content_hash(document_text("Flood", "The river rose.")))
+    assert same[DAY].to_list() == [date(2026, 11, 9), date(2026, 11, 10)]
+    assert (same["decision_id"].n_unique(), same["score"].n_unique()) == (2, 1)
+    alone = answers_about(pending(lake, "page", DAYS[:1], encoder), models)
+    assert alone["decision_id"].to_list() == same["decision_id"].to_list()[:1], "whatever other days are made with it"
+
+
+def test_a_document_on_which_a_model_raises_is_quarantined_and_stops_no_other(lake, encoder, models):
+    documents = pending(lake, "page", DAYS, encoder)
+    short = pl.col("vector").list.head(1)
+    odd = documents.with_columns(vector=pl.when(document_id="p2").then(short).otherwise("vector"))
+    found, broken = decided(odd, models, input_table="silver/pages", input_version=0, run_id="r")
+    assert found["document_id"].to_list() == ["p1"] * 3
+    assert broken.select("source", "position", DAY).rows() == [("p", 3, date(2026, 11, 10))]
+    assert broken["rule"].item().startswith("raised:")
+    assert found["decision_id"].to_list() == answers_about(documents, models)["decision_id"].to_list()[:3]
+
+
 def test_no_documents_and_no_models_make_no_answers(lake, encoder, models):
-    documents = pending(lake, "page", DAYS, encoder.encoder_id)
-    assert decided(documents.clear(), models, input_table="t", input_version=0, run_id="r").is_empty()
-    empty = decided(documents, Serving({}, {}), input_table="t", input_version=0, run_id="r")
+    documents = pending(lake, "page", DAYS, encoder)
+    assert answers_about(documents.clear(), models).is_empty()
+    empty = answers_about(documents, Serving({}, {}))
     assert empty.is_empty()
     assert "decided_at" in empty.columns
 
@@ -159,12 +198,9 @@ def tried(models, challenger, share):
 
 
 def arms(documents, models):
-    found = decided(documents, models, input_table="t", input_version=0, run_id="r").filter(
-        pl.col("task") == "sentiment"
-    )
+    found = answers_about(documents, models).filter(pl.col("task") == "sentiment")
     return {
-        (document, content): sorted(of.select("model_version", "traffic_arm").rows())
-        for (document, content), of in found.group_by("document_id", "content_hash")
+        about: sorted(of.select("model_version", "traffic_arm").rows()) for about, of in found.group_by(ASKED_ABOUT)
     }
 
 
@@ -174,7 +210,7 @@ CHAMPION_ANSWERS, CHALLENGER_ANSWERS = [(4, "champion")], [(4, "shadow"), (5, "c
 def test_a_share_of_documents_is_answered_by_the_challenger_and_both_decisions_are_kept(
     lake, encoder, models, challenger
 ):
-    documents = pending(lake, "page", DAYS, encoder.encoder_id)
+    documents = pending(lake, "page", DAYS, encoder)
     found = {share: arms(documents, tried(models, challenger, share)) for share in (0.3, 0.6, 0.9, 1.0)}
     for one in found.values():
         assert len(one) == documents.height
@@ -189,15 +225,15 @@ def test_a_share_of_documents_is_answered_by_the_challenger_and_both_decisions_a
 
 
 def test_a_shadow_is_asked_about_every_document_and_answers_none(lake, encoder, models, challenger):
-    documents = pending(lake, "page", DAYS, encoder.encoder_id)
+    documents = pending(lake, "page", DAYS, encoder)
     found = arms(documents, tried(models, challenger, 0.0))
     assert list(found.values()) == [[(4, "champion"), (5, "shadow")]] * documents.height
 
 
 def test_a_challenger_changes_no_answer_of_the_champion(lake, encoder, models, challenger):
-    documents = pending(lake, "page", DAYS, encoder.encoder_id)
-    of_both = decided(documents, tried(models, challenger, 0.5), input_table="t", input_version=0, run_id="r")
-    alone = decided(documents, models, input_table="t", input_version=0, run_id="r")
+    documents = pending(lake, "page", DAYS, encoder)
+    of_both = answers_about(documents, tried(models, challenger, 0.5))
+    alone = answers_about(documents, models)
     columns = ["decision_id", "label", "score"]
     assert of_both.filter(pl.col("model_version") == 4).select(columns).equals(alone.select(columns))
 
@@ -260,19 +296,19 @@ def test_the_version_that_was_rolled_back_to_is_asked_about_the_last_week(copied
 def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(copied, rivals, encoder, tmp_path):
     rivals.give_traffic("sentiment", 1, 0.5, by="ada", why="a trial")
     arms, batch = answered_by(copied, rivals, encoder)
-    assert batch.filter(pl.col("model_version") == 2).height == 3, "the champion is asked about every document"
-    assert batch.filter(pl.col("traffic_arm") != "shadow").height == 3, "each document has one answer"
+    assert batch.filter(pl.col("model_version") == 2).height == 4, "the champion is asked about every document"
+    assert batch.filter(pl.col("traffic_arm") != "shadow").height == 4, "each document has one answer"
     again, _ = answered_by(copied, rivals, encoder)
     assert again == arms
 
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
     models = serving(rivals, encoder.transform_id)
-    worker = streaming.Worker(models, "run", KnownVectors(stream, encoder))
+    worker = streaming.Worker(models, "run", KnownVectors(stream, encoder), streaming.Held(stream))
     rows = stream.read("silver/pages", DAYS)
     read = streaming._answers(worker, "page", rows, streaming.Ahead(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
     assert stream.read("silver/decisions").select(of).sort(of).equals(batch.select(of).sort(of))
     assert "shadow" not in read["traffic_arm"].to_list()
-    assert read.select("document_id", "content_hash").is_unique().all()
-    assert read.height == 3
+    assert read.select(ASKED_ABOUT).is_unique().all()
+    assert read.height == 4

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.aliases import Aliases
 from platform_assets.bronze.inventory import EXPECTED as SNAPSHOTS
 from platform_assets.bronze.inventory import inventory as bronze_inventory
 from platform_assets.bronze.seller_declarations import EXPECTED, seller_declarations
@@ -63,7 +64,7 @@ class Landing:
 
     def said(self):
         """Return what the declarations say now of the snapshots that are in bronze."""
-        rows = offered(self.lake, self.lake.read(SNAPSHOTS.table)).sort("snapshot_id")
+        rows = offered(self.lake.read(SNAPSHOTS.table), self.lake, Aliases(self.lake)).sort("snapshot_id")
         return rows["authorisation_reason"].to_list()
 
     def materialise(self, *assets):

@@ -4,12 +4,14 @@ import polars as pl
 import pytest
 
 from platform_assets.bronze.review_labels import EXPECTED
-from platform_assets.silver.labels import HELD_OUT, resolved
+from platform_assets.silver.labels import HELD_OUT, documents, resolved
+from resources.lakehouse import DAY, Lakehouse
 from signals.text import content_hash, normalise
 
 SAID = {"label_id": "l1", "task": "sentiment", "label": "positive"}
 KNOWN = pl.DataFrame(
     {
+        "name": ["https://example.org/a", "m1"],
         "tenant_id": ["default", "acme"],
         "document_id": ["https://example.org/a", "m1"],
         "content_hash": ["a" * 64, "0" * 64],
@@ -40,7 +42,7 @@ def test_a_label_that_does_not_say_whose_it_is_goes_with_the_newest_of_the_docum
     later = KNOWN.with_columns(tenant_id=pl.lit("other"), text=pl.lit("Later"))
     said = bronze(EXPECTED, SAID | {"document_id": "m1"}, SAID | {"document_id": "m1", "tenant_id": "acme"})
     found = resolved(said, pl.concat([KNOWN, later])).select("tenant_id", "text")
-    assert found.rows() == [("other", "Later"), ("acme", "Text of the message")]
+    assert found.rows()[::-1] == [("other", "Later"), ("acme", "Text of the message")]
 
 
 @pytest.mark.parametrize("url", ["https://Example.org/a", "https://example.org:443/a#top", " https://example.org/a"])
@@ -98,25 +100,50 @@ def test_a_fifth_is_held_out_and_equal_texts_are_on_one_side(bronze):
     assert set(found["split"]) == {"train", "val"}
 
 
-def test_every_label_comes_out_once_and_the_earliest_delivery_first(bronze):
-    late = bronze(EXPECTED, SAID | {"text": "late"}, now=datetime(2026, 11, 10, 12, tzinfo=UTC) + timedelta(hours=1))
-    early = bronze(
+def test_every_label_comes_out_once_in_its_place(bronze):
+    said = bronze(
         EXPECTED,
         SAID | {"document_id": "m1", "tenant_id": "acme"},
         SAID,
         SAID | {"document_id": "https://example.org/a"},
     )
-    found = resolved(pl.concat([late, early.reverse()]), KNOWN)
-    assert found["text"].to_list() == ["Text of the message", None, "Title\nText of the page", "late"]
-    assert found["position"].to_list() == [1, 2, 3, 1]
+    found = resolved(said, KNOWN).sort("position")
+    assert found["text"].to_list() == ["Text of the message", None, "Title\nText of the page"]
 
 
-def test_of_the_versions_of_a_label_the_newest_comes_first(bronze):
-    moments = (None, "2026-11-09T09:00:00Z", "2026-11-09T08:00:00Z")
-    found = resolved(bronze(EXPECTED, *(SAID | {"updated_at": moment} for moment in moments)), KNOWN)
-    assert found["position"].to_list() == [2, 3, 1]
-    before = bronze(EXPECTED, SAID, SAID).drop("updated_at")
-    assert resolved(before, KNOWN)["position"].to_list() == [1, 2]
+def test_a_label_under_another_address_of_a_page_is_about_its_document(bronze):
+    alias = KNOWN.head(1).with_columns(name=pl.lit("https://example.org/seen"))
+    found = resolved(bronze(EXPECTED, SAID | {"document_id": "https://Example.org/seen"}), pl.concat([KNOWN, alias]))
+    assert found.select("document_id", "content_hash").row(0) == ("https://example.org/a", "a" * 64)
+
+
+def page(document_id, address, text, at, **more):
+    told = {"tenant_id": "acme", "document_id": document_id, "address": address, "title": None, "text": text}
+    return told | {"content_hash": content_hash(text), "fetched_at": at, DAY: at.date()} | more
+
+
+def test_documents_are_found_by_each_name_and_their_own_comes_first(bronze, tmp_path):
+    lake, monday = Lakehouse(uri=str(tmp_path)), datetime(2026, 11, 9, tzinfo=UTC)
+    pages = [
+        page("https://e.org/a", "https://e.org/seen", "Monday", monday),
+        page("https://e.org/a", "https://e.org/a", "Tuesday", monday + timedelta(days=1)),
+        page("https://e.org/b", "https://e.org/a", "Later, and of another document", monday + timedelta(days=2)),
+        page("https://e.org/a", "https://e.org/a", "Of others", monday + timedelta(days=3), tenant_id="other"),
+        page("https://e.org/c", "https://e.org/c", "Not named", monday),
+    ]
+    lake.insert_missing("silver/pages", pl.DataFrame(pages, schema_overrides={"title": pl.String}), ["text"])
+    told = {"tenant_id": "acme", "document_id": "m1", "text": "Hi", "content_hash": "h", DAY: monday.date()}
+    lake.insert_missing("silver/messages", pl.DataFrame([told | {"sent_at": monday}]), ["document_id"])
+    lake.insert_missing("silver/images", pl.DataFrame([told | {"fetched_at": monday}]).clear(), ["document_id"])
+    names = ("https://E.org/a", "https://e.org/seen", "m1", "https://e.org/none")
+    found = documents(lake, bronze(EXPECTED, *(SAID | {"document_id": name} for name in names)))
+    assert sorted(found.select("name", "tenant_id", "document_id", "text").rows()) == [
+        ("https://e.org/a", "acme", "https://e.org/a", "Tuesday"),
+        ("https://e.org/a", "other", "https://e.org/a", "Of others"),
+        ("https://e.org/seen", "acme", "https://e.org/a", "Monday"),
+        ("m1", "acme", "m1", "Hi"),
+    ]
+    assert found.filter(name="https://e.org/a")["tenant_id"].to_list() == ["acme", "other"]
 
 
 def test_nothing_in_nothing_out(bronze):

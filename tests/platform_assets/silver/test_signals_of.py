@@ -1,10 +1,14 @@
+from datetime import UTC, datetime, timedelta
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.signals_of import newest_answers, side_by_side, worst_picture
+from platform_assets.signals_of import decided, newest_answers, side_by_side, worst_picture
+from resources.lakehouse import DAY
 from signals.consumer_record import LEVELS, UNKNOWN
+from signals.scoring import ASKED_ABOUT
 from signals.tasks import TASKS, tasks_for
 from signals.traffic import Traffic
 
@@ -19,14 +23,24 @@ SCHEMA = {
     "model_version": pl.Int64,
     "decision_id": pl.String,
     "traffic_arm": pl.String,
+    DAY: pl.Date,
 }
-IMAGES = {"tenant_id": pl.String, "document_id": pl.String, "content_hash": pl.String, "page_url": pl.String}
+NOON, NEXT = datetime(2026, 11, 9, 12, tzinfo=UTC), datetime(2026, 11, 10, 12, tzinfo=UTC)
+IMAGES = {
+    "tenant_id": pl.String,
+    "document_id": pl.String,
+    "content_hash": pl.String,
+    "page_url": pl.String,
+    "fetched_at": pl.Datetime("us", "UTC"),
+    DAY: pl.Date,
+}
 
 
-def decisions(*rows, kind="page", arm="champion", tenant="acme"):
+def decisions(*rows, kind="page", arm="champion", tenant="acme", at=NOON):
     """Return decisions of (document, content, task, label, score, version), numbered."""
     found = [
-        (tenant, d, c, kind, t, label, score, v, f"{i:03}", arm) for i, (d, c, t, label, score, v) in enumerate(rows)
+        (tenant, d, c, kind, t, label, score, v, f"{i:03}", arm, at.date())
+        for i, (d, c, t, label, score, v) in enumerate(rows)
     ]
     return pl.DataFrame(found, schema=SCHEMA, orient="row")
 
@@ -78,6 +92,25 @@ def test_each_content_of_a_document_has_its_own_answer():
     assert newest_answers(stored, {"threat": Traffic(1)}).height == 2
 
 
+def test_an_unchanged_document_has_its_own_answer_each_day():
+    row = ("d", "c", "threat")
+    stored = pl.concat([decisions((*row, "none", 0.9, 1)), decisions((*row, "arms", 0.9, 2), at=NEXT)])
+    found = newest_answers(stored, {"threat": Traffic(1)}).sort(DAY)
+    assert found.select(DAY, "label").rows() == [(NOON.date(), "none"), (NEXT.date(), "arms")]
+    told = side_by_side(found, "page")
+    assert told.select(DAY, "threat").rows() == [(NOON.date(), "none"), (NEXT.date(), "arms")]
+
+
+def test_documents_about_which_nothing_is_answered_are_still_to_be_decided():
+    documents = decisions(("d", "c", "", "", 0, 1), ("e", "c", "", "", 0, 1)).select(ASKED_ABOUT)
+    answer = decisions(("d", "c", "threat", "none", 0.9, 1))
+    asked = {"threat": Traffic(1)}
+    assert decided(documents, answer, asked, "page")["document_id"].to_list() == ["d"]
+    assert decided(documents, answer.with_columns(pl.lit(NEXT.date()).alias(DAY)), asked, "page").is_empty()
+    for nothing_is_asked in ({}, {"irony": Traffic(1)}, {"threat": Traffic(None)}):
+        assert decided(documents, answer, nothing_is_asked, "page").equals(documents)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["threat", "hate"]), st.integers(1, 4)), max_size=12))
 def test_the_answer_does_not_depend_on_the_order_of_decisions(rows):
@@ -115,7 +148,7 @@ def test_answers_stand_side_by_side_with_names_and_risk():
 @pytest.mark.parametrize("kind", ["page", "message", "image"])
 def test_every_task_of_a_kind_has_its_columns_though_it_has_no_answers(kind):
     columns = side_by_side(decisions(), kind).columns
-    expected = ["tenant_id", "document_id", "content_hash"]
+    expected = ["tenant_id", "document_id", "content_hash", DAY]
     for task in tasks_for(kind):
         expected += [task.name, f"{task.name}_score"]
         expected += [f"{task.name}_name"] if task.names else []
@@ -124,13 +157,13 @@ def test_every_task_of_a_kind_has_its_columns_though_it_has_no_answers(kind):
     assert ("irony" in columns) == (kind == "message")
 
 
-def pictures(*rows, tenant="acme"):
-    return pl.DataFrame([(tenant, *row) for row in rows], schema=IMAGES, orient="row")
+def pictures(*rows, tenant="acme", at=NOON):
+    return pl.DataFrame([(tenant, *row, at, at.date()) for row in rows], schema=IMAGES, orient="row")
 
 
-def seen(*rows, tenant="acme"):
+def seen(*rows, tenant="acme", at=NOON):
     found = ((d, f"h{d}", "image_threat", label, score, 1) for d, label, score in rows)
-    return decisions(*found, kind="image", tenant=tenant)
+    return decisions(*found, kind="image", tenant=tenant, at=at)
 
 
 def test_a_page_is_as_safe_as_its_worst_picture():
@@ -138,10 +171,23 @@ def test_a_page_is_as_safe_as_its_worst_picture():
     found = worst_picture(
         images, seen(("a", "safe", 0.99), ("b", "adult", 0.6), ("c", "adult", 0.8), ("d", "adult", 1.0))
     )
-    assert found.columns == ["tenant_id", "url", "image_threat", "image_threat_score", "image_threat_risk", "images"]
+    told = ["image_threat", "image_threat_score", "image_threat_risk", "images"]
+    assert found.columns == ["tenant_id", "url", "fetched_at", *told]
     assert sorted(found.rows()) == [
-        ("acme", "p1", "adult", 0.8, "floor", 3),
-        ("acme", "p2", "safe", 0.99, "low", 1),
+        ("acme", "p1", NOON, "adult", 0.8, "floor", 3),
+        ("acme", "p2", NOON, "safe", 0.99, "low", 1),
+    ]
+
+
+def test_each_fetch_of_a_page_has_the_pictures_that_came_with_it():
+    earlier = NOON - timedelta(hours=2)
+    images = [pictures(("a", "ha", "p")), pictures(("b", "hb", "p"), at=earlier), pictures(("a", "ha", "p"), at=NEXT)]
+    looked = [seen(("a", "safe", 0.9), ("b", "adult", 0.9)), seen(("a", "adult", 0.7), at=NEXT)]
+    found = worst_picture(pl.concat(images), pl.concat(looked)).sort("fetched_at")
+    assert found.select("fetched_at", "image_threat", "images").rows() == [
+        (earlier, "adult", 1),
+        (NOON, "safe", 1),
+        (NEXT, "adult", 1),
     ]
 
 

@@ -1,0 +1,105 @@
+"""What the catalog says of tables, beside what the code has them be."""
+
+import dagster as dg
+import pytest
+from pydantic import ValidationError
+
+from governance import catalog
+from platform_assets.bronze import RECEIVED
+from platform_assets.definitions import defs
+from platform_assets.records import ROW
+from platform_assets.silver.quarantine import WRITERS
+from platform_assets.streaming import FLOWS
+
+TABLES = catalog.tables()
+BRONZE = {expected.table: {*expected.columns, "undeclared", *ROW} for expected in RECEIVED}
+LOOKUPS = [(table, lookup) for table in TABLES.values() for lookup in table.lookups]
+
+
+@pytest.fixture(scope="module")
+def assets():
+    """Return what the graph materialises as a table: its metadata and its dependencies, by its name."""
+    graph = defs().resolve_asset_graph()
+    nodes = [graph.get(key) for key in graph.materializable_asset_keys]
+    return {node.key.to_user_string(): node for node in nodes if node.metadata.get("table")}
+
+
+def test_every_table_that_is_materialised_is_in_the_catalog_and_no_other(assets):
+    assert set(assets) == set(TABLES)
+    assert {node.metadata["table"] for node in assets.values()} == set(TABLES)
+
+
+def test_the_tables_of_a_layer_are_those_of_its_name():
+    assert set(catalog.names("bronze")) == set(BRONZE)
+    layers = {name.split("/")[0] for name in TABLES}
+    assert sorted(name for layer in layers for name in catalog.names(layer)) == sorted(TABLES)
+
+
+@pytest.mark.parametrize("table", [t for t in TABLES.values() if t.name in BRONZE], ids=lambda table: table.name)
+def test_bronze_is_named_by_where_its_rows_come_from(table):
+    assert set(table.key) <= BRONZE[table.name]
+    assert table.key == ("source", "position")
+
+
+@pytest.mark.parametrize("table", [t for t in TABLES.values() if t.deliveries], ids=lambda table: table.name)
+def test_what_names_and_prefers_a_delivery_is_declared(table, assets):
+    columns = BRONZE[table.deliveries]
+    assert set(table.key) <= columns
+    assert {name.removeprefix("-") for name in table.prefer} <= columns
+    # Two rows are never equally preferred, or the order of reading would decide.
+    assert table.prefer[-2:] == ("source", "position")
+    assert table.deliveries in assets[table.name].metadata["inputs"]
+    assert not table.within_day
+
+
+def test_what_comes_from_outside_is_named_with_its_organisation():
+    ours = {"silver/embeddings", "silver/quarantine", "silver/decisions"}
+    for name in catalog.names("silver"):
+        assert (catalog.TENANT in catalog.table(name).key) != (name in ours), name
+
+
+@pytest.mark.parametrize(("table", "lookup"), LOOKUPS, ids=[f"{t.name} in {one.table}" for t, one in LOOKUPS])
+def test_what_is_looked_up_is_declared(table, lookup, assets):
+    assert {lookup.table, lookup.referred_by.table} <= set(TABLES)
+    for of, names in (
+        (lookup.table, (*lookup.key, *lookup.values, *([lookup.newest] if lookup.newest else []))),
+        (lookup.referred_by.table, lookup.referred_by.columns),
+    ):
+        if of in BRONZE:
+            assert set(names) <= BRONZE[of]
+    node = assets[table.name]
+    # A table does not depend on itself, though its own rows may be looked up.
+    reads = {key.to_user_string() for key in node.parent_keys} | {table.name}
+    assert {lookup.table, lookup.referred_by.table} <= reads
+    # Rows that refer make the rows of their own day.
+    assert lookup.referred_by.table in (*node.metadata["inputs"], table.name)
+
+
+def test_a_stream_takes_rows_into_what_it_has_a_flow_to_and_into_what_is_decided_of_them():
+    of_flows = {flow.last for flow in FLOWS if flow.last != flow.bronze.table}
+    streamed = {name for name, table in TABLES.items() if table.streamed}
+    assert of_flows <= streamed
+    assert not [name for name in streamed if not name.startswith("silver/")]
+    between = {"silver/pages", "silver/images", "silver/messages", "silver/decisions", "silver/embeddings"}
+    assert streamed - of_flows == between
+
+
+def test_tables_whose_rows_have_rules_say_so_in_the_graph(assets):
+    for name, table in TABLES.items():
+        if table.rules:
+            assert assets[name].check_keys >= {dg.AssetCheckKey(assets[name].key, "rules")}, name
+
+
+def test_every_table_that_may_quarantine_is_before_the_quarantine():
+    assert set(WRITERS) >= set(BRONZE)
+    assert set(WRITERS) >= {name for name, table in TABLES.items() if table.rules or table.deliveries} | {
+        "silver/decisions"
+    }
+    assert set(WRITERS) <= set(TABLES)
+
+
+def test_a_fact_that_nobody_knows_is_an_error_and_so_is_a_table():
+    with pytest.raises(ValidationError, match="keys"):
+        catalog.Table(name="silver/x", keys=["a"], key=("a",))
+    with pytest.raises(KeyError, match="silver/x"):
+        catalog.table("silver/x")
