@@ -54,7 +54,7 @@ def described(
         deps: what else it reads: tables as a whole, models.
         kinds: what the UI shows it to be made with; three at most.
         daily: it has daily partitions.
-        rules: its rows are checked against a suite of ``governance/expectations``.
+        rules: its rows are checked against the rules of ``governance/catalog``.
     """
     layer = table.split("/", maxsplit=1)[0]
     arguments: dict[str, Any] = {
