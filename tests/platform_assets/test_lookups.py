@@ -303,7 +303,9 @@ def test_pages_that_are_judged_otherwise_mark_the_days_of_events_on_them(world):
             "document_id": pages[document],
             "fetched_at": NOW,
             "iab_category_name": "x",
-            "threat_risk": risk,
+            "sentiment": "neutral",
+            "threat": "none",
+            "risk": risk,
         }
         rows = pl.DataFrame([row | {"keywords": keywords, DAY: date.fromisoformat(THU)}])
         world.lake.replace_days("silver/page_signals", [THU], rows)
