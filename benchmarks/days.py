@@ -101,7 +101,7 @@ def messages(day: int, chance: random.Random) -> list[Record]:
         message = {"message_id": f"m-{day}-{number}", "author_id": f"u-{(day + number) % USERS}", "platform": "chirper"}
         message |= {"text": sentence(chance, 8), "sent_at": at(day - 1, 3) if number == 0 else at(day, 9 + number)}
         answered = {1: f"m-{day + 1}-0", 2: f"m-{day - 1}-2"}.get(number)
-        found.append(owned(message | ({"reply_to": answered} if answered else {}), day % 2))
+        found.append(owned(message | ({"reply_to": answered} if answered else {}), number // 4))
     return found
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from governance import catalog
 from governance.quality import preferred_first
+from resources.glance import glance
 from resources.lakehouse import DAY, PLACE, Lakehouse, VersionGoneError
 from signals.urls import address
 
@@ -27,20 +28,21 @@ def versions(lakehouse: Lakehouse, table: catalog.Table, days: Sequence[str]) ->
 
 def invalidate(lakehouse: Lakehouse) -> None:
     """Have every day be stale whose rows would find something else now than when they were made."""
+    seen = glance(lakehouse)
     for table in catalog.tables().values():
-        if not _looked_up(table) or not lakehouse.exists(table.name):
+        if not _looked_up(table) or not seen.exists(table.name):
             continue
-        kept = {name: version for name, (version, _) in lakehouse.positions(table.name).items()}
+        kept = {name: version for name, (version, _) in seen.positions(table.name).items()}
         days: set[str] = set()
         checked: dict[str, int] = {}
         for name in sorted(_looked_up(table)):
-            if not lakehouse.exists(name):
+            if not seen.exists(name):
                 continue
-            now, read = lakehouse.version(name), f"{READ}{name}:"
+            now, read = seen.version(name), f"{READ}{name}:"
             made = {key.removeprefix(read): version for key, version in kept.items() if key.startswith(read)}
             then = kept.get(f"{CHECKED}{name}", min(made.values(), default=None))
             if then != now:
-                days |= {day for day in _referring(lakehouse, table, name, then) if made.get(day, -1) < now}
+                days |= {day for day in _referring(seen, table, name, then) if made.get(day, -1) < now}
                 checked[f"{CHECKED}{name}"] = now
         if checked:
             lakehouse.invalidate(table.name, days, checked)

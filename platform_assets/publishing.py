@@ -106,14 +106,15 @@ def transformed(stage: Stage, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
 def _halved(stage: Stage, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[pl.DataFrame, Exception]]]:
     try:
         return stage(rows), []
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:
         if rows.height == 0:
             raise
         if rows.height == 1:
+            nothing = stage(rows.clear())  # raises too where it is no fault of the row
             logging.getLogger(__name__).warning("a row of %s is quarantined: %r", rows["source"].item(), error)
-            return stage(rows.clear()), [(rows, error)]
+            return nothing, [(rows, error)]
     half = rows.height // 2
     (made, faults), (more, others) = (_halved(stage, part) for part in (rows[:half], rows[half:]))
     return pl.concat([made, more], how="vertical_relaxed"), faults + others

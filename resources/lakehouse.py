@@ -305,13 +305,18 @@ class Lakehouse(dg.ConfigurableResource):
 
         def write() -> int:
             delta = self._created(table, rows)
+            # What already stands on another day as it is, is left alone: its day has not changed.
+            named = [*key, by, DAY]
+            stands = pl.scan_delta(delta).filter(~_of_days(days)).select(named)
+            fresh = rows.lazy().join(stands, on=named, how="anti", nulls_equal=True).collect()
+            changed = self._changed(delta, {*days, *days_of(fresh)})
             merge = delta.merge(
-                rows,
+                fresh,
                 " AND ".join(f"(kept.{name} IS NOT DISTINCT FROM new.{name})" for name in key),
                 target_alias="kept",
                 source_alias="new",
                 merge_schema=True,
-                commit_properties=CommitProperties(app_transactions=self._changed(delta, {*days, *days_of(rows)})),
+                commit_properties=CommitProperties(app_transactions=changed),
             )
             merge = merge.when_matched_update_all(f"new.{by} >= kept.{by} OR {of_days}").when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(of_days).execute()

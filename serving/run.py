@@ -20,6 +20,7 @@ from platform_assets.models import parity
 from platform_assets.models.encoder import ENCODER_MODEL
 from platform_assets.operations import promotions
 from resources.encoder import Encoder
+from resources.glance import glance
 from resources.lakehouse import Lakehouse
 from resources.registry import Registry
 from resources.settings import PROJECT
@@ -114,7 +115,7 @@ def run(progress: Progress) -> Report:
 def behind(lakehouse: Lakehouse, tables: Inputs, today: date, **state: Any) -> list[Work]:
     """Return what must be made of some tables; ``state`` is what ``stale`` must know of encoder and models."""
     lookups.invalidate(lakehouse)
-    return decide(stale(lakehouse, tables, today, **state), tables)
+    return decide(stale(glance(lakehouse), tables, today, **state), tables)
 
 
 def until_none(look: Callable[[], list[Work]]) -> Iterator[Work]:

@@ -237,6 +237,17 @@ def test_what_is_no_fault_of_a_row_is_raised(error):
         transformed(stage, BOTH)
 
 
+def test_a_row_on_which_a_file_error_is_raised_is_quarantined():
+    def stage(rows):
+        if "c" in rows["sync_id"]:
+            raise OSError("cannot identify image file")
+        return rows
+
+    made, broken = transformed(stage, BOTH)
+    assert "c" not in made["sync_id"]
+    assert broken["rule"].to_list() == ["raised:OSError"]
+
+
 def test_a_stage_that_raises_on_no_rows_at_all_raises():
     def stage(_):
         raise ValueError("a table is missing")

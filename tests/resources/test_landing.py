@@ -269,13 +269,6 @@ def test_a_page_without_an_address_is_named_by_where_its_file_lies(tmp_path):
     assert found.fields["content_type"] == "text/html"
 
 
-def test_a_page_whose_name_is_no_utf8_is_named_by_its_bytes(tmp_path):
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.html"))
-    path.write_bytes(b"<p>a")
-    (found,) = read_whole(path, MANY)
-    assert found.fields["url"] == "file:///caf%E9.html"
-
-
 def test_a_page_over_the_limit_or_cut_short_is_one_broken_record(tmp_path):
     path = tmp_path / "a.html.gz"
     path.write_bytes(gzip.compress(b"x" * 100_000))
