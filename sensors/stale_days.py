@@ -34,7 +34,8 @@ def stale(
 ) -> dict[str, list[str]]:
     """Return the stale days of each table that has any.
 
-    A table that does not exist is stale today at least, so that it comes to be, if without rows: others read it.
+    A table that does not exist is stale on the first day that any is, or today, so that it comes to be, if without
+    rows: others read it.
     Vectors are stale where they are not of the encoder, and recent decisions where they are not of the versions that
     answer now.
     """
@@ -49,7 +50,8 @@ def stale(
     }
     if traffic is not None:
         found[decisions.TABLE] = sorted({*found[decisions.TABLE], *decisions.unasked(lakehouse, traffic, today)})
-    missing = {table: [today.isoformat()] for table, days in found.items() if not days and not lakehouse.exists(table)}
+    first = min((day for days in found.values() for day in days), default=today.isoformat())
+    missing = {table: sorted({first, *days}) for table, days in found.items() if not lakehouse.exists(table)}
     return {table: days for table, days in found.items() if days} | missing
 
 

@@ -102,3 +102,12 @@ def test_days_are_stale_until_they_are_made_from_their_inputs_as_they_are(tmp_pa
     assert stale(lake, inputs, today) == {}
     land("late", 0)
     assert stale(lake, inputs, today) == {made: [day(0)]}
+
+
+def test_a_table_that_does_not_exist_comes_to_be_with_the_first_days_of_any(tmp_path):
+    lake, today = Lakehouse(uri=str(tmp_path)), FIRST + timedelta(days=99)
+    inputs = {"silver/pages": ("bronze/a",), "silver/labels": ("bronze/b",), "silver/messages": ("bronze/c",)}
+    lake.insert_missing("bronze/a", pl.DataFrame({"id": [1], DAY: [FIRST]}), ["id"])
+    lake.insert_missing("bronze/b", pl.DataFrame({"id": [1], DAY: [FIRST + timedelta(days=60)]}), ["id"])
+    first = decide(stale(lake, inputs, today), inputs)[0]
+    assert (first.first, first.tables) == (day(0), ("silver/labels", "silver/messages", "silver/pages"))
