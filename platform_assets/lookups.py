@@ -63,9 +63,9 @@ def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, then: int 
             for column in refers.columns if len(keys) else ():
                 rows = lakehouse.scan(refers.table).select(DAY, key=column).drop_nulls().unique().collect()
                 if refers.spelled:
-                    known = {value: SPELLED[refers.spelled](value) for value in rows["key"].unique()}
-                    names = pl.DataFrame({"key": list(known), "name": list(known.values())}).explode("name")
-                    rows = rows.join(names, on="key").select(DAY, key="name")
+                    spelled = SPELLED[refers.spelled]
+                    names = pl.col("key").map_elements(spelled, return_dtype=pl.List(pl.String))
+                    rows = rows.with_columns(names).explode("key")
                 yield from rows.filter(pl.col("key").is_in(keys.implode()))[DAY].unique().cast(pl.String)
 
 

@@ -194,6 +194,14 @@ def test_a_document_that_comes_after_its_label_marks_the_labels_day(world, name,
     assert world.lake.read(QUARANTINE)["rule"].to_list() == ["document_unknown"]
 
 
+def test_labels_that_name_no_document_are_behind_none(world):
+    carried = {"label_id": "1", "task": "x", "label": "y", "text": "carried", "labelled_at": at(MON)}
+    world.land(LABELS, carried)
+    world.make("silver/labels")
+    world.fetch(("https://e.org/a", "https://e.org/a", TUE, "Title", "default"))
+    assert world.behind("silver/labels") == []
+
+
 def test_a_page_that_is_fetched_again_marks_its_labels_days_only_where_it_says_something_else(world):
     document = "https://e.org/a"
     world.land(LABELS, {"label_id": "1", "task": "x", "label": "y", "document_id": document, "labelled_at": at(MON)})
