@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-TENANT = "tenant_id"
+from governance.catalog import TENANT
 
 
 class AccessDeniedError(PermissionError):

@@ -1,52 +1,20 @@
 """Rules that rows must keep, as data, and the one adapter that applies them with Great Expectations."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from governance import catalog
+from governance.catalog import Table
 from governance.html import html_page
 
 FOLDER = Path(__file__).parent
 ROW = "__row__"
-
-
-@dataclass(frozen=True)
-class Suite:
-    """The rules of one table.
-
-    Attributes:
-        table: whose rows they are.
-        key: columns that name a row; of rows with one key, one is kept.
-        prefer: order in which the first of them is kept; ``-`` before a column puts the greatest first.
-        rules: Great Expectations' settings of each rule, by the rule's name.
-        tolerated: share of quarantined rows up to which the table's check passes.
-    """
-
-    table: str
-    key: tuple[str, ...]
-    rules: Mapping[str, dict[str, Any]]
-    tolerated: float
-    prefer: tuple[str, ...] = ()
-
-    @cached_property
-    def expectations(self) -> Any:
-        """The rules as Great Expectations' suite."""
-        from great_expectations import ExpectationSuite
-        from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-
-        made = ExpectationSuite(self.table)
-        for name, rule in self.rules.items():
-            settings = {key: value for key, value in rule.items() if key != "expect"}
-            described = ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
-            # Not add_expectation_configuration: it puts a rule in the place of one that expects the same of its column.
-            made.add_expectation(described.to_domain_obj())
-        return made
 
 
 @dataclass(frozen=True)
@@ -58,25 +26,18 @@ class Sifted:
     page: str | None
 
 
-@lru_cache(maxsize=64)
-def suite(table: str) -> Suite:
-    """Return the rules of a table, as the catalog has them."""
-    known = catalog.table(table)
-    return Suite(table, known.key, known.rules, known.tolerated, known.prefer)
-
-
-def sift(rows: pl.DataFrame, rules: Suite, *, page: bool = True) -> Sifted:
+def sift(rows: pl.DataFrame, table: Table, *, page: bool = True) -> Sifted:
     """Part rows by a table's rules; ``page`` also renders the validation.
 
     Of rows with one key that keep every other rule the preferred is kept, and the others break ``duplicate_key``. A
     row that breaks several rules is listed once, with all their names.
     """
-    rows, shown = preferred_first(rows, rules.prefer).with_columns(rule=pl.lit(None, pl.String)), None
-    if rules.rules and rows.height:
-        broken, shown = _validate(rows.drop("rule"), rules, page=page)
+    rows, shown = preferred_first(rows, table.prefer).with_columns(rule=pl.lit(None, pl.String)), None
+    if table.rules and rows.height:
+        broken, shown = _validate(rows.drop("rule"), table, page=page)
         rows = rows.drop("rule").with_row_index(ROW).join(broken, on=ROW, how="left", maintain_order="left").drop(ROW)
     valid, broken = rows.filter(pl.col("rule").is_null()), rows.filter(pl.col("rule").is_not_null())
-    first = valid.select(pl.struct(rules.key).is_first_distinct()).to_series()
+    first = valid.select(pl.struct(table.key).is_first_distinct()).to_series()
     repeated = valid.filter(~first).with_columns(rule=pl.lit("duplicate_key"))
     return Sifted(valid.filter(first).drop("rule"), pl.concat([broken, repeated]), shown)
 
@@ -96,29 +57,44 @@ def prepare_rules() -> None:
     import great_expectations  # noqa: F401
 
 
-def _validate(rows: pl.DataFrame, rules: Suite, *, page: bool) -> tuple[pl.DataFrame, str | None]:
+def _validate(rows: pl.DataFrame, table: Table, *, page: bool) -> tuple[pl.DataFrame, str | None]:
     """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
     from great_expectations.validator.v1_validator import Validator
 
-    used = {value for rule in rules.rules.values() for key, value in rule.items() if key.startswith("column")}
+    used = {value for rule in table.rules.values() for key, value in rule.items() if key.startswith("column")}
     frame = rows.select(*sorted(used)).with_row_index(ROW).to_pandas()
     wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
     # Not Batch.validate: it would build the batch a second time, and hash all of the frame each time.
-    validator = Validator(_rows_given(rules.table), result_format=wanted, batch_parameters={"dataframe": frame})
-    found = validator.validate_expectation_suite(rules.expectations)
+    validator = Validator(_rows_given(table.name), result_format=wanted, batch_parameters={"dataframe": frame})
+    found = validator.validate_expectation_suite(_expectations(table.name, json.dumps(table.rules)))
     pairs: list[tuple[int, str]] = []
     for result in found.results:
         name = result.expectation_config.meta["rule"]  # ty: ignore[missing-union-attribute] - every result has one
         if result.exception_info.get("raised_exception"):
             raise RuntimeError(
-                f"rule {name} of {rules.table} could not be checked: {result.exception_info['exception_message']}"
+                f"rule {name} of {table.name} could not be checked: {result.exception_info['exception_message']}"
             )
         pairs += [(int(index[ROW]), name) for index in result.result.get("unexpected_index_list") or []]
         if not result.success and not result.result.get("unexpected_index_list"):
-            raise RuntimeError(f"rule {name} of {rules.table} failed without naming rows: it cannot route them")
+            raise RuntimeError(f"rule {name} of {table.name} failed without naming rows: it cannot route them")
     broken = pl.DataFrame(pairs, schema={ROW: pl.UInt32, "rule": pl.String}, orient="row")
-    shown = _shown(rules.table, frame.shape[0], found.results) if page else None
+    shown = _shown(table.name, frame.shape[0], found.results) if page else None
     return broken.group_by(ROW).agg(pl.col("rule").unique(maintain_order=True).str.join(", ")), shown
+
+
+@lru_cache(maxsize=64)
+def _expectations(table: str, rules: str) -> Any:
+    """Return rules, given as JSON, as Great Expectations' suite."""
+    from great_expectations import ExpectationSuite
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    made = ExpectationSuite(table)
+    for name, rule in json.loads(rules).items():
+        settings = {key: value for key, value in rule.items() if key != "expect"}
+        described = ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
+        # Not add_expectation_configuration: it puts a rule in the place of one that expects the same of its column.
+        made.add_expectation(described.to_domain_obj())
+    return made
 
 
 def _shown(table: str, rows: int, results: Sequence[Any]) -> str:

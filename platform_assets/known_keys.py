@@ -18,23 +18,23 @@ class KnownKeys:
 
     def __init__(self, lakehouse: Lakehouse, table: str) -> None:
         known = catalog.table(table)
-        self.lakehouse, self.table, self.key, self.within_day = lakehouse, table, list(known.key), known.within_day
+        self.lakehouse, self.table, self.key, self._within_day = lakehouse, table, list(known.key), known.within_day
         self._files: set[str] = set()
         self._hashes: list[npt.NDArray[np.uint64]] = []
         self._version: int | None = None
 
     def stored(self, rows: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, int | None]:
         """Return stored rows that have the key of one of some rows, with some columns, and the table's version."""
-        version = self._look()
+        version = self.look()
         names = list(dict.fromkeys([*self.key, *columns]))
-        wanted = rows.filter(self._has(_hashed(rows, self.key)))
+        wanted = rows.filter(self.has(rows))
         if version is None or wanted.is_empty():
             return rows.select(names).clear(), version
-        stored = self.lakehouse.scan(self.table, days_of(wanted) if self.within_day else None, version)
+        stored = self.lakehouse.scan(self.table, days_of(wanted) if self._within_day else None, version)
         keys = wanted.lazy().select(self.key)
         return stored.select(names).join(keys, on=self.key, how="semi", nulls_equal=True).collect(), version
 
-    def _look(self) -> int | None:
+    def look(self) -> int | None:
         """Read the keys of files that have come since the last look; return the table's version, if it exists."""
         if not self.lakehouse.exists(self.table):
             return None
@@ -47,7 +47,9 @@ class KnownKeys:
             self._files, self._version = files, version
         return version
 
-    def _has(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    def has(self, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
+        """Say of each row whether the table has its key, by the last look; two keys may have one hash."""
+        hashes = _hashed(rows, self.key)
         found = np.zeros(len(hashes), bool)
         for run in self._hashes:
             if len(run):

@@ -4,19 +4,18 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from governance import catalog
-from governance.quality import Suite, preferred_first, sift, suite
+from governance.quality import preferred_first, sift
 from platform_assets import lookups
 from platform_assets.conventions import ACCOUNTED, RULES
 from platform_assets.known_keys import KnownKeys
 from platform_assets.records import Received, declared
-from resources.lakehouse import DAY, PLACE, Lakehouse, Seen, days_of
+from resources.lakehouse import DAY, PLACE, Lakehouse, Seen, days_of, only_days
 from signals.text import content_hash
 
 QUARANTINE = "silver/quarantine"
@@ -145,14 +144,12 @@ class Hop:
 
         What of a record's deliveries is published does not depend on which days are made.
         """
-        stored = self.lakehouse.scan(expected.table)
-        of_days = stored.filter(self._of_days())
-        rows = of_days.collect()
-        known = catalog.table(self.table)
+        stored, known = self.lakehouse.scan(expected.table), catalog.table(self.table)
+        rows = stored.filter(only_days(self.days)).collect()
         if known.deliveries == expected.table:
             names = [name for name in known.key if name in expected.columns and name != catalog.TENANT]
             wanted = rows.lazy().select(names).unique()
-            others = stored.filter(~self._of_days()).join(wanted, on=names, how="semi")
+            others = stored.filter(~only_days(self.days)).join(wanted, on=names, how="semi")
             rows = pl.concat([rows, others.collect()])
         return declared(rows, expected)
 
@@ -175,17 +172,17 @@ class Hop:
         Raises:
             RowsLostError: the counts do not add up; nothing has been written.
         """
-        rules, of_days = suite(self.table), self._of_days()
+        known, of_days = catalog.table(self.table), only_days(self.days)
         staged, broken = transformed(stage, received)
-        sifted = sift(staged, rules)
-        kept = sifted.kept.filter(of_days).sort(rules.key)
+        sifted = sift(staged, known)
+        kept = sifted.kept.filter(of_days).sort(known.key)
         rejected = quarantined(self.table, pl.concat([broken, shown(sifted.broken)]).filter(of_days))
         made = (staged, broken) if several else (received,)
         rows_in = sum(part.filter(of_days).height for part in made)
         account(self.table, rows_in, kept.height, rejected.height)
         ours = f"\"table\" = '{self.table}'"
         places = pl.concat([kept.select(PLACE), rejected.select(PLACE)])
-        other, this = Seen(self.versions[0], places, ("quarantine_id",)), Seen(self.versions[1], places, rules.key)
+        other, this = Seen(self.versions[0], places, ("quarantine_id",)), Seen(self.versions[1], places, known.key)
         self.lakehouse.replace_days(QUARANTINE, self.days, rejected, only=ours, seen=other)
         self.lakehouse.replace_days(self.table, self.days, kept, marks=self.marks, seen=this)
         if sifted.page is not None:
@@ -199,11 +196,8 @@ class Hop:
                 **(metadata or {}),
             },
             rows_out=kept.height,
-            check_results=checks(rules, rows_in, kept.height, counts),
+            check_results=checks(known, rows_in, kept.height, counts),
         )
-
-    def _of_days(self) -> pl.Expr:
-        return pl.col(DAY).is_in([date.fromisoformat(day) for day in self.days])
 
     def result(
         self, metadata: Mapping[str, Any], *, rows_out: int, check_results: Sequence[dg.AssetCheckResult] = ()
@@ -249,10 +243,10 @@ def publish_increment(
     Raises:
         RowsLostError: the counts do not add up; nothing has been written.
     """
-    rules = suite(table)
-    key, prefer = list(rules.key), [name.removeprefix("-") for name in rules.prefer]
+    of_table = catalog.table(table)
+    key, prefer = list(of_table.key), [name.removeprefix("-") for name in of_table.prefer]
     staged, broken = transformed(stage, received)
-    sifted = sift(staged, rules, page=False)
+    sifted = sift(staged, of_table, page=False)
     stored, looked_at = known.stored(sifted.kept, [name for name in {*prefer, *PLACE, DAY} if name in staged.columns])
     kept = sifted.kept.join(stored, on=[*key, *PLACE], how="semi", nulls_equal=True)
     elsewhere = stored.join(kept, on=key, how="anti", nulls_equal=True)
@@ -265,10 +259,12 @@ def publish_increment(
     account(table, staged.height + broken.height if several else received.height, kept.height, rejected.height)
     quarantine(lakehouse, table, rejected)
     both = pl.concat([repeated.select(elsewhere.columns), elsewhere])
-    first = preferred_first(both, rules.prefer).unique(key, keep="first", maintain_order=True)
+    first = preferred_first(both, of_table.prefer).unique(key, keep="first", maintain_order=True)
     if first.join(elsewhere, on=[*key, *PLACE], how="anti", nulls_equal=True).height:
         lakehouse.invalidate(table, days_of(both), {})
-    lakehouse.insert_missing(table, fresh, key, days=days_of(fresh) if known.within_day else None, looked_at=looked_at)
+    lakehouse.insert_missing(
+        table, fresh, key, days=days_of(fresh) if of_table.within_day else None, looked_at=looked_at
+    )
     return kept
 
 
@@ -298,15 +294,15 @@ def accounted_for(passed: bool, **counts: int) -> dg.AssetCheckResult:  # noqa: 
     return dg.AssetCheckResult(check_name=ACCOUNTED, passed=passed, metadata=counts)
 
 
-def checks(rules: Suite, rows_in: int, rows_out: int, broken: Mapping[str, int]) -> list[dg.AssetCheckResult]:
+def checks(table: catalog.Table, rows_in: int, rows_out: int, broken: Mapping[str, int]) -> list[dg.AssetCheckResult]:
     """Return a hop's two checks: every row accounted for, and few enough of them quarantined."""
     lost = sum(broken.values())
     share = lost / rows_in if rows_in else 0.0
     accounted = accounted_for(rows_in == rows_out + lost, rows_in=rows_in, rows_out=rows_out, rows_quarantined=lost)
     kept = dg.AssetCheckResult(
         check_name=RULES,
-        passed=share <= rules.tolerated,
+        passed=share <= table.tolerated,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"quarantined_share": share, "tolerated": rules.tolerated, "rules_broken": dict(broken)},
+        metadata={"quarantined_share": share, "tolerated": table.tolerated, "rules_broken": dict(broken)},
     )
     return [accounted, kept]

@@ -122,7 +122,7 @@ class Lakehouse(dg.ConfigurableResource):
         """Return a table's rows, of some days only if ``days`` (ISO dates) is given."""
         version = self.pinned.get(table) if version is None else version
         rows = pl.scan_delta(self.open(table) if version is None else self._at(table, version))
-        return rows if days is None else rows.filter(_of_days(days))
+        return rows if days is None else rows.filter(only_days(days))
 
     def read(self, table: str, days: Sequence[str] | None = None) -> pl.DataFrame:
         """Return a table's rows as a frame, of some days only if ``days`` is given."""
@@ -181,12 +181,11 @@ class Lakehouse(dg.ConfigurableResource):
             VersionGoneError: the log no longer knows one of the versions.
         """
         now, then = self._at(table, after), None if before is None else self._at(table, before)
-        known = {} if then is None else _days_of_files(then)
-        days = sorted({str(day) for _, day in _days_of_files(now).items() ^ known.items()})
+        days = _days_changed(then, now)
         found = pl.scan_delta(now).select(*key, *columns, DAY)
-        found = (found.filter(_of_days(days)) if days else found.head(0)).drop(DAY)
+        found = (found.filter(only_days(days)) if days else found.head(0)).drop(DAY)
         if days and then is not None:
-            found = found.join(pl.scan_delta(then).filter(_of_days(days)).select(key), on=list(key), how="anti")
+            found = found.join(pl.scan_delta(then).filter(only_days(days)).select(key), on=list(key), how="anti")
         return found.collect()
 
     def rows_changed(self, table: str, before: int | None, columns: Sequence[str]) -> pl.DataFrame:
@@ -198,8 +197,7 @@ class Lakehouse(dg.ConfigurableResource):
         if before is not None:
             with suppress(VersionGoneError):
                 then = self._at(table, before)
-        known, files = {} if then is None else _days_of_files(then), _days_of_files(now)
-        days = sorted({str(day) for _, day in files.items() ^ known.items()})
+        days = _days_changed(then, now)
         types = {name: kind for name, kind in pl.scan_delta(now).collect_schema().items() if name in columns}
         sides = [_rows_of(delta, types, days) for delta in (now, then)]
         there, gone = (
@@ -307,7 +305,7 @@ class Lakehouse(dg.ConfigurableResource):
             delta = self._created(table, rows)
             # What already stands on another day as it is, is left alone: its day has not changed.
             named = [*key, by, DAY]
-            stands = pl.scan_delta(delta).filter(~_of_days(days)).select(named)
+            stands = pl.scan_delta(delta).filter(~only_days(days)).select(named)
             fresh = rows.lazy().join(stands, on=named, how="anti", nulls_equal=True).collect()
             changed = self._changed(delta, {*days, *days_of(fresh)})
             merge = delta.merge(
@@ -364,7 +362,7 @@ class Lakehouse(dg.ConfigurableResource):
             missing = rows
             if delta.version() != looked_at:
                 stored = pl.scan_delta(delta)
-                stored = stored if days is None else stored.filter(_of_days(days))
+                stored = stored if days is None else stored.filter(only_days(days))
                 missing = rows.join(stored.select(key).collect(), on=list(key), how="anti", nulls_equal=True)
             if missing.height or any(delta.transaction_version(s) != v for s, v in (marks or {}).items()):
                 carried = {"inserts": delta.version() + 1, **(marks or {})}
@@ -536,7 +534,7 @@ class Lakehouse(dg.ConfigurableResource):
         """Return rows that have been added since a version of a table from places that had not been seen."""
         if seen.version == now:
             return rows.clear()
-        where = _of_days(days) if only is None else _of_days(days) & pl.sql_expr(only)
+        where = only_days(days) if only is None else only_days(days) & pl.sql_expr(only)
         added = self.scan(table, version=now).filter(where)
         if seen.version is not None:
             before = self.scan(table, version=seen.version).filter(where)
@@ -590,6 +588,12 @@ def fingerprint(parts: Iterable[str]) -> int:
     return int.from_bytes(digest[:8], "big") >> 2
 
 
+def _days_changed(before: DeltaTable | None, after: DeltaTable) -> list[str]:
+    """Return the days whose files are not the same in two versions of a table; all of the later one if it is alone."""
+    known, files = (set() if one is None else {*_days_of_files(one).items()} for one in (before, after))
+    return sorted({str(day) for _, day in known ^ files})
+
+
 def _days_of_files(delta: DeltaTable) -> dict[str, date]:
     """Return the day of each file of a table."""
     return dict(pl.DataFrame(delta.get_add_actions(flatten=True)).select("path", f"partition.{DAY}").iter_rows())
@@ -604,7 +608,7 @@ def _rows_of(delta: DeltaTable | None, types: Mapping[str, Any], days: Sequence[
     """Return the distinct values of some columns of a table on some days; null where it has no such column."""
     if delta is None or not days:
         return pl.DataFrame(schema=types)
-    rows = pl.scan_delta(delta).filter(_of_days(days))
+    rows = pl.scan_delta(delta).filter(only_days(days))
     stored = rows.collect_schema()
     columns = (pl.col(name) if name in stored else pl.lit(None).alias(name) for name in types)
     return rows.select(columns).cast(dict(types)).unique().collect()
@@ -615,7 +619,8 @@ def contiguous(days: Sequence[str]) -> bool:
     return date.fromisoformat(max(days)) - date.fromisoformat(min(days)) == timedelta(days=len(set(days)) - 1)
 
 
-def _of_days(days: Sequence[str]) -> pl.Expr:
+def only_days(days: Sequence[str]) -> pl.Expr:
+    """Return the condition that a row is of one of some days (ISO dates)."""
     if days and contiguous(days):
         return pl.col(DAY).is_between(date.fromisoformat(min(days)), date.fromisoformat(max(days)))
     return pl.col(DAY).is_in([date.fromisoformat(day) for day in days])

@@ -5,7 +5,8 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from governance.access import TENANT, AccessDeniedError, View, role, view
+from governance.access import AccessDeniedError, View, role, view
+from governance.catalog import TENANT
 from resources.lakehouse import Lakehouse
 
 LAYERS = ("bronze", "silver", "gold", "reports", "operations")

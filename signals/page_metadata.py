@@ -7,7 +7,8 @@ from datetime import date, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
+
+from signals.urls import address
 
 MAX_TITLE = 1_000
 # A script of linked data that is longer says more than what the page is.
@@ -173,11 +174,11 @@ def own_articles(
     """
     articles = [one for one in linked if any(_is_article(kind) for kind in _kinds(one))]
     pages = [one for one in linked if any(kind.endswith("page") for kind in _kinds(one))]
-    ours = {_place(address) for address in addresses}
+    ours = {_place(url) for url in addresses}
     shown = {_folded(heading) for heading in headings if heading}
 
     def is_ours(one: dict[str, Any], others: int) -> bool:
-        named = {_place(address) for address in _addresses(one)}
+        named = {_place(url) for url in _addresses(one)}
         headline = _folded(_string(one.get("headline")) or _string(one.get("name")) or "")
         fits = bool(headline) and any(headline in heading or heading in headline for heading in shown)
         return bool(named & ours) or fits or (not named and others == 0)
@@ -274,18 +275,14 @@ def _is_article(kind: str) -> bool:
 def _addresses(one: dict[str, Any]) -> Iterator[str]:
     for name in ("url", "mainEntityOfPage", "@id"):
         for value in _listed(one.get(name)):
-            address = (value.get("@id") or value.get("url")) if isinstance(value, dict) else value
-            if isinstance(address, str) and address.startswith(("http://", "https://")):
-                yield address
+            url = (value.get("@id") or value.get("url")) if isinstance(value, dict) else value
+            if isinstance(url, str) and url.startswith(("http://", "https://")):
+                yield url
 
 
-def _place(address: str) -> str:
+def _place(url: str) -> str:
     """Return what all spellings of an address have in common, as pages spell their own."""
-    try:
-        parts = urlsplit(address.strip())
-        return f"{(parts.hostname or '').removeprefix('www.')}{parts.path.rstrip('/')}?{parts.query}".lower()
-    except ValueError:
-        return address
+    return address(url).partition("://")[2].removeprefix("www.").rstrip("/").lower()
 
 
 def _folded(text: str) -> str:

@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from markupsafe import Markup
 
+from governance.catalog import Table
 from governance.html import POLICY, html_page
-from governance.quality import Suite, sift
+from governance.quality import sift
 from platform_assets.reports.page import Chart, Column, Grid, Headline, Page, Section, bars, crossing, heat, render
 from resources.settings import PROJECT
 
@@ -30,7 +31,9 @@ RULES = {
 
 def data_docs() -> str:
     """Return the page of a validation that hostile values break."""
-    shown = sift(pl.DataFrame({"id": [*HOSTILE], "url": [*HOSTILE]}), Suite("silver/x", ("id",), RULES, 0.05)).page
+    shown = sift(
+        pl.DataFrame({"id": [*HOSTILE], "url": [*HOSTILE]}), Table(name="silver/x", key=("id",), rules=RULES)
+    ).page
     assert shown is not None
     return shown
 

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -7,13 +6,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from governance import catalog
-from governance.quality import Suite, sift, suite
+from governance.catalog import Table
+from governance.quality import sift
 from signals.text import content_hash
 
 TABLES = sorted(name for name, table in catalog.tables().items() if table.rules)
 NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
-RULES = Suite(
-    table="silver/things",
+RULES = Table(
+    name="silver/things",
     key=("id", "part"),
     rules={
         "name_given": {"expect": "column_values_to_not_be_null", "column": "name"},
@@ -88,7 +88,7 @@ def test_a_broken_row_keeps_no_valid_one_of_its_key_away():
 def test_of_rows_with_one_key_the_preferred_is_kept_and_what_is_missing_comes_last(prefer, kept):
     rows = things(("a", 1, "none", None), ("a", 1, "two", 1), ("a", 1, "four", 2), ("a", 1, "six", 2))
     for order in ((0, 1, 2, 3), (0, 3, 2, 1)):
-        found = sift(rows[list(order)], replace(RULES, prefer=prefer))
+        found = sift(rows[list(order)], RULES.model_copy(update={"prefer": prefer}))
         assert found.kept["name"].to_list() == [kept]
         assert found.broken["rule"].to_list() == ["duplicate_key"] * 3
 
@@ -107,7 +107,7 @@ def test_an_empty_frame_has_nothing_to_keep_and_nothing_broken():
 
 
 def test_a_suite_of_a_key_alone_finds_repeated_rows_and_makes_no_page():
-    found = sift(things(("a", 1, "one", 1), ("a", 1, "two", 1)), Suite("silver/things", ("id",), {}, 0.05))
+    found = sift(things(("a", 1, "one", 1), ("a", 1, "two", 1)), Table(name="silver/things", key=("id",), rules={}))
     assert (found.kept["name"].to_list(), found.broken["name"].to_list()) == (["one"], ["two"])
     assert found.page is None
 
@@ -123,7 +123,7 @@ def test_the_page_shows_the_validation_whether_it_passed_or_not():
 def test_a_rule_that_names_no_rows_is_refused_rather_than_passed_over():
     average = {"expect": "column_mean_to_be_between", "column": "size", "min_value": 100}
     with pytest.raises(RuntimeError, match="rule average of silver/things"):
-        sift(things(("a", 1, "good", 1)), Suite("silver/things", ("id",), {"average": average}, 0.05))
+        sift(things(("a", 1, "good", 1)), Table(name="silver/things", key=("id",), rules={"average": average}))
 
 
 @pytest.mark.parametrize("column", ["name", "size", "id"])
@@ -135,7 +135,7 @@ def test_a_column_that_a_rule_or_the_key_needs_must_be_there(column):
 def test_a_rule_that_cannot_be_checked_is_an_error():
     rules = {"x": {"expect": "column_values_to_match_regex", "column": "name", "regex": "("}}
     with pytest.raises(Exception, match=r"rule x of silver/things|regex|pattern"):
-        sift(things(("a", 1, "good", 1)), Suite("silver/things", ("id",), rules, 0.05))
+        sift(things(("a", 1, "good", 1)), Table(name="silver/things", key=("id",), rules=rules))
 
 
 NAMES = st.sampled_from([None, "", "x", "fine", "too long"])
@@ -235,12 +235,12 @@ SHIPPED = {
 def test_every_shipped_suite_is_tried_here_rule_by_rule():
     assert {*SHIPPED} == {*TABLES}
     for table, (_, changes) in SHIPPED.items():
-        assert {*changes} == {*suite(table).rules}, table
+        assert {*changes} == {*catalog.table(table).rules}, table
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_each_rule_of_a_shipped_suite_breaks_the_row_that_it_is_for_and_no_other(table):
-    rules = suite(table)
+    rules = catalog.table(table)
     good, changes = SHIPPED[table]
     rows = [good | {"tenant_id": f"t{n}"} | change for n, change in enumerate(({}, *changes.values()))]
     found = sift(pl.DataFrame(rows, schema_overrides={"url": pl.String}), rules)
@@ -254,11 +254,11 @@ def test_each_rule_of_a_shipped_suite_breaks_the_row_that_it_is_for_and_no_other
 def test_what_one_organisation_sends_is_no_repetition_of_what_another_does(table):
     good, _ = SHIPPED[table]
     rows = pl.DataFrame([good | {"tenant_id": tenant} for tenant in ("a", "b", "a")])
-    found = sift(rows, suite(table))
+    found = sift(rows, catalog.table(table))
     assert found.kept["tenant_id"].to_list() == ["a", "b"]
     assert found.broken["rule"].to_list() == ["duplicate_key"]
 
 
 def test_a_table_that_the_catalog_does_not_know_is_an_error():
     with pytest.raises(KeyError, match="silver/nothing"):
-        suite("silver/nothing")
+        catalog.table("silver/nothing")

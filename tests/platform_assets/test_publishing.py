@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from governance.quality import suite
+from governance import catalog
 from platform_assets.known_keys import KnownKeys
 from platform_assets.publishing import (
     MANY,
@@ -391,7 +391,7 @@ def test_nothing_broken_is_nothing_quarantined():
 @given(st.integers(0, 100), st.dictionaries(st.sampled_from("abc"), st.integers(1, 40)))
 def test_checks_pass_while_rows_add_up_and_few_are_quarantined(rows_out, counts):
     lost = sum(counts.values())
-    accounted, rules = checks(suite(TABLE), rows_out + lost, rows_out, counts)
+    accounted, rules = checks(catalog.table(TABLE), rows_out + lost, rows_out, counts)
     assert accounted.passed
     assert rules.passed == (lost <= 0.05 * (rows_out + lost))
-    assert not checks(suite(TABLE), rows_out + lost + 1, rows_out, counts)[0].passed
+    assert not checks(catalog.table(TABLE), rows_out + lost + 1, rows_out, counts)[0].passed
