@@ -24,7 +24,7 @@ import polars as pl
 
 from benchmarks.place import broker, create_topics, folder, forked, produce
 from platform_assets.silver.decisions import DOCUMENTS
-from signals.scoring import ASKED_ABOUT
+from signals.classify import ASKED_ABOUT
 from tests.support.graph import Graph
 
 Record = dict[str, Any]

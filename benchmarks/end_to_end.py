@@ -88,7 +88,7 @@ def main() -> None:
     asked = parser.parse_args()
     with folder() as here:
         configure(landing=SAMPLES)
-        from serving.run import run
+        from serving.cli.run import run
 
         run(lambda *_: None)
         landing = here / "landing"

@@ -22,7 +22,7 @@ from benchmarks.end_to_end import SAMPLES, lines
 from benchmarks.place import broker, create_topics, environment, folder
 from resources.settings import configure
 from resources.signal_store import LocalStore
-from signals.urls import address as page_address
+from signals.documents.urls import address as page_address
 
 WARM_SECONDS = 20
 PATIENCE = 120
@@ -74,7 +74,7 @@ def main() -> None:
     asked = parser.parse_args()
     with folder(), broker() as address:
         configure(landing=SAMPLES)
-        from serving.run import run
+        from serving.cli.run import run
 
         run(lambda *_: None)
         create_topics(address, ["pages"])

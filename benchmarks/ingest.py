@@ -49,7 +49,7 @@ def write_raw(table: str) -> float:
     """Return the seconds that one write of a table's rows into another table takes."""
     from deltalake import write_deltalake
 
-    from resources.lakehouse import lakehouse
+    from resources.lakehouse.tables import lakehouse
 
     rows = lakehouse(settings()).read(table)
     began = time.perf_counter()
@@ -59,7 +59,7 @@ def write_raw(table: str) -> float:
 
 def drain() -> tuple[float, list[int]]:
     """Drain all topics; return the seconds that it took and this process's memory meanwhile, MiB."""
-    from serving.stream import stream
+    from serving.stream.worker import stream
 
     over, seen = threading.Event(), []
 
@@ -92,7 +92,7 @@ def main() -> None:
     asked = parser.parse_args()
     with folder() as here, durable_broker(here / "stack") as address:
         configure(landing=SAMPLES, kafka_bootstrap_servers=address)
-        from serving.run import run
+        from serving.cli.run import run
 
         run(lambda *_: None)
         backlogs = {

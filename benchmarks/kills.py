@@ -19,7 +19,6 @@ from typing import Any
 
 from benchmarks.end_to_end import DAY, lines
 from benchmarks.place import PARTITIONS, create_topics, durable_broker, folder, forked, produce
-from resources import stack
 from resources.settings import configure, settings
 
 # Topic, body, and the key that its row is found by; None if it is malformed.
@@ -68,7 +67,7 @@ def held(address: str) -> dict[str, list[bytes]]:
 
 def life(seconds: float | None) -> int:
     """Run a worker until it has drained the topics, or for some seconds; return how it ended."""
-    from serving.stream import stream
+    from serving.stream.worker import stream
 
     child = forked(lambda: stream(settings(), until_drained=True, say=lambda _: None))
     until = None if seconds is None else time.monotonic() + seconds
@@ -94,16 +93,16 @@ def finished(child: int) -> None:
 def revived(servers: Path, seconds: float) -> None:
     """Kill a stack's broker after some seconds, and start it again."""
     time.sleep(seconds)
-    os.kill(next(state.pid for state in stack.status(servers) if state.name == "broker"), signal.SIGKILL)
-    stack.up(servers)
+    os.kill(next(state.pid for state in servers.status(servers) if state.name == "broker"), signal.SIGKILL)
+    servers.up(servers)
 
 
 def compared(made: list[Event], kept: dict[str, list[bytes]]) -> dict[str, dict[str, Any]]:
     """Return, for each topic, what was produced beside what the broker and the tables hold."""
     import polars as pl
 
-    from platform_assets.streaming import FLOWS
-    from resources.lakehouse import lakehouse
+    from resources.lakehouse.tables import lakehouse
+    from serving.stream.flows import FLOWS
 
     tables, found = lakehouse(settings()), {}
     silver = {flow.topic: flow.last.replace("message_signals", "messages") for flow in FLOWS}
@@ -147,7 +146,7 @@ def killed(servers: Path, count: int, kills: int, longest: float) -> dict[str, d
         kills: SIGKILLs; a fourth of them the broker's.
         longest: seconds that a worker lives at most before it is killed.
     """
-    import serving.stream  # noqa: F401 - before the forks
+    import serving.stream.worker  # noqa: F401 - before the forks
 
     address, made = str(settings().kafka_bootstrap_servers), events(count)
     chance, ended, brokers = random.Random(1), Counter(), 0

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from resources import stack
 from resources.settings import PROJECT, Settings
 
 PARTITIONS = 2
@@ -41,11 +40,11 @@ def environment(**given: str) -> dict[str, str]:
 @contextmanager
 def durable_broker(servers: Path) -> Generator[str]:
     """Run a local stack in a folder, and give the address of its broker, which keeps all on the object store."""
-    stack.up(servers)
+    servers.up(servers)
     try:
-        yield stack.environment(servers)["KAFKA_BOOTSTRAP_SERVERS"]
+        yield servers.environment(servers)["KAFKA_BOOTSTRAP_SERVERS"]
     finally:
-        stack.down(servers)
+        servers.down(servers)
 
 
 @contextmanager

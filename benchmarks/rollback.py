@@ -21,9 +21,9 @@ import polars as pl
 
 from benchmarks.end_to_end import SAMPLES
 from benchmarks.place import broker, create_topics, environment, folder, produce
-from governance.promotion import Verdict
-from resources.lakehouse import Lakehouse, lakehouse
-from resources.registry import Registry, history, registry
+from governance.gates.promotion import Verdict
+from resources.lakehouse.tables import Lakehouse, lakehouse
+from resources.registry.models import Registry, history, registry
 from resources.settings import configure, settings
 
 TASK = "threat"
@@ -130,7 +130,7 @@ def main() -> None:
     with folder() as here, broker() as address:
         landing = Path(shutil.copytree(SAMPLES, here / "landing"))
         configure(landing=landing)
-        from serving.run import run
+        from serving.cli.run import run
 
         run(lambda *_: None)
         models, tables = registry(settings()), lakehouse(settings())

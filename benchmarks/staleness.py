@@ -33,10 +33,10 @@ import polars as pl
 
 from benchmarks.end_to_end import SAMPLES, write
 from benchmarks.place import broker, create_topics, environment, folder, produce
-from governance.promotion import Verdict
+from governance.gates.promotion import Verdict
 from resources.encoder import WEIGHTS, packaged_weights
-from resources.lakehouse import Lakehouse, lakehouse
-from resources.registry import ENCODER, Registered, Registry, registry
+from resources.lakehouse.tables import Lakehouse, lakehouse
+from resources.registry.models import ENCODER, Registered, Registry, registry
 from resources.settings import PROJECT, configure, settings
 from signals.tasks import TASKS
 
@@ -98,7 +98,7 @@ def stored(examples: int) -> Iterator[dict[str, str]]:
 
 def prepare(landing: Path, examples: int) -> None:
     """Have a champion that was trained on so many stored examples, all of them read, encoded and answered."""
-    from serving.run import run
+    from serving.cli.run import run
 
     configure(landing=SAMPLES)
     run(lambda *_: None)

@@ -3,7 +3,7 @@
 import polars as pl
 
 from platform_assets.tenants import DEFAULT_TENANT
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 
 PAGES = "silver/pages"
 NAME = ("tenant_id", "address")

@@ -3,13 +3,13 @@
 import dagster as dg
 
 from platform_assets import bronze, gold, models, operations, reports, silver
-from platform_assets.operations.stream_keeps_up import stream_keeps_up
+from platform_assets.operations.stream_lag import stream_keeps_up
 from resources.encoder import encoder
-from resources.lakehouse import lakehouse
-from resources.registry import registry
+from resources.lakehouse.tables import lakehouse
+from resources.registry.models import registry
 from resources.settings import settings
-from sensors.keeping_up import keeping_up
-from sensors.retuning import retuning
+from sensors.materialize_stale import keeping_up
+from sensors.retrain_encoder import retuning
 
 
 @dg.definitions

@@ -11,9 +11,9 @@ import polars as pl
 
 from governance import catalog
 from governance.quality import preferred_first
-from resources.glance import glance
-from resources.lakehouse import DAY, PLACE, Lakehouse, VersionGoneError
-from signals.urls import address
+from resources.lakehouse.snapshot import glance
+from resources.lakehouse.tables import DAY, PLACE, Lakehouse, VersionGoneError
+from signals.documents.urls import address
 
 # Begin the names under which a table keeps these versions.
 CHECKED = "checked:"

@@ -13,10 +13,10 @@ from governance import catalog
 from governance.quality import preferred_first, sift
 from platform_assets import lookups
 from platform_assets.conventions import ACCOUNTED, RULES
-from platform_assets.known_keys import KnownKeys
-from platform_assets.records import Received, declared
-from resources.lakehouse import DAY, PLACE, Lakehouse, Seen, days_of, only_days
-from signals.text import content_hash
+from platform_assets.parsing import Received, declared
+from resources.lakehouse.key_index import KnownKeys
+from resources.lakehouse.tables import DAY, PLACE, Lakehouse, Seen, days_of, only_days
+from signals.documents.text import content_hash
 
 QUARANTINE = "silver/quarantine"
 # A quarantined row is kept whole up to this many characters; its source and position say where the rest is.

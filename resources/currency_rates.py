@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from resources.settings import Settings, SettingsError
-from signals.currency import Rates, RatesError, rates
+from signals.documents.currency import Rates, RatesError, rates
 
 
 def currency_rates(settings: Settings) -> Rates:

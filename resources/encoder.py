@@ -12,12 +12,12 @@ import dagster as dg
 import numpy.typing as npt
 from pydantic import PrivateAttr
 
-from governance.history import ENCODER, PACKAGED
-from resources.registry import ModelMissingError, Registered, Registry, registry
+from governance.promotion_log import ENCODER, PACKAGED
+from resources.registry.models import ModelMissingError, Registered, Registry, registry
 from resources.settings import Settings
-from signals.encoder import Int8Encoder
-from signals.encoder_torch import HalfEncoder
-from signals.transform import encoder_id, transform_id
+from signals.models.encoder import Int8Encoder
+from signals.models.encoder_torch import HalfEncoder
+from signals.models.transform import encoder_id, transform_id
 
 WEIGHTS = "model.safetensors"
 

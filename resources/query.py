@@ -7,7 +7,7 @@ import polars as pl
 
 from governance.access import AccessDeniedError, View, role, view
 from governance.catalog import TENANT
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 
 LAYERS = ("bronze", "silver", "gold", "reports", "operations")
 

@@ -15,8 +15,8 @@ import polars as pl
 from platform_assets.models.labelled import label_counts, labels_of
 from platform_assets.operations import drift
 from platform_assets.operations.drift import DRIFTED, WINDOWS
-from resources.lakehouse import Lakehouse
-from resources.registry import Registered, Registry
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import Registered, Registry
 from signals.tasks import TASKS, Task
 
 # So many new labels, as a share of the rows that trained the champion, start a training though the task waits for more.

@@ -8,7 +8,7 @@ import dagster as dg
 
 from governance import catalog
 from platform_assets.silver import decisions, embeddings
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from signals.traffic import Traffic
 
 # Ranges whose gap is at most this many days are one run: empty days cost less than another run.

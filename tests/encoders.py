@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from governance.history import ENCODER
-from governance.promotion import Verdict
+from governance.gates.promotion import Verdict
+from governance.promotion_log import ENCODER
 from resources.encoder import WEIGHTS, Encoder, packaged_weights, tokenizer
-from resources.registry import Registered, Registry
-from signals.encoder import DIMENSIONS, Int8Encoder
-from signals.heads import LinearHead
-from signals.ngrams import FEATURES
+from resources.registry.models import Registered, Registry
+from signals.models.encoder import DIMENSIONS, Int8Encoder
+from signals.models.heads import LinearHead
+from signals.models.ngrams import FEATURES
+from signals.models.transform import transform_id
 from signals.tasks import TASKS
-from signals.transform import transform_id
 
 NOISY = "encoder.layer.5.output.dense.weight"
 PASSED = Verdict(passed=True, why="as it was measured")

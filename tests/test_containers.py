@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from platform_assets.streaming import FLOWS
-from resources import stack
+from devstack import servers
 from resources.settings import PROJECT, Settings
+from serving.stream.flows import FLOWS
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text()
 COMPOSE_FILES = ("compose.yaml", "compose.single.yaml")
@@ -201,25 +201,25 @@ def test_without_the_stack_there_are_the_webserver_and_the_daemon():
 
 
 def test_compose_has_every_server_of_the_local_stack():
-    servers = {service.name for service in stack.SERVICES}
-    assert servers < set(services("compose.yaml"))
-    assert set(services("compose.yaml")) - servers == {"webserver", "daemon", "stream", "buckets", "topics"}
-    assert set(PASSWORDS) == set(stack.SECRETS)
+    local = {service.name for service in servers.SERVICES}
+    assert local < set(services("compose.yaml"))
+    assert set(services("compose.yaml")) - local == {"webserver", "daemon", "stream", "buckets", "topics"}
+    assert set(PASSWORDS) == set(servers.SECRETS)
 
 
 def test_every_server_is_watched_and_keeps_its_data_in_a_volume():
-    for service in stack.SERVICES:
+    for service in servers.SERVICES:
         made = services("compose.yaml")[service.name]
         assert made["healthcheck"]["test"], service.name
         assert [volume.split(":")[0] in compose("compose.yaml")["volumes"] for volume in made["volumes"]] == [True]
     volumes = [volume for made in services("compose.yaml").values() for volume in made.get("volumes", [])]
-    assert len({volume for volume in volumes if isinstance(volume, str)}) == len(stack.SERVICES)
+    assert len({volume for volume in volumes if isinstance(volume, str)}) == len(servers.SERVICES)
 
 
 @pytest.mark.parametrize("name", ["webserver", "daemon", "stream"])
 def test_the_platform_waits_for_the_servers_the_buckets_and_the_topics(name):
     waits = {on: how["condition"] for on, how in services("compose.yaml")[name]["depends_on"].items()}
-    assert {server.name: "service_healthy" for server in stack.SERVICES}.items() <= waits.items()
+    assert {server.name: "service_healthy" for server in servers.SERVICES}.items() <= waits.items()
     assert waits["buckets"] == waits["topics"] == "service_completed_successfully"
     assert (name == "webserver") != (waits.get("webserver") == "service_healthy")
 
@@ -227,8 +227,8 @@ def test_the_platform_waits_for_the_servers_the_buckets_and_the_topics(name):
 @pytest.mark.parametrize("name", sorted(ours("compose.yaml")))
 def test_the_environment_is_that_of_the_local_stack(name, tmp_path):
     ports = {port: number for number, port in enumerate(("object-store", "broker", "postgres", "key-value"), 20_000)}
-    local = stack.Stack(tmp_path, ports, {secret: f"<{secret}>" for secret in stack.SECRETS})
-    wanted = {name: value for service in stack.SERVICES for name, value in service.settings(local).items()}
+    local = servers.Stack(tmp_path, ports, {secret: f"<{secret}>" for secret in servers.SECRETS})
+    wanted = {name: value for service in servers.SERVICES for name, value in service.settings(local).items()}
     # The same text, with each server's name for this machine's address and each variable for a secret.
     inside = {"object-store": 8333, "broker": 9092, "postgres": 5432, "key-value": 6379}
     for server, port in inside.items():
@@ -255,7 +255,7 @@ def test_every_password_must_be_given():
 
 def test_images_of_the_servers_are_pinned_to_a_patch_release_that_the_wheels_have():
     images = {name: made["image"] for name, made in services("compose.yaml").items() if made["image"] != "seamless"}
-    assert len(images) == len(stack.SERVICES) + 1
+    assert len(images) == len(servers.SERVICES) + 1
     assert images["topics"] == images["broker"]
     assert all(re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?(-\w+)?", image) for image in images.values())
     wheels = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["stack"]

@@ -11,8 +11,8 @@ import pytest
 from benchmarks.place import create_topics, produce
 from governance import catalog
 from platform_assets.bronze import RECEIVED
-from platform_assets.records import Received
-from platform_assets.streaming import FLOWS
+from platform_assets.parsing import Received
+from serving.stream.flows import FLOWS
 from tests.support.graph import Graph
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from resources import stack
-from resources.lakehouse import Lakehouse, lakehouse
+from devstack import servers
+from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.settings import PROJECT, load_settings
 from tests.conftest import environment, execute, instance, make
 
@@ -95,11 +95,11 @@ def test_make_run_on_the_stack_gives_the_rows_that_a_folder_gives(tmp_path: Path
         ran = make(far, "run", "STACK=1", f"STACK_FOLDER={folder}", f"INPUT={landing}")
         assert ran.returncode == 0, ran.stderr
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in stack.environment(folder).items():
+            for name, value in servers.environment(folder).items():
                 patch.setenv(name, value)
             remote = rows_of(lakehouse(load_settings()))
     finally:
-        stack.down(folder)
+        servers.down(folder)
     assert len(local["silver/decisions"]) > 1_000
     assert len(local["operations/promotions"]) > 5
     assert remote.keys() == local.keys()

@@ -1,4 +1,4 @@
-{# Put a model's rows, which lie in DuckDB's memory, into its Delta table (resources/dbt_delta.py). #}
+{# Put a model's rows, which lie in DuckDB's memory, into its Delta table (resources/dbt.py). #}
 {% macro publish() -%}
     {%- if execute -%}
         {%- set how = dict(config.get('meta'), first_day=first_day(), last_day=last_day()) -%}

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from governance import catalog
-from platform_assets.records import Received
+from platform_assets.parsing import Received
 
 RECEIVED: tuple[Received, ...] = tuple(
     import_module(f"{__name__}.{table.removeprefix('bronze/')}").EXPECTED for table in catalog.names("bronze")

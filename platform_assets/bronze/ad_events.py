@@ -5,12 +5,13 @@ Key: source and position. Grain: one delivery of one event. Money in US dollars.
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/ad_events",
     folder="ad_events",
+    topic="ad-events",
     owner="ad-exchange",
     columns={
         "event_id": pl.String,

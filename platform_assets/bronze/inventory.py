@@ -7,12 +7,13 @@ Owner: ad-exchange.
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/inventory",
     folder="inventory",
+    topic="inventory",
     owner="ad-exchange",
     columns={
         "snapshot_id": pl.String,

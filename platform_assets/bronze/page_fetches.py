@@ -8,12 +8,13 @@ as received; ``body`` has its content coding undone. Owner: content.
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/page_fetches",
     folder="pages",
+    topic="pages",
     owner="content",
     columns={
         "url": pl.String,

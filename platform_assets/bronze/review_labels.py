@@ -6,12 +6,13 @@ topic, and from the table ``labels`` of the database, one row for each version t
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/review_labels",
     folder="labels",
+    topic="labels",
     owner="ml",
     columns={
         "label_id": pl.String,

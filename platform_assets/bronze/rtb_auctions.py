@@ -8,12 +8,13 @@ Owner: ad-exchange.
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/rtb_auctions",
     folder="rtb_auctions",
+    topic="rtb-auctions",
     owner="ad-exchange",
     columns={
         "auction_id": pl.String,

@@ -7,8 +7,8 @@ version counts once its end has been read. ``declared_by`` is the site of an ads
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/seller_declarations",

@@ -6,12 +6,13 @@ Messages come by file, by topic, and from the API that is pulled, which gives eq
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/social_messages",
     folder="messages",
+    topic="messages",
     owner="content",
     columns={
         "message_id": pl.String,

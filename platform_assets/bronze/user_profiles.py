@@ -6,8 +6,8 @@ database. Personal data: handle, display_name. Owner: privacy.
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/user_profiles",

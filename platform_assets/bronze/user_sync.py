@@ -5,12 +5,13 @@ Key: source and position. Grain: one attempt. Owner: ad-exchange.
 
 import polars as pl
 
-from platform_assets.receiving import bronze_asset
-from platform_assets.records import TIME, Received
+from platform_assets.ingestion import bronze_asset
+from platform_assets.parsing import TIME, Received
 
 EXPECTED = Received(
     table="bronze/user_sync",
     folder="user_sync",
+    topic="user-sync",
     owner="ad-exchange",
     columns={
         "sync_id": pl.String,

@@ -15,7 +15,7 @@ from dagster_dbt import DagsterDbtTranslator
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from platform_assets.conventions import described, table_key
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT
 
 FOLDER = PROJECT / "dbt_gold"

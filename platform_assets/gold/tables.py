@@ -9,7 +9,7 @@ from dagster_dbt import dbt_assets
 from platform_assets.conventions import BACKFILL, DAYS
 from platform_assets.gold.project import TRANSLATOR, DbtError, build, manifest
 from platform_assets.publishing import marks_of
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 
 KNOWN = manifest()
 

@@ -16,23 +16,23 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from governance.encoder_gate import Compared, gate
-from governance.history import ENCODER, PACKAGED
-from governance.promotion import Verdict
+from governance.gates.encoder import Compared, gate
+from governance.gates.promotion import Verdict
+from governance.promotion_log import ENCODER, PACKAGED
 from platform_assets.conventions import table_key
-from platform_assets.models.contest import BY, held_out, undoes
-from platform_assets.models.gated import check, declared, unmade
+from platform_assets.models.evaluation import BY, held_out, undoes
 from platform_assets.models.heads import renewed
+from platform_assets.models.model_specs import check, declared, unmade
 from platform_assets.silver import embeddings
 from resources.encoder import WEIGHTS, Encoder, has_gpu, packaged_weights, tokenizer
-from resources.lakehouse import Lakehouse
-from resources.registry import ChampionMovedError, ModelMissingError, Registered, Registry
-from signals import tuning
-from signals.encoder import Int8Encoder
-from signals.metrics import evaluate
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import ChampionMovedError, ModelMissingError, Registered, Registry
+from signals.models import tuning
+from signals.models.encoder import Int8Encoder
+from signals.models.metrics import evaluate
+from signals.models.training import NotEnoughLabelsError
+from signals.models.transform import TransformMismatchError, transform_id
 from signals.tasks import TASKS, Task
-from signals.training import NotEnoughLabelsError
-from signals.transform import TransformMismatchError, transform_id
 
 ENCODER_MODEL = f"models/{ENCODER}"
 SOURCE = ("silver/labels", "silver/pages", "silver/messages")

@@ -9,18 +9,18 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from governance.promotion import Verdict
-from platform_assets.models.contest import contested, serves
-from platform_assets.models.gated import check, declared, unmade
+from governance.gates.promotion import Verdict
+from platform_assets.models.evaluation import contested, serves
 from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
+from platform_assets.models.model_specs import check, declared, unmade
 from resources.encoder import Encoder
-from resources.lakehouse import Lakehouse
-from resources.registry import REFERENCE, Registered, Registry
-from signals.drift import reference
-from signals.images import OpenNsfw, package
-from signals.metrics import evaluate
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import REFERENCE, Registered, Registry
+from signals.documents.images import OpenNsfw, package
+from signals.models.drift import reference
+from signals.models.metrics import evaluate
+from signals.models.training import NotEnoughLabelsError, answered, examples, seed_texts, train
 from signals.tasks import Task
-from signals.training import NotEnoughLabelsError, answered, examples, seed_texts, train
 
 TRAINED_FROM = ("silver/labels", "silver/embeddings")
 PACKAGED_FROM = ("silver/labels", "silver/images")

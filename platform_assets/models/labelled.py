@@ -8,9 +8,9 @@ import polars as pl
 
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
-from signals.encoder import DIMENSIONS
-from signals.heads import Floats
+from resources.lakehouse.tables import DAY, Lakehouse
+from signals.models.encoder import DIMENSIONS
+from signals.models.heads import Floats
 from signals.tasks import Task
 
 

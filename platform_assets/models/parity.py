@@ -8,17 +8,17 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from governance.parity import parity, policy
-from governance.promotion import Verdict
+from governance.gates.parity import parity, policy
+from governance.gates.promotion import Verdict
 from platform_assets.models.encoder import ENCODER_MODEL
-from platform_assets.models.gated import check, declared, unmade
+from platform_assets.models.model_specs import check, declared, unmade
 from resources.encoder import Encoder, Precisions
-from resources.lakehouse import Lakehouse
-from resources.registry import Registry
-from signals.heads import LinearHead
-from signals.ngrams import ngrams
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import Registry
+from signals.models.heads import LinearHead
+from signals.models.ngrams import ngrams
+from signals.models.training import examples
 from signals.tasks import TASKS
-from signals.training import examples
 
 PARITY_MODEL = "models/parity"
 GATE_DOC = "Vectors of both precisions are close, and nearly every held-out text gets the same labels by both."

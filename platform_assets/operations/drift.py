@@ -23,13 +23,13 @@ from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.silver import decisions, embeddings, labels
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse, days_of
-from resources.registry import Registered, Registry
-from signals.drift import Measure, Reference, divergence, shift
-from signals.encoder import DIMENSIONS
-from signals.heads import Floats
-from signals.metrics import calibration_error, reliability
-from signals.scoring import DOCUMENT_KEY
+from resources.lakehouse.tables import DAY, Lakehouse, days_of
+from resources.registry.models import Registered, Registry
+from signals.classify import DOCUMENT_KEY
+from signals.models.drift import Measure, Reference, divergence, shift
+from signals.models.encoder import DIMENSIONS
+from signals.models.heads import Floats
+from signals.models.metrics import calibration_error, reliability
 from signals.tasks import TASKS
 
 TABLE = "operations/drift"

@@ -13,8 +13,8 @@ import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.silver.decisions import MODELS
-from resources.lakehouse import Lakehouse
-from resources.registry import Registered, Registry
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import Registered, Registry
 from signals.tasks import TASKS
 
 TABLE = "operations/model_versions"

@@ -13,8 +13,8 @@ import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.silver.decisions import MODELS
-from resources.lakehouse import Lakehouse
-from resources.registry import Registry, history
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import Registry, history
 
 TABLE = "operations/promotions"
 SCHEMA = {

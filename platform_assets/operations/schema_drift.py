@@ -16,9 +16,9 @@ import polars as pl
 
 from platform_assets.bronze import RECEIVED
 from platform_assets.conventions import described
+from platform_assets.parsing import UNDECLARED
 from platform_assets.publishing import begin
-from platform_assets.records import UNDECLARED
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 
 TABLE = "operations/schema_drift"
 INPUTS = tuple(expected.table for expected in RECEIVED)

@@ -44,7 +44,7 @@ from platform_assets.reports.page import (
     total,
     versions,
 )
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 
 TABLE = "reports/business_insights"
 HOURLY, INVENTORY, MOOD = "gold/ad_performance_hourly", "gold/inventory_daily", "gold/psychosocial_daily"

@@ -15,8 +15,9 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.operations.drift import DRIFTED, LEAST, MEASURES, WINDOWS
 from platform_assets.operations.drift import TABLE as DRIFT
-from platform_assets.operations.model_staleness import TABLE as STALENESS
+from platform_assets.operations.label_latency import TABLE as STALENESS
 from platform_assets.publishing import begin
+from platform_assets.reports.label_latency import staleness
 from platform_assets.reports.page import (
     BY_DAY,
     KINDS,
@@ -40,9 +41,8 @@ from platform_assets.reports.page import (
     show,
     versions,
 )
-from platform_assets.reports.staleness import staleness
-from resources.lakehouse import DAY, Lakehouse
-from signals.metrics import calibration_error
+from resources.lakehouse.tables import DAY, Lakehouse
+from signals.models.metrics import calibration_error
 from signals.tasks import TASKS
 
 TABLE = "reports/model_monitoring"

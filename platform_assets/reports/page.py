@@ -15,7 +15,7 @@ import dagster as dg
 import polars as pl
 
 from governance.html import html_page
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 from signals.consumer_record import LEVELS, UNKNOWN
 
 FOLDER = Path(__file__).parent

@@ -17,6 +17,7 @@ from platform_assets.conventions import described
 from platform_assets.operations.model_versions import SCHEMA as MODEL_VERSION
 from platform_assets.operations.model_versions import TABLE as VERSIONS
 from platform_assets.publishing import QUARANTINE, begin
+from platform_assets.reports.ab_tests import trials, tried
 from platform_assets.reports.page import (
     BY_DAY,
     KINDS,
@@ -47,9 +48,8 @@ from platform_assets.reports.page import (
     versions,
     whole,
 )
-from platform_assets.reports.trials import trials, tried
 from platform_assets.silver.quarantine import WRITERS
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 from signals.tasks import TASKS
 
 TABLE = "reports/platform_health"

@@ -48,7 +48,7 @@ from platform_assets.reports.page import (
     versions,
     whole,
 )
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 from signals.tasks import TASKS
 
 TABLE = "reports/risk_analysis"

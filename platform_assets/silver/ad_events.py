@@ -15,8 +15,8 @@ from platform_assets.bronze.ad_events import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT
-from resources.lakehouse import Lakehouse
-from signals.urls import address, site
+from resources.lakehouse.tables import Lakehouse
+from signals.documents.urls import address, site
 
 TABLE = "silver/ad_events"
 INPUTS = (EXPECTED.table,)

@@ -7,10 +7,8 @@ asked about the documents of the last week too. An answer stays where its docume
 of the same record. Owner: ml.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -20,18 +18,18 @@ from platform_assets.conventions import described
 from platform_assets.publishing import accounted_for, begin, quarantine, transformed
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, PLACE, Lakehouse, fingerprint
-from resources.registry import Registry
-from signals.scoring import ASKED_ABOUT, DECISION, DOCUMENT, Model, score
+from resources.lakehouse.tables import DAY, PLACE, Lakehouse, fingerprint
+from resources.registry.models import Registry
+from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Model, Models, classify
 from signals.tasks import TASKS
-from signals.traffic import Traffic, arm, in_share
+from signals.traffic import Traffic
 
 TABLE = "silver/decisions"
 DOCUMENTS = {"page": "silver/pages", "message": "silver/messages", "image": "silver/images"}
 INPUTS = tuple(DOCUMENTS.values())
 MODELS = tuple(f"models/{task}" for task in TASKS)
 BATCH = 2_048
-NO_VECTORS = pl.LazyFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
+NO_VECTORS = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
 # Begins the name under which the table keeps which versions a day's documents were asked of.
 ASKED = "asked:"
 # Of documents older than this, consumers keep the answers that they had.
@@ -50,7 +48,9 @@ def decisions(
         documents = pending(lakehouse, kind, hop.days, encoder)
         rows_in += documents.height
         version = lakehouse.version(table)
-        found, broken = decided(documents, models, input_table=table, input_version=version, run_id=context.run_id)
+        found, broken = decided(
+            documents, models, encoder, input_table=table, input_version=version, run_id=context.run_id
+        )
         quarantine(lakehouse, TABLE, broken)
         rows_quarantined += broken.height
         parts.append(found)
@@ -71,22 +71,7 @@ def decisions(
     )
 
 
-@dataclass(frozen=True)
-class Serving:
-    """The models that are asked, ready to score.
-
-    Attributes:
-        traffic: which versions answer each task that has a champion.
-        champions: by the task's name.
-        challengers: of the tasks that have one.
-    """
-
-    traffic: Mapping[str, Traffic]
-    champions: Mapping[str, Model]
-    challengers: Mapping[str, Model] = field(default_factory=dict)
-
-
-def serving(registry: Registry, running: str) -> Serving:
+def serving(registry: Registry, running: str) -> Models:
     """Return the models that are asked now; a task that has no champion is not asked.
 
     Raises:
@@ -103,7 +88,7 @@ def serving(registry: Registry, running: str) -> Serving:
         }
 
     champions = loaded({task: traffic[task].champion for task in TASKS if task in traffic})
-    return Serving(traffic, champions, loaded({task: traffic[task].challenger for task in champions}))
+    return Models(traffic, champions, loaded({task: traffic[task].challenger for task in champions}))
 
 
 def answering(traffic: Mapping[str, Traffic]) -> int:
@@ -120,44 +105,33 @@ def unasked(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -
 
 
 def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder: Encoder) -> pl.DataFrame:
-    """Return the distinct documents of a kind and of these days, in the shape of ``signals.scoring.DOCUMENT``."""
+    """Return the distinct documents of a kind and of these days, in the shape of ``signals.classify.DOCUMENT``."""
     rows = lakehouse.scan(DOCUMENTS[kind], days)
     if kind == "image":
-        return documents_of(kind, rows, NO_VECTORS)
-    texts = rows.select("content_hash", DAY, text=text_of(kind)).collect()
-    return documents_of(kind, rows, vectors(lakehouse, encoder, texts).lazy())
+        return documents_of(kind, rows.collect())
+    texts = rows.select(*({"title", "text"} & {*rows.collect_schema()}), "content_hash", DAY).collect()
+    return documents_of(kind, rows.collect(), vectors(lakehouse, encoder, texts))
 
 
-def documents_of(kind: str, rows: pl.LazyFrame, vectors: pl.LazyFrame) -> pl.DataFrame:
-    """Return the distinct documents among rows of a kind's table, in the shape of ``signals.scoring.DOCUMENT``.
+def documents_of(kind: str, rows: pl.DataFrame, vectors: pl.DataFrame = NO_VECTORS) -> pl.DataFrame:
+    """Return the distinct documents among rows of a kind's table, in the shape of ``signals.classify.DOCUMENT``.
 
     Args:
         kind: page, message or image.
         rows: of the kind's table in silver.
-        vectors: content_hash and vector of their texts.
+        vectors: content_hash and vector of their texts, as far as they are known.
     """
-    empty = {
-        "text": pl.lit(None, pl.String),
-        "vector": pl.lit(None, pl.List(pl.Float32)),
-        "body": pl.lit(None, pl.Binary),
-    }
-    if kind == "image":
-        texts = rows.with_columns(text=empty["text"], vector=empty["vector"])
-    else:
-        texts = rows.with_columns(text=text_of(kind), body=empty["body"]).join(vectors, on="content_hash", how="left")
-    found = texts.with_columns(kind=pl.lit(kind)).select(*DOCUMENT.names, *PLACE, "received_at").collect()
+    found = rows.join(vectors, on="content_hash", how="left").with_columns(kind=pl.lit(kind))
+    empty = {"title": pl.String, "text": pl.String, "body": pl.Binary}
+    lacking = {name: pl.lit(None, kind) for name, kind in empty.items() if name not in found.columns}
+    found = found.with_columns(**lacking).select(*DOCUMENT.names, *PLACE, "received_at")
     return found.sort(ASKED_ABOUT).unique(ASKED_ABOUT, keep="first", maintain_order=True)
-
-
-def text_of(kind: str) -> pl.Expr:
-    """Return what a model reads of a page, title and text, or of a message."""
-    title = [pl.col("title")] if kind == "page" else []
-    return pl.concat_str(*title, "text", separator="\n", ignore_nulls=True)
 
 
 def decided(
     documents: pl.DataFrame,
-    models: Serving,
+    models: Models,
+    encoder: Encoder,
     *,
     input_table: str,
     input_version: int,
@@ -168,29 +142,16 @@ def decided(
 
     Documents on which a model raises are returned beside them, as ``platform_assets.publishing.shown``.
     """
-    answers, broken = transformed(partial(_answers, models=models), documents)
+
+    def answers_about(documents: pl.DataFrame) -> pl.DataFrame:
+        table = documents.select(DOCUMENT.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DOCUMENT)
+        return pl.DataFrame(pa.Table.from_batches(classify(table.to_batches(BATCH), models, encoder), DECISION))
+
+    answers, broken = transformed(answers_about, documents)
     return answers.with_columns(
         input_table=pl.lit(input_table),
         input_version=pl.lit(input_version, pl.Int64),
         run_id=pl.lit(run_id),
         served_by=pl.lit(served_by),
-        traffic_arm=arm(models.traffic),
         decided_at=pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")),
     ), broken
-
-
-def _answers(documents: pl.DataFrame, models: Serving) -> pl.DataFrame:
-    parts = [_scored(documents, models.champions)]
-    for task, challenger in models.challengers.items():
-        share = models.traffic[task].share
-        parts.append(_scored(documents.filter(in_share(share)) if share else documents, {task: challenger}))
-    return pl.concat(parts)
-
-
-def _scored(documents: pl.DataFrame, models: Mapping[str, Model]) -> pl.DataFrame:
-    return pl.DataFrame(pa.Table.from_batches(score(_batches(documents), models), DECISION))
-
-
-def _batches(documents: pl.DataFrame) -> Iterator[pa.RecordBatch]:
-    table = documents.select(DOCUMENT.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DOCUMENT)
-    yield from table.to_batches(BATCH)

@@ -14,10 +14,11 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.publishing import accounted_for, begin
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
-from signals.encoder import DIMENSIONS
+from resources.lakehouse.tables import DAY, Lakehouse
+from signals.documents.text import document_texts
+from signals.models.encoder import DIMENSIONS
+from signals.models.training import examples
 from signals.tasks import TASKS
-from signals.training import examples
 
 TABLE = "silver/embeddings"
 INPUTS = ("silver/pages", "silver/messages", "silver/labels")
@@ -69,7 +70,7 @@ def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.D
     Args:
         lakehouse: where vectors are.
         encoder: whose vectors they are.
-        texts: content_hash, text, event_date.
+        texts: content_hash, text, event_date, and ``title`` where texts have one.
     """
     texts = texts.unique("content_hash", keep="first", maintain_order=True)
     stored = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder.encoder_id)
@@ -92,10 +93,9 @@ def teaching(lakehouse: Lakehouse) -> pl.DataFrame:
 
 
 def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], teaching: pl.DataFrame) -> pl.DataFrame:
-    """Return content_hash, text and day of each distinct text of these days: documents, and labels that teach."""
-    text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
+    """Return hash, title, text and day of each distinct text of these days: documents, and labels that teach."""
     parts = [
-        lakehouse.scan("silver/pages", days).select("content_hash", DAY, text=text).collect(),
+        lakehouse.scan("silver/pages", days).select("content_hash", DAY, "title", "text").collect(),
         lakehouse.scan("silver/messages", days).select("content_hash", DAY, "text").collect(),
         lakehouse.scan("silver/labels", days)
         .select("content_hash", DAY, "text")
@@ -117,9 +117,15 @@ def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.
     return texts.lazy().join(stored, on="content_hash", how="anti", maintain_order="left").collect()
 
 
+def encode(texts: pl.DataFrame, encoder: Encoder) -> npt.NDArray[np.float32]:
+    """Return the vectors of texts, (texts, 384); of pages, with ``title``, as they are scored."""
+    titles = texts["title"] if "title" in texts.columns else [None] * texts.height
+    return encoder.encode(document_texts(titles, texts["text"]))
+
+
 def encoded(texts: pl.DataFrame, encoder: Encoder) -> pl.DataFrame:
     """Return rows of this table for texts."""
-    return rows_of(texts, encoder.encode(texts["text"].to_list()), encoder.encoder_id)
+    return rows_of(texts, encode(texts, encoder), encoder.encoder_id)
 
 
 def rows_of(texts: pl.DataFrame, vectors: npt.NDArray[np.float32], encoder_id: str) -> pl.DataFrame:

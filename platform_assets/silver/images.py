@@ -16,14 +16,14 @@ import polars as pl
 
 from platform_assets.bronze.page_fetches import EXPECTED
 from platform_assets.conventions import described
+from platform_assets.parsing import declared
 from platform_assets.publishing import begin
-from platform_assets.records import declared
 from platform_assets.silver.pages import IS_IMAGE
 from platform_assets.tenants import DEFAULT_TENANT
-from resources.budgets import MAX_PICTURES_PER_RECORD, MAX_PIXELS_PER_RECORD
-from resources.lakehouse import Lakehouse
-from signals.images import inspect, pixels
-from signals.urls import address, joined
+from resources.lakehouse.tables import Lakehouse
+from resources.landing.budgets import MAX_PICTURES_PER_RECORD, MAX_PIXELS_PER_RECORD
+from signals.documents.images import inspect, pixels
+from signals.documents.urls import address, joined
 
 TABLE = "silver/images"
 INPUTS = (EXPECTED.table,)

@@ -16,8 +16,8 @@ from platform_assets.bronze.inventory import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.silver.ad_events import on_pages
-from resources.lakehouse import Lakehouse
-from signals.supply_chain import asked, with_authorisation
+from resources.lakehouse.tables import Lakehouse
+from signals.documents.supply_chain import asked, with_authorisation
 
 TABLE = "silver/inventory"
 INPUTS = (EXPECTED.table,)

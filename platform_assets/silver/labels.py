@@ -14,11 +14,11 @@ from platform_assets.bronze.review_labels import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT, beside
-from resources.lakehouse import Lakehouse
-from signals.scoring import DOCUMENT_KEY
+from resources.lakehouse.tables import Lakehouse
+from signals.classify import DOCUMENT_KEY
+from signals.documents.text import document_texts, normal_forms
+from signals.documents.urls import address
 from signals.tasks import TASKS
-from signals.text import normal_forms
-from signals.urls import address
 
 TABLE = "silver/labels"
 INPUTS = (EXPECTED.table,)
@@ -51,11 +51,10 @@ def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
     """
     named = received["document_id"].drop_nulls().unique()
     wanted = pl.concat([named, named.map_elements(address, return_dtype=pl.String)]).unique().implode()
-    text = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
     pages, at = lakehouse.scan("silver/pages"), pl.col("fetched_at").alias("at")
     parts = [
-        pages.select(*DOCUMENT_KEY, at, text=text, name="document_id"),
-        pages.select(*DOCUMENT_KEY, at, text=text, name="address"),
+        pages.select(*DOCUMENT_KEY, at, "title", "text", name="document_id"),
+        pages.select(*DOCUMENT_KEY, at, "title", "text", name="address"),
         lakehouse.scan("silver/messages").select(*DOCUMENT_KEY, "text", at="sent_at", name="document_id"),
         lakehouse.scan("silver/images").select(*DOCUMENT_KEY, at, text=pl.lit(""), name="document_id"),
     ]
@@ -63,7 +62,8 @@ def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
     # A document's own name comes before another's address.
     own = pl.col("name") == pl.col("document_id")
     newest = found.sort(own, "at", "content_hash").unique(["tenant_id", "name"], keep="last", maintain_order=True)
-    return newest.sort("at", "content_hash").drop("at")
+    texts = pl.Series(document_texts(newest["title"], newest["text"]), dtype=pl.String)
+    return newest.with_columns(text=texts).sort("at", "content_hash").drop("at", "title")
 
 
 def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:

@@ -11,11 +11,11 @@ import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
-from resources.lakehouse import Lakehouse
-from signals.communication import communication_features
-from signals.emoji import emoji_features
-from signals.linguistics import linguistic_features
-from signals.text import plain_texts
+from resources.lakehouse.tables import Lakehouse
+from signals.documents.text import plain_texts
+from signals.features.communication import communication_features
+from signals.features.emoji import emoji_features
+from signals.features.linguistics import linguistic_features
 
 TABLE = "silver/message_features"
 INPUTS = ("silver/messages",)

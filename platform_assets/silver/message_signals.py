@@ -10,13 +10,13 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
+from platform_assets.decision_pivot import decided, newest_answers, side_by_side
 from platform_assets.publishing import begin
-from platform_assets.signals_of import decided, newest_answers, side_by_side
-from resources.lakehouse import Lakehouse
-from resources.registry import Registry
-from signals.keywords import keywords
-from signals.scoring import ASKED_ABOUT
-from signals.text import plain_texts
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import Registry
+from signals.classify import ASKED_ABOUT
+from signals.documents.text import plain_texts
+from signals.features.keywords import keywords
 
 TABLE = "silver/message_signals"
 INPUTS = ("silver/messages", "silver/decisions")

@@ -14,11 +14,11 @@ import polars as pl
 from platform_assets.bronze import user_profiles
 from platform_assets.bronze.social_messages import EXPECTED
 from platform_assets.conventions import described
+from platform_assets.parsing import declared
 from platform_assets.publishing import begin
-from platform_assets.records import declared
 from platform_assets.tenants import DEFAULT_TENANT, beside
-from resources.lakehouse import Lakehouse
-from signals.text import normal_forms
+from resources.lakehouse.tables import Lakehouse
+from signals.documents.text import normal_forms
 
 TABLE = "silver/messages"
 INPUTS = (EXPECTED.table,)

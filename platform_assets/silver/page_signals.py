@@ -12,13 +12,13 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
+from platform_assets.decision_pivot import FETCH, decided, newest_answers, side_by_side, worst_picture
 from platform_assets.publishing import begin
-from platform_assets.signals_of import FETCH, decided, newest_answers, side_by_side, worst_picture
-from resources.lakehouse import Lakehouse
-from resources.registry import Registry
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import Registry
+from signals.classify import ASKED_ABOUT
 from signals.consumer_record import with_risk
-from signals.keywords import keywords
-from signals.scoring import ASKED_ABOUT
+from signals.features.keywords import keywords
 
 TABLE = "silver/page_signals"
 INPUTS = ("silver/pages", "silver/images", "silver/decisions")

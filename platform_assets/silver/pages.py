@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from platform_assets.bronze.page_fetches import EXPECTED
 from platform_assets.conventions import described
+from platform_assets.parsing import declared
 from platform_assets.publishing import begin
-from platform_assets.records import declared
 from platform_assets.tenants import DEFAULT_TENANT
-from resources.lakehouse import Lakehouse
-from signals.pages import ARTICLE, FETCH, NOTHING, Article, Fetch, articles
-from signals.urls import address
+from resources.lakehouse.tables import Lakehouse
+from signals.documents.pages import ARTICLE, FETCH, NOTHING, Article, Fetch, articles
+from signals.documents.urls import address
 
 TABLE = "silver/pages"
 INPUTS = (EXPECTED.table,)
@@ -37,7 +37,7 @@ def pages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.Materia
 
 
 def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -> pl.DataFrame:
-    """Return fetches with address and the columns of ``signals.pages.ARTICLE`` in the place of what was fetched.
+    """Return fetches with address and the columns of ``ARTICLE`` in the place of what was fetched.
 
     ``rule`` names what kept a page from being read.
 

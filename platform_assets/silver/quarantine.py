@@ -12,7 +12,7 @@ import polars as pl
 from governance import catalog
 from platform_assets.conventions import ACCOUNTED, described
 from platform_assets.publishing import QUARANTINE
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 
 WRITERS = (*catalog.names("bronze"), *(name for name in catalog.names("silver") if name != QUARANTINE))
 

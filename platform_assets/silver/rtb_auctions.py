@@ -14,9 +14,9 @@ from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.currency_rates import currency_rates
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 from resources.settings import settings
-from signals.openrtb import SCHEMA, auction
+from signals.documents.openrtb import SCHEMA, auction
 
 TABLE = "silver/rtb_auctions"
 INPUTS = (EXPECTED.table,)

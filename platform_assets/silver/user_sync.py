@@ -10,7 +10,7 @@ from platform_assets.bronze.user_sync import EXPECTED
 from platform_assets.conventions import described
 from platform_assets.publishing import begin
 from platform_assets.tenants import DEFAULT_TENANT
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 
 TABLE = "silver/user_sync"
 INPUTS = (EXPECTED.table,)

@@ -11,7 +11,7 @@ from signals.tasks import Task
 
 _ROWS = list(
     csv.DictReader(
-        (Path(__file__).parent.parent / "lexicons" / "iab_topics.tsv").read_text(encoding="utf-8").splitlines(),
+        (Path(__file__).with_name("iab_topics.tsv")).read_text(encoding="utf-8").splitlines(),
         delimiter="\t",
     )
 )

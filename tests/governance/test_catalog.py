@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from governance import catalog
 from platform_assets.bronze import RECEIVED
 from platform_assets.definitions import defs
-from platform_assets.records import ROW
+from platform_assets.parsing import ROW
 from platform_assets.silver.quarantine import WRITERS
-from platform_assets.streaming import FLOWS
+from serving.stream.flows import FLOWS
 
 TABLES = catalog.tables()
 BRONZE = {expected.table: {*expected.columns, "undeclared", *ROW} for expected in RECEIVED}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from governance import catalog
 from governance.catalog import Table
 from governance.quality import sift
-from signals.text import content_hash
+from signals.documents.text import content_hash
 
 TABLES = sorted(name for name, table in catalog.tables().items() if table.rules)
 NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from platform_assets.gold.tables import gold
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from signals.consumer_record import with_risk
 
 pytestmark = pytest.mark.slow

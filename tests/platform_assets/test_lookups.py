@@ -16,11 +16,11 @@ from platform_assets.bronze.review_labels import EXPECTED as LABELS
 from platform_assets.bronze.seller_declarations import EXPECTED as DECLARATIONS
 from platform_assets.bronze.social_messages import EXPECTED as MESSAGES
 from platform_assets.bronze.user_profiles import EXPECTED as PROFILES
+from platform_assets.parsing import TIME, declared, receive
 from platform_assets.publishing import QUARANTINE, marks_of
-from platform_assets.records import TIME, declared, receive
 from platform_assets.silver import ad_events, inventory, labels, message_features, messages, rtb_auctions, user_sync
-from resources.lakehouse import DAY, Lakehouse
-from resources.landing import Record
+from resources.lakehouse.tables import DAY, Lakehouse
+from resources.landing.files import Record
 
 MON, TUE, WED, THU = DAYS = ["2026-11-09", "2026-11-10", "2026-11-11", "2026-11-12"]
 NOW = datetime(2026, 11, 12, 12, tzinfo=UTC)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from governance import catalog
-from platform_assets.known_keys import KnownKeys
 from platform_assets.publishing import (
     MANY,
     MAX_ROW,
@@ -24,7 +23,8 @@ from platform_assets.publishing import (
     shown,
     transformed,
 )
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.key_index import KnownKeys
+from resources.lakehouse.tables import DAY, Lakehouse
 
 TABLE = "silver/user_sync"
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)

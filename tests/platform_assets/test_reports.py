@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 
 from platform_assets import reports
-from platform_assets.operations import drift, model_staleness
+from platform_assets.operations import drift, label_latency
 from platform_assets.reports import business_insights as business
 from platform_assets.reports import context
 from platform_assets.reports import model_monitoring as monitoring
 from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
 from platform_assets.reports import risk_analysis as risk
-from platform_assets.reports.trials import trials, tried
-from resources.lakehouse import DAY, Lakehouse
+from platform_assets.reports.ab_tests import trials, tried
+from resources.lakehouse.tables import DAY, Lakehouse
 
 DAY_1, DAY_2 = date(2026, 11, 9), date(2026, 11, 10)
 NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
@@ -378,7 +378,7 @@ class TestPages:
     def lakehouse(self, tmp_path_factory):
         lakehouse = lake(tmp_path_factory.mktemp("lake"), full_rows())
         lakehouse.replace_all("operations/model_versions", pl.DataFrame([MODEL], schema=health.MODEL_VERSION))
-        lakehouse.replace_all(model_staleness.TABLE, pl.DataFrame(GAP, schema=model_staleness.SCHEMA))
+        lakehouse.replace_all(label_latency.TABLE, pl.DataFrame(GAP, schema=label_latency.SCHEMA))
         materialise(lakehouse)
         return lakehouse
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from resources.encoder import Encoder
-from signals.encoder import Int8Encoder
-from signals.transform import encoder_id, transform_id
+from signals.models.encoder import Int8Encoder
+from signals.models.transform import encoder_id, transform_id
 
 CHANCE = random.Random(3)
 WORDS = ["harbour", "ships", "came", "7", "the", "!", "ünïcode", "שלום", "😀", "unbelievably"]

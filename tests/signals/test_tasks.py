@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from signals.documents.text import normalise
+from signals.models.training import seed_texts
 from signals.tasks import DOCUMENT_KINDS, METRICS, TASKS, Task, tasks_for
-from signals.text import normalise
-from signals.training import seed_texts
 
 TAXONOMY = "../shared/data/iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv"
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ from typing import Any
 import polars as pl
 
 from governance import catalog
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 from resources.settings import PROJECT, configure, settings
-from serving.run import Report, run
-from serving.stream import stream
+from serving.cli.run import Report, run
+from serving.stream.worker import stream
 
 # What says when and by which run a row was made, not what it is.
 OF_THE_RUN = (

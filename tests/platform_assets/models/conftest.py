@@ -10,13 +10,13 @@ from PIL import Image
 
 from platform_assets.bronze.review_labels import EXPECTED
 from platform_assets.models.heads import model_asset
-from platform_assets.records import receive
+from platform_assets.parsing import receive
 from platform_assets.silver.embeddings import encoded
 from platform_assets.silver.labels import resolved
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
-from resources.landing import Record
-from signals.scoring import DOCUMENT_KEY
+from resources.lakehouse.tables import DAY, Lakehouse
+from resources.landing.files import Record
+from signals.classify import DOCUMENT_KEY
 from signals.tasks import TASKS
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)

@@ -7,18 +7,18 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from governance.history import ENCODER
+from governance.promotion_log import ENCODER
 from platform_assets.models import encoder as encoder_asset
 from platform_assets.models.encoder import encoder_model, unsettled
 from platform_assets.models.heads import model_asset
 from platform_assets.silver import embeddings
-from resources import encoder_moves
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
-from resources.registry import Registry, TamperedModelError
-from sensors import retuning
-from signals import tuning
-from signals.training import NotEnoughLabelsError
+from resources.lakehouse.tables import DAY, Lakehouse
+from resources.registry import encoder_promotion
+from resources.registry.models import Registry, TamperedModelError
+from sensors import retrain_encoder
+from signals.models import tuning
+from signals.models.training import NotEnoughLabelsError
 from tests.encoders import other_encoder
 from tests.platform_assets.models.conftest import IRONY, NOW, answers, land
 
@@ -172,7 +172,7 @@ def test_with_few_labels_the_encoder_stays_as_it_is(lake, registry, monkeypatch)
 
 def test_what_a_person_rolled_back_is_not_put_back_by_tuning_it_again(lake, registry):
     assert check(materialise(encoder_model, lake, registry))[0]
-    encoder_moves.roll_back(registry, None, by="ada", why="complaints")
+    encoder_promotion.roll_back(registry, None, by="ada", why="complaints")
     assert_nothing_has_changed(registry)
     passed, why = check(materialise(encoder_model, lake, registry))
     assert not passed
@@ -189,7 +189,7 @@ def test_an_encoder_is_compared_again_with_what_serves_by_the_time_it_has_been_j
         seen.append(serving.digest)
         found = figures(lakehouse, serving, following, known)
         if len(seen) == 1:
-            encoder_moves.roll_back(registry, None, by="ada", why="complaints")
+            encoder_promotion.roll_back(registry, None, by="ada", why="complaints")
         return found
 
     monkeypatch.setattr(encoder_asset, "figures", rolled_back_meanwhile)
@@ -202,7 +202,7 @@ def test_an_encoder_is_compared_again_with_what_serves_by_the_time_it_has_been_j
 
 def tick(lake, registry, dagster):
     with dg.build_sensor_context(instance=dagster, resources={"lakehouse": lake, "registry": registry}) as context:
-        return retuning.retuning(context)
+        return retrain_encoder.retuning(context)
 
 
 def test_the_sensor_starts_one_run_tries_again_after_an_hour_and_leaves_what_was_rolled_back(
@@ -213,22 +213,22 @@ def test_the_sensor_starts_one_run_tries_again_after_an_hour_and_leaves_what_was
     ).resolve_implicit_global_asset_job_def()
     with dg.instance_for_test() as dagster:
         assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 20000"
-        monkeypatch.setattr(retuning, "LEAST_TEXTS", 20)
+        monkeypatch.setattr(retrain_encoder, "LEAST_TEXTS", 20)
         request = tick(lake, registry, dagster)
-        assert request.tags == retuning.TAG
+        assert request.tags == retrain_encoder.TAG
         with monkeypatch.context() as patched:
             patched.setattr(encoder_asset, "encode_stored", killed)
             ran = job.execute_in_process(instance=dagster, tags=request.tags, raise_on_error=False)
         assert not ran.success
         assert "has failed: the next is 1:00:00 after it" in tick(lake, registry, dagster).skip_message
-        monkeypatch.setattr(retuning, "WAIT", timedelta())
+        monkeypatch.setattr(retrain_encoder, "WAIT", timedelta())
         assert isinstance(tick(lake, registry, dagster), dg.RunRequest)
-        dagster.add_run(dg.DagsterRun(job_name=job.name, status=dg.DagsterRunStatus.STARTED, tags=retuning.TAG))
+        dagster.add_run(dg.DagsterRun(job_name=job.name, status=dg.DagsterRunStatus.STARTED, tags=retrain_encoder.TAG))
         assert "is in flight" in tick(lake, registry, dagster).skip_message
     with dg.instance_for_test() as dagster:
-        assert job.execute_in_process(instance=dagster, tags=retuning.TAG).success
+        assert job.execute_in_process(instance=dagster, tags=retrain_encoder.TAG).success
         assert registry.champion(ENCODER).version == 1
         assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 56"
-        encoder_moves.roll_back(registry, None, by="ada", why="complaints")
+        encoder_promotion.roll_back(registry, None, by="ada", why="complaints")
         assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 56"
         assert_nothing_has_changed(registry)

@@ -5,17 +5,17 @@ import polars as pl
 import pytest
 
 from platform_assets.models import heads
-from platform_assets.models.contest import held_out
+from platform_assets.models.evaluation import held_out
 from platform_assets.models.heads import model_asset, task_doc, trained
 from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
 from platform_assets.silver import embeddings
 from platform_assets.silver.embeddings import encoded
-from resources.registry import REFERENCE, ModelMissingError
-from signals.drift import Reference
-from signals.heads import directory_digest, load_head
-from signals.metrics import evaluate
+from resources.registry.models import REFERENCE, ModelMissingError
+from signals.models.drift import Reference
+from signals.models.heads import directory_digest, load_head
+from signals.models.metrics import evaluate
+from signals.models.training import NotEnoughLabelsError, examples
 from signals.tasks import TASKS
-from signals.training import NotEnoughLabelsError, examples
 from tests.platform_assets.models.conftest import (
     HATE,
     IMAGE_THREAT,

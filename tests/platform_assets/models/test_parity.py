@@ -3,16 +3,16 @@
 import dagster as dg
 import pytest
 
-from governance.parity import Policy
+from governance.gates.parity import Policy
 from platform_assets.models import parity as asset
 from platform_assets.models.heads import model_asset
 from platform_assets.models.parity import due, encoder_parity
 from resources import encoder as resource
 from resources.encoder import Encoder, tokenizer
 from sensors.retraining import verdicts
-from signals.encoder import Int8Encoder
-from signals.encoder_torch import HalfEncoder
-from signals.transform import TransformMismatchError
+from signals.models.encoder import Int8Encoder
+from signals.models.encoder_torch import HalfEncoder
+from signals.models.transform import TransformMismatchError
 from tests.platform_assets.models.conftest import IRONY, NOW, answers, land
 
 pytestmark = pytest.mark.slow
@@ -23,10 +23,10 @@ LENIENT = Policy(texts=500, least_texts=5, mean_cosine=0.9, least_cosine=0.8, sa
 def gpu(registry, monkeypatch):
     """Have the CPU stand for a GPU that nothing is recorded of."""
     made = {}
-    monkeypatch.setattr("resources.registry.PARITY", f"parity-{registry.environment}")
+    monkeypatch.setattr("resources.registry.models.PARITY", f"parity-{registry.environment}")
     monkeypatch.setattr(resource, "has_gpu", lambda: True)
     monkeypatch.setattr(resource, "_half", lambda w: made.setdefault(w, HalfEncoder(w, tokenizer(), "cpu")))
-    monkeypatch.setattr("governance.parity.policy", lambda: LENIENT)
+    monkeypatch.setattr("governance.gates.parity.policy", lambda: LENIENT)
     return made
 
 
@@ -73,7 +73,7 @@ def test_a_gpu_encodes_and_a_head_crosses_once_parity_is_recorded(trained):
 def test_without_a_parity_that_passed_int8_serves_and_nothing_crosses(trained, monkeypatch):
     lake, registry = trained
     strict = Policy(**vars(LENIENT) | {"mean_cosine": 1.1})
-    monkeypatch.setattr("governance.parity.policy", lambda: strict)
+    monkeypatch.setattr("governance.gates.parity.policy", lambda: strict)
     passed, why = ran(encoder_parity, lake, registry)
     assert not passed
     assert "is below 1.1" in why

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from governance.promotion import Verdict
+from governance.gates.promotion import Verdict
 from platform_assets.operations.drift import INPUTS, LEAST, MOMENTS, SCHEMA, TABLE, beside_earlier, drift, latest
 from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import DOCUMENTS
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, Lakehouse
-from resources.registry import REFERENCE
-from signals.drift import reference
-from signals.encoder import DIMENSIONS
+from resources.lakehouse.tables import DAY, Lakehouse
+from resources.registry.models import REFERENCE
+from signals.models.drift import reference
+from signals.models.encoder import DIMENSIONS
 
 FIRST = date(2026, 11, 9)
 TASK = "sentiment"

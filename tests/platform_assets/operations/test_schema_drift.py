@@ -4,10 +4,10 @@ import dagster as dg
 import pytest
 
 from platform_assets.bronze import RECEIVED, social_messages
+from platform_assets.ingestion import Reading, append, prepare
 from platform_assets.operations.schema_drift import TABLE, schema_drift
-from platform_assets.receiving import Reading, append, prepare
-from resources.lakehouse import DAY, Lakehouse
-from resources.landing import Record
+from resources.lakehouse.tables import DAY, Lakehouse
+from resources.landing.files import Record
 
 NOW = datetime(2026, 11, 11, 12, tzinfo=UTC)
 ONE, TWO = "2026-11-10", "2026-11-11"

@@ -2,8 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from platform_assets.records import receive
-from resources.landing import Record
+from platform_assets.parsing import receive
+from resources.landing.files import Record
 
 
 @pytest.fixture(scope="session")

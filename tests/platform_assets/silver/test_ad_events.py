@@ -7,7 +7,7 @@ from platform_assets.aliases import Aliases
 from platform_assets.bronze.ad_events import EXPECTED
 from platform_assets.bronze.inventory import EXPECTED as INVENTORY
 from platform_assets.silver.ad_events import on_pages
-from resources.lakehouse import DAY, Lakehouse
+from resources.lakehouse.tables import DAY, Lakehouse
 
 EVENT = {"event_id": "e1", "event_type": "click", "url": "https://WWW.Example.org:443/a#x"}
 

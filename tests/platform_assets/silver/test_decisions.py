@@ -6,14 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from governance.promotion import Verdict
-from platform_assets import streaming
-from platform_assets.known_vectors import KnownVectors
-from platform_assets.signals_of import newest_answers
+from governance.gates.promotion import Verdict
+from platform_assets.decision_pivot import newest_answers
 from platform_assets.silver.decisions import (
     INPUTS,
     TABLE,
-    Serving,
     decided,
     decisions,
     documents_of,
@@ -22,14 +19,16 @@ from platform_assets.silver.decisions import (
 )
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
-from resources.lakehouse import DAY, PLACE, Lakehouse
+from resources.lakehouse.tables import DAY, PLACE, Lakehouse
 from sensors.stale_days import stale
-from signals.encoder import DIMENSIONS
-from signals.heads import LinearHead
-from signals.ngrams import FEATURES
-from signals.scoring import ASKED_ABOUT, DECISION, DOCUMENT, load_model
+from serving.stream import flows
+from serving.stream.embedding_cache import KnownVectors
+from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Models, load_model
+from signals.documents.text import content_hash, document_texts, document_text
+from signals.models.encoder import DIMENSIONS
+from signals.models.heads import LinearHead
+from signals.models.ngrams import FEATURES
 from signals.tasks import TASKS
-from signals.text import content_hash, document_text
 from signals.traffic import Traffic
 
 RUNNING = "0123456789abcdef"
@@ -75,7 +74,7 @@ def head(folder, task, version, transform_id=RUNNING):
 
 def answers_about(documents, models, version=0, run_id="r"):
     """Return the decisions about documents, none of which a model raises on."""
-    found, broken = decided(documents, models, input_table="silver/pages", input_version=version, run_id=run_id)
+    found, broken = decided(documents, models, None, input_table="silver/pages", input_version=version, run_id=run_id)
     assert broken.is_empty()
     return found
 
@@ -88,7 +87,7 @@ def model(folder, task, version):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     found = {task: model(tmp_path_factory.mktemp(task), task, 4) for task in ("sentiment", "irony")}
-    return Serving({task: Traffic(4) for task in found}, found)
+    return Models({task: Traffic(4) for task in found}, found)
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +98,20 @@ def challenger(tmp_path_factory):
 def test_pending_are_the_distinct_documents_of_the_days_as_they_are_scored(lake, encoder):
     found = pending(lake, "page", DAYS, encoder)
     assert found.columns == [*DOCUMENT.names, *PLACE, "received_at"]
-    assert sorted(found.select("document_id", DAY, "text").rows()) == [
-        ("p1", date(2026, 11, 9), "Flood\nThe river rose."),
-        ("p1", date(2026, 11, 10), "Flood\nIt fell."),
-        ("p1", date(2026, 11, 10), "Flood\nThe river rose."),
-        ("p2", date(2026, 11, 10), "No title here."),
+    assert sorted(found.select("document_id", DAY, "title", "text").rows()) == [
+        ("p1", date(2026, 11, 9), "Flood", "The river rose."),
+        ("p1", date(2026, 11, 10), "Flood", "It fell."),
+        ("p1", date(2026, 11, 10), "Flood", "The river rose."),
+        ("p2", date(2026, 11, 10), None, "No title here."),
     ]
-    assert [content_hash(text) for text in found["text"]] == found["content_hash"].to_list()
+    texts = document_texts(found["title"], found["text"])
+    assert [content_hash(text) for text in texts] == found["content_hash"].to_list()
     vectors = np.array(found["vector"].to_list(), np.float32)
-    assert vectors.tobytes() == encoder.encode(found["text"].to_list()).tobytes()
+    assert vectors.tobytes() == encoder.encode(texts).tobytes()
 
 
 def test_each_organisation_has_its_own_decision_about_one_content(lake, models):
-    pages, vectors = lake.scan("silver/pages"), lake.scan("silver/embeddings")
+    pages, vectors = lake.read("silver/pages"), lake.read("silver/embeddings").select("content_hash", "vector")
     theirs = pages.filter(pl.col("document_id") == "p2").with_columns(tenant_id=pl.lit("other"))
     documents = documents_of("page", pl.concat([pages, theirs]), vectors)
     found = answers_about(documents, models)
@@ -177,7 +177,7 @@ def test_a_document_on_which_a_model_raises_is_quarantined_and_stops_no_other(la
     documents = pending(lake, "page", DAYS, encoder)
     short = pl.col("vector").list.head(1)
     odd = documents.with_columns(vector=pl.when(document_id="p2").then(short).otherwise("vector"))
-    found, broken = decided(odd, models, input_table="silver/pages", input_version=0, run_id="r")
+    found, broken = decided(odd, models, None, input_table="silver/pages", input_version=0, run_id="r")
     assert found["document_id"].to_list() == ["p1"] * 3
     assert broken.select("source", "position", DAY).rows() == [("p", 3, date(2026, 11, 10))]
     assert broken["rule"].item().startswith("raised:")
@@ -187,14 +187,14 @@ def test_a_document_on_which_a_model_raises_is_quarantined_and_stops_no_other(la
 def test_no_documents_and_no_models_make_no_answers(lake, encoder, models):
     documents = pending(lake, "page", DAYS, encoder)
     assert answers_about(documents.clear(), models).is_empty()
-    empty = answers_about(documents, Serving({}, {}))
+    empty = answers_about(documents, Models({}, {}))
     assert empty.is_empty()
     assert "decided_at" in empty.columns
 
 
 def tried(models, challenger, share):
     traffic = {**models.traffic, "sentiment": Traffic(4, challenger=5, share=share)}
-    return Serving(traffic, models.champions, {"sentiment": challenger})
+    return Models(traffic, models.champions, {"sentiment": challenger})
 
 
 def arms(documents, models):
@@ -304,9 +304,9 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
     models = serving(rivals, encoder.transform_id)
-    worker = streaming.Worker(models, "run", KnownVectors(stream, encoder), streaming.Held(stream))
+    worker = flows.Worker(models, "run", KnownVectors(stream, encoder), flows.Held(stream))
     rows = stream.read("silver/pages", DAYS)
-    read = streaming._answers(worker, "page", rows, streaming.Ahead(encoder.encoder_id))
+    read = flows._answers(worker, "page", rows, flows.Ahead(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
     assert stream.read("silver/decisions").select(of).sort(of).equals(batch.select(of).sort(of))
     assert "shadow" not in read["traffic_arm"].to_list()

@@ -9,7 +9,7 @@ from PIL import Image
 from platform_assets.bronze.page_fetches import EXPECTED
 from platform_assets.silver import images as images_table
 from platform_assets.silver.images import unpacked
-from resources.budgets import MAX_PICTURES_PER_RECORD
+from resources.landing.budgets import MAX_PICTURES_PER_RECORD
 
 PAGE = "http://Example.org/story#top"
 

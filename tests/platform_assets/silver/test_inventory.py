@@ -17,12 +17,12 @@ from platform_assets.aliases import Aliases
 from platform_assets.bronze.inventory import EXPECTED as SNAPSHOTS
 from platform_assets.bronze.inventory import inventory as bronze_inventory
 from platform_assets.bronze.seller_declarations import EXPECTED, seller_declarations
+from platform_assets.ingestion import has_unread, ingest
+from platform_assets.parsing import receive
 from platform_assets.publishing import QUARANTINE
-from platform_assets.receiving import has_unread, ingest
-from platform_assets.records import receive
 from platform_assets.silver.inventory import inventory, offered
-from resources.lakehouse import Lakehouse
-from resources.landing import landed_files
+from resources.lakehouse.tables import Lakehouse
+from resources.landing.files import landed_files
 from resources.settings import PROJECT, configure, settings
 
 DAY = "2026-11-10"
@@ -155,7 +155,7 @@ def test_a_file_that_is_written_again_as_it_was_is_no_new_version_and_one_that_g
 
 
 def test_a_file_that_is_written_after_a_kill_in_the_middle_of_it_is_read_as_a_whole(landing, monkeypatch):
-    monkeypatch.setattr("platform_assets.receiving.CHUNK", 4)
+    monkeypatch.setattr("platform_assets.ingestion.CHUNK", 4)
     path = landing.put("supply_chain/a.example/ads.txt", "".join(f"x.example, {n}, DIRECT\n" for n in range(10)))
     landing.offer(("x.example", "1"), ("x.example", "9"))
     landing.ingest(SNAPSHOTS)
@@ -189,7 +189,7 @@ def test_a_version_that_cannot_be_read_leaves_the_one_before_it_in_force(landing
 
 
 def test_a_kill_in_the_middle_of_a_file_goes_on_where_it_was(landing, monkeypatch):
-    monkeypatch.setattr("platform_assets.receiving.CHUNK", 4)
+    monkeypatch.setattr("platform_assets.ingestion.CHUNK", 4)
     landing.put("supply_chain/a.example/ads.txt", "".join(f"x.example, {n}, DIRECT\n" for n in range(10)))
     landing.offer(("x.example", "1"))
     landing.ingest(SNAPSHOTS)

@@ -5,8 +5,8 @@ import pytest
 
 from platform_assets.bronze.review_labels import EXPECTED
 from platform_assets.silver.labels import HELD_OUT, documents, resolved
-from resources.lakehouse import DAY, Lakehouse
-from signals.text import content_hash, normalise
+from resources.lakehouse.tables import DAY, Lakehouse
+from signals.documents.text import content_hash, normalise
 
 SAID = {"label_id": "l1", "task": "sentiment", "label": "positive"}
 KNOWN = pl.DataFrame(

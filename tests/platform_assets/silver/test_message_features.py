@@ -10,8 +10,8 @@ from platform_assets.bronze.social_messages import EXPECTED
 from platform_assets.bronze.user_profiles import EXPECTED as PROFILES
 from platform_assets.silver.message_features import features
 from platform_assets.silver.messages import cleaned
-from signals.keywords import keywords
-from signals.text import plain_texts
+from signals.documents.text import plain_texts
+from signals.features.keywords import keywords
 
 HIDDEN = "\u200b\u00ad\u2060\ufeff\u202e\u034f\u180e\u115f\ufe0e\U000e0061\x00"
 WORDS = ["Tom", "&", "Jerry", "<3", '"no"', "don't", "ЗЛО!", "祭り", "#夏", "@ann", "@דנה", "😀", "❤️", "घृणा", "?", "me"]

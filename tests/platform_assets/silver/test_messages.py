@@ -5,7 +5,7 @@ import polars as pl
 from platform_assets.bronze.social_messages import EXPECTED
 from platform_assets.bronze.user_profiles import EXPECTED as PROFILES
 from platform_assets.silver.messages import cleaned
-from signals.text import content_hash, normalise
+from signals.documents.text import content_hash, normalise
 
 SENT = {"message_id": "m1", "author_id": "ann", "text": "Hi @bob,  see https://example.org &amp; smile 😀"}
 

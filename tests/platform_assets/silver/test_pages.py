@@ -6,7 +6,7 @@ import pytest
 from platform_assets.bronze.page_fetches import EXPECTED
 from platform_assets.silver import pages
 from platform_assets.silver.pages import IS_IMAGE, extracted, fetches_of
-from signals.pages import ARTICLE, Fetch, article
+from signals.documents.pages import ARTICLE, Fetch, article
 
 STORY = (
     "The river rose above the old bridge on Tuesday, and the mayor asked everyone near the mill to leave their homes."

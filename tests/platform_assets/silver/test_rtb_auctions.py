@@ -6,9 +6,9 @@ import pytest
 
 from platform_assets.bronze.rtb_auctions import EXPECTED
 from platform_assets.silver.rtb_auctions import opened
-from resources.landing import landed_files
+from resources.landing.files import landed_files
 from resources.settings import SettingsError, configure
-from signals.openrtb import SCHEMA
+from signals.documents.openrtb import SCHEMA
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 REQUEST = {"id": "r1", "imp": [{"id": "1", "banner": {"w": 300}, "bidfloor": 0.8, "bidfloorcur": "EUR"}]}

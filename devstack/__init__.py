@@ -1,0 +1,1 @@
+"""The local servers that development and tests use."""

@@ -1,0 +1,1 @@
+"""What must hold before a model, an encoder or a precision answers."""

@@ -1,0 +1,373 @@
+"""What has come to bronze rows: files, topics, databases and interfaces, each record read once."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.parsing import BrokenError, Received, moment_of, receive
+from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined, shown
+from resources.lakehouse.tables import DAY, Lakehouse
+from resources.landing.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
+from resources.landing.budgets import CHUNK, CHUNK_BYTES
+from resources.landing.files import REPLACED, Digest, Landed, Record, ReplacedError, landed_files
+from resources.settings import settings
+from resources.sources.database import Table
+from resources.sources.http import Pull
+from resources.sources.incremental import Polled, SourceError
+
+# What is at the end of a file that is still being written: its position is read again when the file has grown.
+UNFINISHED = ("corrupt_file", "unfinished_line")
+# Begin the names under which a table keeps three numbers of each file: up to where it has been read, a digest of what
+# that was, and its state then, doubled, to which one is added if it has been read to its end.
+PLACE, DIGEST, SEEN = "landing:", "digest:", "seen:"
+# A file that was rewritten is read from its beginning as another generation, whose positions continue above the old
+# ones: a position is a generation, and in so many bits the place of the record.
+PLACE_BITS = 40
+
+
+def ingest(
+    lakehouse: Lakehouse,
+    expected: Received,
+    files: Iterable[Landed],
+    now: datetime,
+    sources: Iterable[Polled] = (),
+    listed: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """Append to a bronze table what its files, and then its other sources, hold beyond what has been read of them.
+
+    A file that grew is read on from where the last reading ended, one that was rewritten from its beginning, and one
+    that was not written is not opened. How far a file or a source has been read is part of the commit that holds its
+    rows.
+
+    Args:
+        lakehouse: where the table is.
+        expected: the table's declaration.
+        files: files, among them those that hold more than has been read.
+        now: when they are received (UTC).
+        sources: what the table reads besides files.
+        listed: what to keep once all the files have been read (see ``landed``).
+
+    Returns:
+        rows_in, rows_out, rows_quarantined, files.
+
+    Raises:
+        SourceError: a source does not answer, or says no; what was read before it stays, and the others are read.
+        CommitFailedError: another writer has read the same sources meanwhile; what was read before it stays.
+    """
+    count = {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    faults: list[SourceError] = []
+    prepare(lakehouse, expected, now)
+    polled = (_polled(lakehouse, expected, source) for source in sources)
+    for groups in (_unread(lakehouse, expected.table, files, listed or {}), *polled):
+        try:
+            for group in groups:
+                rows, broken = append(lakehouse, expected, group, now)
+                count["rows_in"] += sum(len(reading.records) for reading in group)
+                count["files"] += sum(reading.reached.get(f"{SEEN}{reading.source}", 0) % 2 for reading in group)
+                count["rows_out"] += rows.height
+                count["rows_quarantined"] += broken
+        except SourceError as fault:
+            faults.append(fault)
+    account(expected.table, count["rows_in"], count["rows_out"], count["rows_quarantined"])
+    if faults:
+        raise faults[0]
+    return count
+
+
+def prepare(lakehouse: Lakehouse, expected: Received, now: datetime) -> None:
+    """Create a bronze table, and quarantine, if nothing has yet."""
+    rows, broken = receive([], expected, "", now)
+    if not lakehouse.exists(expected.table):
+        lakehouse.append_once(expected.table, rows, {}, {})
+    if not lakehouse.exists(QUARANTINE):
+        lakehouse.insert_missing(QUARANTINE, quarantined(expected.table, shown(broken)), ["quarantine_id"])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What has been read of one source.
+
+    Attributes:
+        source: names it in every row.
+        records: what was read.
+        started: where the reading began, under the names that the table keeps positions by; None for the beginning.
+        reached: where it ended.
+    """
+
+    source: str
+    records: list[Record]
+    started: Mapping[str, int | None]
+    reached: Mapping[str, int]
+
+
+def append(
+    lakehouse: Lakehouse, expected: Received, readings: Iterable[Reading], now: datetime
+) -> tuple[pl.DataFrame, int]:
+    """Append what was read to a bronze table, with how far, in one commit.
+
+    Returns:
+        The rows, and how many records were quarantined.
+
+    Raises:
+        CommitFailedError: another writer has read the same sources meanwhile; nothing was appended.
+    """
+    parts, started, reached = [], {}, {}
+    for reading in readings:
+        rows, broken = receive(reading.records, expected, reading.source, now)
+        account(expected.table, len(reading.records), rows.height, broken.height)
+        parts.append((rows, quarantined(expected.table, shown(broken))))
+        started |= reading.started
+        reached |= reading.reached
+    rows, broken = (pl.concat(side, how="diagonal") for side in zip(*parts, strict=True))
+    # Quarantine first: after a kill between the two, the records are read again and named the same.
+    if broken.height:
+        lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"])
+    lakehouse.append_once(expected.table, rows, started, reached)
+    return rows, broken.height
+
+
+def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
+    """Say whether there is more than a bronze table has read: files that landed or changed, or rows of other sources.
+
+    A table that does not exist must come to be, also without files: others read it. A source that does not answer is
+    passed over with a warning, so that it does not hold up the others.
+    """
+    if not lakehouse.exists(expected.table):
+        return True
+    kept, delta = lakehouse.positions(expected.table), lakehouse.open(expected.table)
+    try:
+        files, due = landed(expected, kept, peek=True)
+        if any(_has_changed(file, kept) for file in files) or due:
+            return True
+    except SourceError as error:
+        _warn(expected, error)
+    for source in sources_of(expected):
+        try:
+            offered = source.peek(delta.transaction_version)
+        except SourceError as error:
+            _warn(expected, error)
+            continue
+        if _unstored(lakehouse, expected, source.name, offered):
+            return True
+    return False
+
+
+def _warn(expected: Received, error: SourceError) -> None:
+    logging.getLogger(__name__).warning("%s: %s", expected.table, error)
+
+
+def landed(
+    expected: Received, kept: Mapping[str, tuple[int, int]], *, peek: bool = False
+) -> tuple[Iterable[Landed], dict[str, int]]:
+    """Return the files of a table's folder in which there may be more than has been read.
+
+    Args:
+        expected: the table's declaration.
+        kept: what the table keeps of its sources: see ``Lakehouse.positions``.
+        peek: look where new files of a bucket are likely only, also if everything must be looked at again.
+
+    Returns:
+        Files, and what to keep once they have been read: when everything in a bucket was looked at, if that is due.
+    """
+    place, folder = settings().landing, expected.folder
+    if isinstance(place, Path):
+        return landed_files(place, folder), {}
+    prefix = f"{SEEN}{folder}/"
+    likely = stretches({name.removeprefix(SEEN): at for name, (_, at) in kept.items() if name.startswith(prefix)})
+    name, now = f"listed:{place}", time.time_ns() // 10**6
+    due = name not in kept or (likely != EVERYTHING and now - kept[name][0] >= EVERY)
+    bucket = Bucket(place, settings(), attempts=1 if peek else ATTEMPTS)
+    return bucket.files(folder, EVERYTHING if due and not peek else likely), {name: now} if due else {}
+
+
+def sources_of(expected: Received) -> list[Polled]:
+    """Return what a bronze table reads besides files, as the settings say."""
+    known = settings()
+    found: list[Polled] = []
+    if expected.sql_table and known.postgres_dsn:
+        table = Table(
+            known.postgres_dsn,
+            expected.sql_table,
+            key=expected.key,
+            dated_by=expected.event_time,
+            chunk=CHUNK,
+            max_bytes=known.max_record_bytes,
+        )
+        found.append(table)
+    if expected.pulled and known.pull_url:
+        seconds = 1 / known.pull_requests_per_second
+        api = Pull(known.pull_url, known.pull_token, seconds_between=seconds, max_bytes=known.max_record_bytes)
+        found.append(api)
+    return found
+
+
+def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
+    """Return the asset that ingests a bronze table from the landing folder and its other sources."""
+
+    @dg.asset(**described(expected.table, doc, owner=expected.owner, daily=False))
+    def bronze(lakehouse: Lakehouse) -> dg.MaterializeResult:
+        started = time.perf_counter()
+        before = lakehouse.count(expected.table) if lakehouse.exists(expected.table) else 0
+        files, listed = landed(expected, lakehouse.positions(expected.table))
+        count = ingest(lakehouse, expected, files, datetime.now(UTC), sources_of(expected), listed)
+        version, rows = lakehouse.state(expected.table)
+        seconds = round(time.perf_counter() - started, 3)
+        return dg.MaterializeResult(
+            metadata={
+                **count,
+                "dagster/row_count": rows,
+                "seconds": seconds,
+                "delta_version": version,
+            },
+            check_results=[
+                accounted_for(rows - before == count["rows_out"], rows_before=before, rows_now=rows, **count)
+            ],
+        )
+
+    return bronze
+
+
+def _unread(
+    lakehouse: Lakehouse, table: str, files: Iterable[Landed], listed: Mapping[str, int]
+) -> Iterator[list[Reading]]:
+    """Yield groups of what is unread, by file, each within the budgets; at the end what to keep of the listing."""
+    group: list[Reading] = []
+    kept = lakehouse.positions(table)
+    records = size = 0
+    try:
+        for file in (one for one in files if _has_changed(one, kept)):
+            with suppress(ReplacedError):
+                for reading, more in _readings(file, kept):
+                    if group and (records + len(reading.records) > CHUNK or size + more > CHUNK_BYTES):
+                        yield group
+                        group, records, size = [], 0, 0
+                    group.append(reading)
+                    records, size = records + len(reading.records), size + more
+                    if records >= CHUNK or size >= CHUNK_BYTES:
+                        yield group
+                        group, records, size = [], 0, 0
+    except SourceError:
+        if group:
+            yield group
+        raise
+    if listed:
+        group.append(Reading("", [], {}, listed))
+    if group:
+        yield group
+
+
+def _has_changed(file: Landed, kept: Mapping[str, tuple[int, int]]) -> bool:
+    """Say whether a file has been written since it was read to its end; one that is gone has not."""
+    seen = kept.get(f"{SEEN}{file.name}")
+    try:
+        return seen is None or seen[0] != 2 * file.state + 1
+    except ReplacedError:
+        return False
+
+
+def _readings(file: Landed, kept: Mapping[str, tuple[int, int]]) -> Iterator[tuple[Reading, int]]:
+    """Yield what is unread of a file, with its bytes, as much at a time as one commit may hold."""
+    place, digest, seen = (f"{name}{file.name}" for name in (PLACE, DIGEST, SEEN))
+    state = 2 * file.state
+    position, read, before = (kept[name][0] if name in kept else None for name in (place, digest, seen))
+    records = file.records(settings().max_record_bytes)
+    first = list(islice(records, 1))
+    if position and first and first[0].broken in UNFINISHED:
+        # It cannot be read now, which says nothing of what it holds.
+        yield Reading(file.name, first, {place: position}, {place: position, seen: state + 1}), 0
+        return
+    ended, unread, told = _beyond(file, chain(first, records), position or 0, read, resumed=before == state)
+    generation = ended >> PLACE_BITS << PLACE_BITS
+    complete = False
+    while not complete:
+        taken: list[Record] = []
+        size, complete = 0, True
+        for record in unread:
+            taken.append(record._replace(position=generation + record.position) if generation else record)
+            if record.broken not in UNFINISHED:
+                ended = taken[-1].position
+                size += told.add(record)
+            if len(taken) >= CHUNK or size >= CHUNK_BYTES:
+                complete = False
+                break
+        reached = {place: ended, digest: told.number, seen: state + complete}
+        yield Reading(file.name, taken, {place: position}, reached), size
+        position = ended
+
+
+def _beyond(
+    file: Landed, records: Iterator[Record], position: int, read: int | None, *, resumed: bool
+) -> tuple[int, Iterator[Record], Digest]:
+    """Return up to where a file has been read, what comes then, and the digest of what came before.
+
+    If it no longer begins with what was read, all of it comes, as another generation.
+
+    Args:
+        file: the file.
+        records: its records.
+        position: up to where it has been read.
+        read: digest of what that was.
+        resumed: it has not been written since a reading that was broken off.
+    """
+    # When it was fetched is no part of what a file declares that is replaced as a whole.
+    told = partial(Digest, ignored="fetched_at" if file.folder in REPLACED else None)
+    generation, known, following = position >> PLACE_BITS, told(), list[Record]()
+    for record in records:
+        if record.position > position - (generation << PLACE_BITS):
+            following.append(record)
+            break
+        known.add(record)
+    longer = bool(following) and file.folder in REPLACED and not resumed
+    if position and read is not None and (known.number != read or longer):
+        return (generation + 1) << PLACE_BITS, file.records(settings().max_record_bytes), told()
+    return position, chain(following, records), known
+
+
+def _polled(lakehouse: Lakehouse, expected: Received, source: Polled) -> Iterator[list[Reading]]:
+    """Yield what a source gives that is new; of a rival that reads it at the same time, only one can append."""
+    delta, commits = lakehouse.open(expected.table), f"{source.name}:commits"
+    # It moves with every commit, which what the source keeps does not: a row may come late.
+    count = delta.transaction_version(commits)
+    kept: dict[str, int] = {}
+    for records, reached in source.read(delta.transaction_version):
+        unstored = _unstored(lakehouse, expected, source.name, records)
+        moved = {
+            name: value for name, value in reached.items() if value != kept.get(name, delta.transaction_version(name))
+        }
+        if unstored or moved:
+            following = (count or 0) + 1
+            yield [Reading(source.name, unstored, {commits: count}, {**reached, commits: following})]
+            count, kept = following, reached
+
+
+def _unstored(lakehouse: Lakehouse, expected: Received, source: str, records: Iterable[Record]) -> list[Record]:
+    """Return records of a source that neither its table nor quarantine holds, each once."""
+    unstored = {record.position: record for record in records}
+    theirs = (pl.col("source") == source) & pl.col("position").is_in(list(unstored))
+    days, of_table = _days(unstored.values(), expected), pl.col("table") == expected.table
+    stored = lakehouse.scan(expected.table).filter(theirs if days is None else theirs & pl.col(DAY).is_in(days))
+    broken = lakehouse.scan(QUARANTINE).filter(theirs & of_table)
+    for position in pl.concat([stored.select("position"), broken.select("position")]).collect()["position"]:
+        unstored.pop(position, None)
+    return list(unstored.values())
+
+
+def _days(records: Iterable[Record], expected: Received) -> list[date] | None:
+    """Return the days that rows of these records may be of; None if it depends on when they were received."""
+    days = set()
+    for record in records:
+        if record.fields is not None and expected.event_time not in record.fields:
+            return None
+        with suppress(BrokenError):
+            days.add(moment_of((record.fields or {}).get(expected.event_time), expected.event_time).date())
+    return sorted(days)

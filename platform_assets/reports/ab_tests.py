@@ -1,0 +1,93 @@
+"""How challengers compare with champions, on the documents that both were asked about."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from platform_assets.reports.page import Column, Grid, counted, largest, percent, ratio
+from resources.lakehouse.tables import Lakehouse
+from signals.classify import ASKED_ABOUT
+
+DECISIONS, LABELS = "silver/decisions", "silver/labels"
+KEY = [*ASKED_ABOUT, "task"]
+DECIDED = (*KEY, "label", "score", "model_version", "traffic_arm")
+
+
+def tried(lakehouse: Lakehouse, days: Sequence[str]) -> pl.DataFrame:
+    """Return what ``compared`` says of some days."""
+    decisions = lakehouse.scan(DECISIONS, days or None).select(DECIDED)
+    twice = decisions.filter(pl.col("traffic_arm") == "shadow").select(KEY).unique()
+    decided = decisions.join(twice, on=KEY, how="semi").collect()
+    labels = pl.DataFrame(schema=dict.fromkeys(("task", "content_hash", "label"), pl.String))
+    if decided.height and lakehouse.exists(LABELS):
+        of_them = pl.col("content_hash").is_in(decided["content_hash"].unique().implode())
+        latest = lakehouse.scan(LABELS).filter(of_them).sort("labelled_at", "label_id")
+        labels = latest.unique(["task", "content_hash"], keep="last").select(labels.columns).collect()
+    return compared(decided, labels)
+
+
+def compared(decisions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """Return one row a task, champion and challenger, over the documents that both were asked about.
+
+    Columns: ``documents``; ``answered``, those that consumers had the challenger's answer of; ``agreement``, the share
+    with one answer of both; the mean score of each; ``labelled``, documents with a reviewer's answer, and the share of
+    them that each got right.
+
+    Args:
+        decisions: of silver/decisions, documents that have a decision in shadow.
+        labels: one label a task and content_hash.
+    """
+    shadow = pl.col("traffic_arm") == "shadow"
+    pairs = decisions.filter(~shadow).join(decisions.filter(shadow), on=KEY, suffix="_shadow")
+    pairs = pairs.join(labels.rename({"label": "right"}), on=["task", "content_hash"], how="left")
+    answers = pl.col("traffic_arm") == "challenger"
+
+    def of(role: str, name: str) -> pl.Expr:
+        own, other = pl.col(name), pl.col(f"{name}_shadow")
+        first = answers if role == "challenger" else ~answers
+        return pl.when(first).then(own).otherwise(other).alias(f"{role}_{name}")
+
+    roles = [of(role, name) for role in ("champion", "challenger") for name in ("model_version", "label", "score")]
+    sides = pairs.select("task", "right", *roles, answered=answers)
+    known = pl.col("right").is_not_null()
+    return (
+        sides.group_by("task", champion="champion_model_version", challenger="challenger_model_version")
+        .agg(
+            documents=pl.len().cast(pl.Int64),
+            answered=pl.col("answered").sum().cast(pl.Int64),
+            agreement=(pl.col("champion_label") == pl.col("challenger_label")).mean(),
+            champion_score=pl.col("champion_score").mean(),
+            challenger_score=pl.col("challenger_score").mean(),
+            labelled=known.sum().cast(pl.Int64),
+            champion_right=ratio((pl.col("champion_label") == pl.col("right")).sum(), known.sum()),
+            challenger_right=ratio((pl.col("challenger_label") == pl.col("right")).sum(), known.sum()),
+        )
+        .sort("task", "challenger", "champion")
+    )
+
+
+def trials(rows: pl.DataFrame) -> list[Grid]:
+    """Return the table of trials; none if nothing was tried."""
+    if rows.is_empty():
+        return []
+    least = rows.sort("agreement", "task").row(0, named=True)
+    most = largest(rows, "documents", "task").row(0, named=True)
+    reading = (
+        f"{least['task']} agrees the least: {percent(least['agreement'])} of "
+        f"{counted(least['documents'], 'document')} have one answer of champion and challenger."
+    )
+    reading += f" {most['task']} was asked the most." if rows.height > 1 else ""
+    columns = [
+        Column("task", "Task", "name"),
+        Column("champion", "Champion", "count"),
+        Column("challenger", "Challenger", "count"),
+        Column("documents", "Both asked", "count"),
+        Column("answered", "Answered by challenger", "count"),
+        Column("agreement", "Agreement", "percent"),
+        Column("champion_score", "Champion’s mean score", "decimal"),
+        Column("challenger_score", "Challenger’s", "decimal"),
+        Column("labelled", "With a reviewer’s answer", "count"),
+        Column("champion_right", "Champion right", "percent"),
+        Column("challenger_right", "Challenger right", "percent"),
+    ]
+    return [Grid("Challengers beside champions", reading, columns, rows.to_dicts())]

@@ -1,0 +1,47 @@
+"""A look at many tables: none is opened twice, though one function after the other asks about it."""
+
+from contextlib import suppress
+
+from deltalake import DeltaTable
+from pydantic import PrivateAttr
+
+from resources.lakehouse.tables import Lakehouse, TableMissingError
+
+
+class Glance(Lakehouse):
+    """The tables as one look finds them: the log of each is read once, however often it is asked."""
+
+    _opened: dict[str, DeltaTable | None] = PrivateAttr(default_factory=dict)
+    _positions: dict[str, dict[str, tuple[int, int]]] = PrivateAttr(default_factory=dict)
+
+    def open(self, table: str) -> DeltaTable:
+        """Open a table, as it was when it was first asked for.
+
+        Raises:
+            TableMissingError: it did not exist.
+        """
+        if table not in self._opened:
+            self._opened[table] = None
+            with suppress(TableMissingError):
+                self._opened[table] = super().open(table)
+        found = self._opened[table]
+        if found is None:
+            raise TableMissingError(table)
+        return found
+
+    def exists(self, table: str) -> bool:
+        """Say whether a table had been written when it was first asked for."""
+        with suppress(TableMissingError):
+            self.open(table)
+        return self._opened[table] is not None
+
+    def positions(self, table: str) -> dict[str, tuple[int, int]]:
+        """Return each source's position, and the time of it, as there."""
+        if table not in self._positions:
+            self._positions[table] = super().positions(table)
+        return self._positions[table]
+
+
+def glance(lakehouse: Lakehouse) -> Glance:
+    """Return the tables of a lakehouse as they are now; for reading, and for as long as it takes to look at them."""
+    return Glance(uri=lakehouse.uri, storage=lakehouse.storage, pinned=lakehouse.pinned)

@@ -1,0 +1,233 @@
+"""Public research corpora as landed records: which files they have, and what one of their rows says."""
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from resources.landing.budgets import MAX_CORPUS_BYTES
+
+Fields = dict[str, Any]
+TWEETEVAL_TASKS = {"offensive": "toxicity"}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus.
+
+    Attributes:
+        folder: the kind of record that its rows become, as in ``landing.FOLDERS``.
+        files: glob of its files below the landing folder.
+        records: yields a file's records, given the file and the landing folder.
+    """
+
+    folder: str
+    files: str
+    records: Callable[[Path, Path], Iterator[Fields]]
+
+
+def named(path: Path, root: Path) -> str:
+    """Return a file's path below the landing folder as text that UTF-8 can hold, another one for each file.
+
+    What is not UTF-8 becomes ``%XX``, and ``%`` then ``%25``. Such a name begins with ``./``, as no other does.
+    """
+    name = path.relative_to(root).as_posix()
+    if name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name):
+        return name
+    return "./" + re.sub("[%\udc80-\udcff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+
+
+def _data(path: Path) -> bytes:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        data: bytes = file.read(MAX_CORPUS_BYTES + 1)
+    if len(data) > MAX_CORPUS_BYTES:
+        raise ValueError(f"{path.name} has more than {MAX_CORPUS_BYTES} bytes")
+    return data
+
+
+def _text(path: Path) -> str:
+    return _data(path).decode("utf-8")
+
+
+def _tweeteval(path: Path, root: Path) -> Iterator[Fields]:
+    folder, split = path.parent, path.name.removesuffix("_text.txt")
+    names = dict(line.split("\t")[:2] for line in _text(folder / "mapping.txt").split("\n") if line.strip())
+    labels = _text(folder / f"{split}_labels.txt").split()
+    # Some tweets hold other line separators of Unicode: only "\n" ends a line.
+    texts = _text(path).removesuffix("\n").split("\n")
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
+        yield {
+            "label_id": f"{named(path, root)}:{number}",
+            "task": TWEETEVAL_TASKS.get(folder.name, folder.name),
+            "label": names[label],
+            "text": text,
+            "reviewer": "tweeteval",
+            "split": split,
+        }
+
+
+@lru_cache(maxsize=4)
+def _iab_of(root: Path) -> dict[tuple[str, str], str]:
+    rows = csv.DictReader(_text(root / "iab_taxonomy/source_label_to_iab31_tier1.tsv").splitlines(), delimiter="\t")
+    return {(row["dataset"], row["source_label"]): row["primary_iab_id"] for row in rows}
+
+
+def _topics(path: Path, root: Path) -> Iterator[Fields]:
+    dataset = path.parent.name
+    for line in _text(path).split("\n"):
+        if not line.strip():
+            continue
+        row = json.loads(line)
+        title = row.get("title") or row.get("headline") or row.get("subject")
+        body = row.get("text") or row.get("short_description")
+        label = row["label"]
+        topic = _iab_of(root).get((dataset, label)) or _iab_of(root).get((dataset, label.lower()))
+        yield {
+            "label_id": f"{dataset}:{row['id']}",
+            "task": "iab_category",
+            "label": topic or f"unmapped:{label}",
+            "text": "\n".join(part for part in (title, body) if part),
+            "reviewer": dataset,
+        }
+
+
+def _taxonomy(path: Path, root: Path) -> Iterator[Fields]:
+    rows = list(csv.DictReader(_text(path).splitlines()[1:], delimiter="\t"))
+    top = {row["Name"]: row["Unique ID"] for row in rows if not row["Parent"]}
+    for row in rows:
+        tiers = [row.get("Tier 1"), row.get("Tier 2"), row.get("Tier 3"), row.get("Tier 4")]
+        yield {
+            "label_id": f"{named(path, root)}:{row['Unique ID']}",
+            "task": "iab_category",
+            "label": top.get(tiers[0] or "", "unmapped:"),
+            "text": ", ".join(tier for tier in reversed(tiers) if tier),
+            "reviewer": "taxonomy",
+            "split": "train",
+        }
+
+
+def _goemotions(path: Path, root: Path) -> Iterator[Fields]:
+    names = _text(path.parent / "labels.txt").split()
+    for line in _text(path).split("\n"):
+        if line.strip():
+            text, ids, comment = line.split("\t")
+            yield {
+                "label_id": f"{named(path, root)}:{comment}",
+                "task": "goemotions",
+                "label": "|".join(names[int(number)] for number in ids.split(",")),
+                "text": text,
+                "reviewer": "goemotions",
+                "split": "val" if path.stem == "dev" else "train",
+            }
+
+
+def _davidson(path: Path, root: Path) -> Iterator[Fields]:
+    names = {"0": "hate speech", "1": "offensive language", "2": "neither"}
+    for row in csv.DictReader(io.StringIO(_text(path), newline="")):
+        yield {
+            "label_id": f"{named(path, root)}:{row['id']}",
+            "task": "hate_davidson",
+            "label": names[row["class"]],
+            "text": row["tweet"],
+            "reviewer": "davidson",
+            "split": "train",
+        }
+
+
+def _surge(path: Path, root: Path) -> Iterator[Fields]:
+    for number, row in enumerate(csv.DictReader(io.StringIO(_text(path), newline="")), 1):
+        yield {
+            "label_id": f"{named(path, root)}:{number}",
+            "task": "toxicity_surge",
+            "label": row["is_toxic"],
+            "text": row["text"],
+            "reviewer": "surge",
+            "split": "train",
+        }
+
+
+def _web_pages(path: Path, root: Path) -> Iterator[Fields]:  # noqa: ARG001
+    described = next(path.parent.parent.glob("*.json"))
+    url = json.loads(_text(described))[path.name.removesuffix(".html.gz")]["url"].strip()
+    yield {"url": url, "content_type": "text/html", "body": _data(path)}
+
+
+def _openrtb(path: Path, root: Path) -> Iterator[Fields]:
+    found = json.loads(_text(path))
+    calls = found.get("httpCalls") or [] if isinstance(found, dict) else []
+    bids = []
+    for call in calls:
+        answer = (call.get("mockResponse") or {}).get("body")
+        seats = answer.get("seatbid") or [] if isinstance(answer, dict) else []
+        prices = [bid.get("price") for seat in seats for bid in seat.get("bid") or []]
+        bids.append(
+            {
+                "bidder": path.name.split("__")[0],
+                "status": "bid" if prices else "no_bid",
+                "price_cpm": max((price for price in prices if price is not None), default=None),
+                "cur": answer.get("cur") if isinstance(answer, dict) else None,
+                "response": answer,
+            }
+        )
+    request = found.get("mockBidRequest", found) if isinstance(found, dict) else found
+    yield {"auction_id": named(path, root), "request": request, "bids": bids}
+
+
+def _ipinyou(path: Path, root: Path) -> Iterator[Fields]:
+    for number, row in enumerate(csv.DictReader(_text(path).splitlines(), delimiter="\t"), 1):
+        # Prices are in the source's own unit, so they are not given as dollars.
+        yield {
+            "auction_id": f"{named(path, root)}:{number}",
+            "winner": "ipinyou",
+            "market_price": float(row["market_price"]),
+            "click": int(row["click"]),
+            "predicted_ctr": float(row["predicted_ctr"]),
+        }
+
+
+def _pictures(path: Path, root: Path) -> Iterator[Fields]:
+    media = "image/png" if path.suffix == ".png" else "image/jpeg"
+    yield {"url": f"file:///{named(path, root)}", "content_type": media, "body": _data(path)}
+
+
+def _picture_labels(path: Path, root: Path) -> Iterator[Fields]:
+    for row in csv.DictReader(io.StringIO(_text(path), newline="")):
+        yield {
+            "label_id": f"{named(path, root)}:{row['file']}",
+            "task": "image_threat",
+            "label": "safe" if row["label"] == "benign" else row["label"],
+            "document_id": f"file:///{path.parent.name}/{row['file']}",
+            "reviewer": "images_safety",
+            "split": "val",
+        }
+
+
+# Files of the supply chain that do not lie in a folder named by their domain, with that domain.
+DECLARED_BY = {
+    "rtb_openrtb/supply_chain/ads.txt": "1xsmp.lol",
+    "rtb_openrtb/supply_chain/sellers_admaru.json": "admaru.com",
+}
+CORPORA = (
+    Corpus("labels", "tweeteval/*/*_text.txt", _tweeteval),
+    Corpus("labels", "topics_*/dev.jsonl.gz", _topics),
+    Corpus("labels", "iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv", _taxonomy),
+    Corpus("labels", "goemotions/*.tsv", _goemotions),
+    Corpus("labels", "hate_davidson/dev.csv", _davidson),
+    Corpus("labels", "toxicity_surge/dev.csv", _surge),
+    Corpus("labels", "images_safety/labels.csv", _picture_labels),
+    Corpus("pages", "webpages_article/html/*.html.gz", _web_pages),
+    Corpus("pages", "webpages_segments/html/*.html.gz", _web_pages),
+    Corpus("pages", "images_safety/*/*.jpg", _pictures),
+    Corpus("pages", "images_safety/*/*.png", _pictures),
+    Corpus("rtb_auctions", "rtb_openrtb/bsm_openrtb/*.json", _openrtb),
+    Corpus("rtb_auctions", "rtb_openrtb/prebid_sample_requests/*.json", _openrtb),
+    Corpus("rtb_auctions", "rtb_openrtb/prebid_adapter_fixtures/*.json", _openrtb),
+    Corpus("rtb_auctions", "rtb_ipinyou_2997/dev.tsv.gz", _ipinyou),
+)

@@ -1,0 +1,1 @@
+"""Sources that are read bit by bit: topics, tables, an HTTP interface."""

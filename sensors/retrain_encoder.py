@@ -1,0 +1,62 @@
+"""Whether the encoder must be tuned: rarely, when there are enough labelled texts, or twice as many as last time."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from governance.promotion_log import ENCODER
+from platform_assets.conventions import table_key
+from platform_assets.models.encoder import ENCODER_MODEL, LEAST_TEXTS, teaching_texts, unsettled
+from resources.lakehouse.tables import Lakehouse
+from resources.registry.models import Registry
+from sensors.materialize_stale import IN_FLIGHT, OF_THE_REGISTRY
+
+GROWTH = 2
+TAG = {"seamless/retuning": "true"}
+INTERVAL = timedelta(minutes=5)
+# What failed is tried again after this long.
+WAIT = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class State:
+    """Different labelled texts now, those that the newest version was tuned on, and whether that one is half-way."""
+
+    texts: int
+    tuned_on: int | None
+    unsettled: bool
+
+
+def decide(state: State) -> tuple[bool, str]:
+    """Say whether the encoder must be tuned, or taken on from where a run was killed, and why (not)."""
+    if state.unsettled:
+        return True, "encoder: the newest version is neither champion nor refused"
+    needed = LEAST_TEXTS if state.tuned_on is None else GROWTH * state.tuned_on
+    return state.texts >= needed, f"encoder: {state.texts} labelled texts of {needed}"
+
+
+def look(lakehouse: Lakehouse, registry: Registry) -> State:
+    """Return what the tables and the registry say."""
+    newest = next(iter(registry.versions(ENCODER)), None)
+    tuned_on = None if newest is None else int(newest.record["texts"])
+    return State(teaching_texts(lakehouse), tuned_on, unsettled(registry) is not None)
+
+
+@dg.sensor(
+    target=dg.AssetSelection.assets(*map(table_key, (ENCODER_MODEL, *OF_THE_REGISTRY))),
+    minimum_interval_seconds=int(INTERVAL.total_seconds()),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def retuning(
+    context: dg.SensorEvaluationContext, lakehouse: Lakehouse, registry: Registry
+) -> dg.RunRequest | dg.SkipReason:
+    """Tune the encoder beside what goes on, one run at a time."""
+    last = next(iter(context.instance.get_run_records(dg.RunsFilter(tags=TAG), limit=1)), None)
+    if last is not None and last.dagster_run.status in IN_FLIGHT:
+        return dg.SkipReason(f"run {last.dagster_run.run_id} is in flight")
+    failed = last is not None and last.dagster_run.status == dg.DagsterRunStatus.FAILURE
+    if failed and datetime.fromtimestamp(last.end_time or 0, UTC) + WAIT > datetime.now(UTC):
+        return dg.SkipReason(f"run {last.dagster_run.run_id} has failed: the next is {WAIT} after it")
+    needed, why = decide(look(lakehouse, registry))
+    return dg.RunRequest(tags=TAG) if needed else dg.SkipReason(why)

@@ -1,0 +1,220 @@
+"""`seamless`: what a person does by hand."""
+
+import fnmatch
+import json
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+import typer
+
+from resources.redaction import redacted
+from resources.settings import Settings, SettingsError, configure, settings
+from serving.cli.models import models_app
+
+app = typer.Typer(
+    name="seamless",
+    help="From raw pages, messages and ad events to signals, reports and models: what a person does by hand.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models_app, name="models")
+stack_app = typer.Typer(
+    help="The local stack: object store, broker, Postgres and key-value store, on loopback.", no_args_is_help=True
+)
+app.add_typer(stack_app, name="stack")
+StackFolder = Annotated[Path, typer.Option("--folder", help="Where the stack keeps its data, logs and passwords.")]
+STACK = Path(".stack")
+
+SQL_EXAMPLE = "SELECT site, risky_share FROM gold.site_brand_safety ORDER BY risky_share DESC LIMIT 5"
+
+
+@app.command()
+def run(
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="Folder with landed files, or corpora, or s3://bucket/prefix to run on instead of the configured one.",
+        ),
+    ] = None,
+) -> None:
+    """Bring every table, model and report up to date with what has landed."""
+    if place is not None:
+        if not place.startswith("s3://") and not Path(place).is_dir():
+            raise typer.BadParameter(f"{place} is not a folder", param_hint="--input")
+        configure(landing=place if place.startswith("s3://") else Path(place).resolve())
+    _check_landing(settings())
+    from serving.cli.summary import show_run
+
+    show_run()
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help=f'One SELECT over layer.table, such as "{SQL_EXAMPLE}".')],
+    as_role: Annotated[str, typer.Option("--as", help="Role that reads (governance/access.yaml).")] = "engineer",
+    tenant: Annotated[str | None, typer.Option(help="Tenant whose rows are read.")] = None,
+    output: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="How to print the rows.")
+    ] = "table",
+) -> None:
+    """Query the tables as a role sees them."""
+    from resources.lakehouse.tables import lakehouse
+    from resources.query import query as ask
+
+    rows = ask(lakehouse(settings()), query, as_role=as_role, tenant=tenant)
+    if output == "csv":
+        nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
+        flat = rows.with_columns(pl.col(name).map_elements(_json, return_dtype=pl.String) for name in nested)
+        sys.stdout.write(flat.write_csv())
+    elif output == "json":
+        for row in rows.iter_rows(named=True):
+            typer.echo(_json(row))
+    else:
+        with pl.Config(
+            tbl_rows=200, tbl_cols=50, fmt_str_lengths=60, tbl_hide_dataframe_shape=True, tbl_width_chars=200
+        ):
+            typer.echo(rows)
+        typer.echo(f"{rows.height} rows")
+
+
+@app.command()
+def predict(
+    task: Annotated[str, typer.Option(help="Task to answer, such as sentiment.")],
+    file: Annotated[Path, typer.Option("--input", help="File with one text a line; - reads standard input.")],
+    output: Annotated[
+        Literal["jsonl", "labels"],
+        typer.Option("--format", help="Label and scores as JSON, or labels alone."),
+    ] = "jsonl",
+) -> None:
+    """Answer a task for each line of a file: one answer a line, in order."""
+    from serving.cli.predict import predictions
+
+    for answer in predictions(task, file):
+        sys.stdout.write((answer["label"] if output == "labels" else _json(answer)) + "\n")
+
+
+@app.command()
+def stream(
+    drain: Annotated[bool, typer.Option("--drain", help="End once every topic has been read to its end.")] = False,
+) -> None:
+    """Take topics into tables, and signals into the signal store, as they come: runs until interrupted."""
+    from serving.stream.worker import stream as work
+
+    work(settings(), until_drained=drain, say=lambda line: typer.echo(line, err=True))
+
+
+@stack_app.command("up")
+def stack_up(folder: StackFolder = STACK) -> None:
+    """Start the servers that do not run yet; what they kept is found again."""
+    from devstack.servers import up
+
+    up(folder)
+    stack_status(folder)
+    typer.echo('to use it here: eval "$(seamless stack env)"')
+
+
+@stack_app.command("down")
+def stack_down(folder: StackFolder = STACK) -> None:
+    """Stop the servers; what they keep stays."""
+    from devstack.servers import down
+
+    down(folder)
+
+
+@stack_app.command("status")
+def stack_status(folder: StackFolder = STACK) -> None:
+    """Show each server's address, process and whether it answers; exit code 1 unless all answer."""
+    from devstack.servers import status
+
+    found = status(folder)
+    for one in found:
+        state = "up" if one.healthy else f"down: {one.fault}"
+        typer.echo(f"{one.name:<14}{one.address:<18}{one.pid or '-':<10}{state}")
+    if not all(one.healthy for one in found):
+        raise typer.Exit(1)
+
+
+@stack_app.command("env")
+def stack_env(folder: StackFolder = STACK) -> None:
+    """Print the settings, passwords among them, with which the platform runs on the stack."""
+    from devstack.servers import environment
+
+    for name, value in environment(folder).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _check_landing(known: Settings) -> None:
+    from resources.landing.bucket import Bucket, NoBucketError
+    from resources.landing.corpora import CORPORA
+
+    if isinstance(known.landing, Path):
+        if not known.landing.is_dir():
+            raise SettingsError(f"bad settings: LANDING: there is no folder {known.landing}")
+        return
+    try:
+        folders = Bucket(known.landing, known).folders()
+    except NoBucketError as error:
+        raise SettingsError(f"bad settings: LANDING: {error}") from None
+    found = {name for corpus in CORPORA for name in fnmatch.filter(folders, corpus.files.split("/")[0])}
+    if found:
+        raise SettingsError(
+            f"bad settings: LANDING: corpora are read from a folder only, and {known.landing} holds"
+            f" {', '.join(sorted(found))}: copy them to a folder"
+        )
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, pl.Series):
+        value = value.to_list()
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 (failed) or 2 (bad usage); an error is one line on standard error."""
+    try:
+        configure()
+        code = app(standalone_mode=False)
+    except SettingsError as error:
+        _fail(str(error), 2)
+    except typer.BadParameter as error:
+        _fail(" ".join(error.format_message().split()), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except typer.TyperException as error:
+        says = getattr(error, "format_message", None)
+        message = says() if says else str(error)
+        if not message:  # a command group without a command has printed its help
+            sys.exit(2)
+        _fail(f"{message} Try `seamless --help`.", 2)
+    except Exception as error:  # noqa: BLE001 - the last resort: a person gets a line, and the trace where to find it
+        _fail(_one_line(error), 1)
+    sys.exit(code or 0)
+
+
+def _one_line(error: Exception) -> str:
+    message = redacted(" ".join(str(error).split()))[:2_000] or type(error).__name__
+    if type(error).__module__.split(".")[0] in EXPECTED or isinstance(error, OSError):
+        return message
+    trace = Path(".cache/last_error.txt")
+    trace.parent.mkdir(exist_ok=True)
+    trace.write_text(redacted(traceback.format_exc()), encoding="utf-8")
+    return f"unexpected {type(error).__name__}: {message} (trace in {trace})"
+
+
+# Errors that our own code raises say what to do.
+EXPECTED = ("signals", "governance", "resources", "platform_assets", "sensors", "serving")
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"seamless: {redacted(message)}\n")
+    sys.exit(code)

@@ -1,0 +1,130 @@
+"""What a person sees of `seamless run`: progress while it works, and a summary at the end."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from resources.registry.models import registry
+from resources.settings import settings
+from serving.cli.run import Report, run
+from signals.tasks import TASKS
+
+console = Console(highlight=False)
+NEXT = ('sql "SELECT * FROM gold.site_brand_safety LIMIT 5"', "models list")
+
+
+def show_run() -> None:
+    """Run the graph with a progress bar, and print the summary."""
+    started = time.perf_counter()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress, _quiet():
+        bar = progress.add_task("starting", total=None)
+
+        report = run(lambda stage, done, total: progress.update(bar, description=stage, completed=done, total=total))
+    show(report, time.perf_counter() - started)
+
+
+def show(report: Report, seconds: float) -> None:
+    """Print what a run did, where the results are, and what to do next."""
+    console.print(_tables(report))
+    if any(step.asset.startswith("models/") for step in report.steps):
+        console.print(_models(report))
+    stages = ", ".join(f"{stage} {taken:.1f} s" for stage, taken in report.seconds.items())
+    console.print(f"[bold]{seconds:.1f} s[/bold]: {stages}", soft_wrap=True)
+    for check in report.failed_checks:
+        console.print(f"[yellow]check failed:[/yellow] {check}")
+    for why in report.unanswered:
+        console.print(f"[yellow]not answered:[/yellow] {why}")
+    lake = settings().lakehouse_uri
+    pages = ("risk_analysis", "business_insights", "platform_health", "model_monitoring")
+    said = (
+        f"\nReports   {lake}/reports/{', '.join(f'{page}.html' for page in pages)}",
+        f"Data docs {lake}/reports/data_docs/",
+        "Next      make dev                    the graph in the Dagster UI, at http://127.0.0.1:3000",
+        *(f"          {_program()} {command}" for command in NEXT),
+    )
+    # What a person copies is not broken into lines.
+    console.print("\n".join(said), soft_wrap=True)
+
+
+def _program() -> str:
+    """Return this program as a person types it, who ran it by `make` and has no environment activated."""
+    program = Path(sys.executable).with_name("seamless")
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else program.name
+
+
+def _tables(report: Report) -> Table:
+    table = Table(title="Tables", title_justify="left", box=None, header_style="bold")
+    for name in ("table", "rows in", "out", "quarantined", "now in table", "seconds"):
+        table.add_column(name, justify="left" if name == "table" else "right")
+    for step in report.steps:
+        if step.asset.startswith("models/"):
+            continue
+        said = step.metadata
+        rows, rows_in, broken = (
+            said.get("dagster/row_count"),
+            said.get("rows_in"),
+            said.get("rows_quarantined", 0),
+        )
+        out = said.get("rows_out", said.get("rows_decided", said.get("rows_encoded", rows)))
+        cells = (
+            rows_in if rows_in is not None else "",
+            out,
+            broken or "",
+            rows,
+            f"{said.get('seconds', 0):.1f}",
+        )
+        table.add_row(step.asset, *(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells))
+    return table
+
+
+def _models(report: Report) -> Table:
+    """Return what the run trained, and what serves now: under another encoder than the run began with, other heads."""
+    table = Table(title="\nModels", title_justify="left", box=None, header_style="bold")
+    for name in ("task", "trained", "serves", "held-out metric", "seconds"):
+        table.add_column(name, justify="left" if name in ("task", "held-out metric") else "right")
+    versions = registry(settings()).versions_by_task()
+    for step in report.steps:
+        if step.asset.startswith("models/"):
+            said, name = step.metadata, step.asset.removeprefix("models/")
+            serving = next((one for one in versions.get(name, ()) if one.champion), None)
+            metric, figure = TASKS[name].metric if name in TASKS else "", str(said.get("gate", ""))
+            if serving and metric in serving.metrics:
+                figure = f"{metric} {serving.metrics[metric]:.3f}"
+            serves = str(serving.version) if serving else "-"
+            table.add_row(name, str(said.get("version", "-")), serves, figure, f"{said.get('seconds', 0):.1f}")
+    return table
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keep libraries' own chatter (logs, progress bars) off the terminal; errors come back as exceptions."""
+    logging.disable(logging.WARNING)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,343 @@
+"""`seamless stream`: one long-running worker, from topics to tables and published signals.
+
+What has been read is in the tables, with the rows: a worker that is killed at any point starts where the tables end.
+"""
+
+import gc
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+from deltalake.exceptions import CommitFailedError
+
+from governance.quality import prepare_rules
+from platform_assets.bronze import RECEIVED
+from platform_assets.conventions import table_key
+from platform_assets.ingestion import Reading, append, prepare
+from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
+from platform_assets.parsing import declared
+from platform_assets.silver import embeddings, page_signals
+from platform_assets.silver.decisions import serving
+from resources.encoder import Encoder
+from resources.encoder import encoder as serving_encoder
+from resources.lakehouse.snapshot import glance
+from resources.lakehouse.tables import DAY, Lakehouse, lakehouse
+from resources.registry.models import registry
+from resources.settings import Settings
+from resources.signal_store import SignalStore, signal_store
+from resources.sources.topics import Batch, BrokerError, Partition, Reader
+from resources.sources.topics import reader as reader_of_topics
+from serving.stream.embedding_cache import KnownVectors
+from serving.stream.flows import FLOWS, Ahead, Flow, Held, Worker
+from signals.classify import Models
+
+# How often Dagster is told, which each micro-batch would cost more than the micro-batch.
+TELL_SECONDS = 10.0
+# How often it is looked up which encoder and versions answer, a few queries of the registry, 30 ms each, whether there
+# are topics or partitions that were not there before, and whether batch has made signals.
+LOOK_SECONDS = 5.0
+# How long the broker is waited for then.
+LOOK_PATIENCE = 1.0
+QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
+LEAST_EVENTS, MOST_EVENTS = 50, 100_000
+# A micro-batch is at most so many times as large as the one before it.
+GROWTH = 25
+# Begins the name under which the table keeps which state of a day that batch has made is in the store.
+PUBLISHED = "published:"
+# After as many commits, a table's small files are put together.
+COMMITS = 200
+TOPICS = [flow.topic for flow in FLOWS]
+
+
+@dataclass
+class Landed:
+    """A micro-batch that bronze holds.
+
+    Attributes:
+        events: how many they are.
+        oldest: when the broker got the first of them, seconds since 1970; None if there is none.
+        last: there is none, and every topic has been read to its end.
+        ahead: what has been worked out of them.
+        rows: of each flow that got some, with the positions after them.
+    """
+
+    events: int
+    oldest: float | None
+    last: bool
+    ahead: Ahead
+    rows: list[tuple[Flow, pl.DataFrame, dict[str, int]]] = field(default_factory=list)
+
+
+@dataclass
+class Tally:
+    """What has happened since Dagster was told last.
+
+    Attributes:
+        events: how many have been worked on.
+        published: pages whose signals are in the store.
+        lag_seconds: the longest that an event has waited.
+        flows: topics that events came from.
+    """
+
+    events: int = 0
+    published: int = 0
+    lag_seconds: float = 0.0
+    flows: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Pace:
+    """How many events a micro-batch holds at most: as many as are worked on in a few seconds.
+
+    A backlog of events that are quick to work on is drained in ever larger batches, whose commits cost the same; while
+    pages wait, each batch is small enough that the next signals are not far off.
+    """
+
+    most: int
+
+    def follow(self, events: int, seconds: float) -> None:
+        """Take the size of the next micro-batch from the time that half of the way took one."""
+        if events >= self.most and seconds < QUICK_SECONDS:
+            self.most = min(int(self.most * min(QUICK_SECONDS / seconds, GROWTH)), MOST_EVENTS)
+        elif seconds > SLOW_SECONDS:
+            self.most = max(self.most // 2, LEAST_EVENTS)
+
+
+def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None]) -> None:
+    """Read topics until interrupted, or until nothing is left in them.
+
+    Args:
+        settings: broker, lakehouse, store and size of a micro-batch.
+        until_drained: end once every topic has been read to its end.
+        say: is given a line about what has been done, now and then.
+
+    Raises:
+        BrokerError: the broker does not answer, or has none of the topics.
+    """
+    tables, reader = prepared(settings), reader_of_topics(settings)
+    with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
+        partitions = reader.offered(TOPICS)
+        if not partitions:
+            raise BrokerError(f"the broker at {reader.servers} has none of the topics {', '.join(TOPICS)}")
+        suit_the_interpreter()
+        # The broker sends what comes first while the encoder is still being loaded.
+        reader.seek(positions(tables, partitions))
+        known, pace = KnownVectors(tables, serving_encoder(settings)), Pace(settings.stream_events)
+
+        def read_on(*, look: bool = False) -> Landed:
+            more = added(reader) if look else set()
+            if more:
+                return resumed(known, reader, reader.partitions | more)
+            batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained)
+            began = time.monotonic()
+            found = landed(known, reader, batch)
+            pace.follow(found.events, time.monotonic() - began)
+            return found
+
+        # While one micro-batch is taken through the tables, and before it the champions are loaded, the next is read
+        # into bronze.
+        with ThreadPoolExecutor(1) as other:
+            batch = undone(known, partitions)
+            coming = other.submit(read_on)
+            worker = Worker(serving_models(settings, known.encoder), f"stream-{uuid.uuid4()}", known, Held(tables))
+            looked = told = time.monotonic()
+            tally = Tally()
+            take_through(worker, store, batch, tally)
+            while True:
+                try:
+                    batch = coming.result()
+                except CommitFailedError:
+                    # Another worker has been faster: nothing of this is kept, and what comes after it is read.
+                    batch = resumed(known, reader, reader.partitions)
+                began = time.monotonic()
+                look = began - looked >= LOOK_SECONDS
+                coming = other.submit(read_on, look=look)
+                if look:
+                    looked, worker = began, as_now(settings, worker)
+                    known = worker.known
+                    tally.published += publish_made(tables, store)
+                take_through(worker, store, batch, tally)
+                pace.follow(batch.events, time.monotonic() - began)
+                over = until_drained and batch.last
+                if over or time.monotonic() - told >= TELL_SECONDS:
+                    _tell(instance, worker, tally, settings, say)
+                    told, tally = time.monotonic(), Tally()
+                if over:
+                    return
+
+
+def suit_the_interpreter() -> None:
+    """Have Python look for cycles more rarely, and hand its lock on more often.
+
+    Records come by the ten thousand, and looking for cycles among them takes half of their time. Each of the hundreds
+    of short calls that take a micro-batch through the tables waits for the lock while the next is read in a loop.
+    """
+    gc.freeze()
+    gc.set_threshold(200_000)
+    sys.setswitchinterval(0.0005)
+
+
+def prepared(settings: Settings) -> Lakehouse:
+    """Return the lakehouse, in which the tables that the stream reads and writes exist."""
+    tables = lakehouse(settings, streaming=True)
+    for expected in RECEIVED:
+        prepare(tables, expected, datetime.now(UTC))
+    if not tables.exists(embeddings.TABLE):
+        tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
+    prepare_rules()
+    return tables
+
+
+def serving_models(settings: Settings, encoder: Encoder, known: Models | None = None) -> Models:
+    """Return the models that answer now; nothing is loaded unless it has changed which these are."""
+    found = registry(settings).under(encoder.digest)
+    if known is not None and found.traffic() == known.traffic:
+        return known
+    return serving(found, encoder.transform_id)
+
+
+def as_now(settings: Settings, worker: Worker) -> Worker:
+    """Return the worker with the encoder and the models that answer now."""
+    known, encoder = worker.known, worker.known.encoder.now()
+    if encoder is known.encoder:
+        return replace(worker, models=serving_models(settings, encoder, worker.models))
+    return replace(worker, known=KnownVectors(known.lakehouse, encoder), models=serving_models(settings, encoder))
+
+
+def undone(known: KnownVectors, partitions: Iterable[Partition]) -> Landed:
+    """Return what bronze holds and later tables do not: what a kill has left undone."""
+    found = Landed(0, None, last=False, ahead=Ahead(known.encoder.encoder_id))
+    for flow in FLOWS:
+        sources = [source_of(partition) for partition in partitions if partition[0] == flow.topic]
+        rows, reached = flow.undone(known.lakehouse, sources)
+        if reached:
+            found.rows.append((flow, rows, reached))
+    return found
+
+
+def publish_made(tables: Lakehouse, store: SignalStore) -> int:
+    """Publish what batch has made of the newest day that it has changed since; return how many signals were kept.
+
+    Batch makes signals of files, and makes them again where other models have come to answer.
+    """
+    found = glance(tables)
+    kept, changed = found.positions(page_signals.TABLE), found.changed(page_signals.TABLE)
+    made = [day for day in found.days(page_signals.TABLE) if day in changed]
+    behind = [day for day in made if kept.get(f"{PUBLISHED}{day}", (None, 0))[0] != changed[day]]
+    if not behind:
+        return 0
+    day = behind[-1]
+    published = _publish(store, tables.read(page_signals.TABLE, [day]))
+    tables.mark(page_signals.TABLE, {f"{PUBLISHED}{day}": changed[day]})
+    return published
+
+
+def added(reader: Reader) -> set[Partition]:
+    """Return partitions that have come to exist and are not read yet; none from a broker that does not answer."""
+    try:
+        return reader.offered(TOPICS, LOOK_PATIENCE) - reader.partitions
+    except BrokerError:
+        return set()
+
+
+def resumed(known: KnownVectors, reader: Reader, partitions: Iterable[Partition]) -> Landed:
+    """Have partitions read from where the tables end, and return what has been left undone of them before that.
+
+    What another worker appends meanwhile is part of what is undone, or read again: that worker may be killed.
+    """
+    ends = positions(known.lakehouse, partitions)
+    found = undone(known, partitions)
+    reader.seek(ends)
+    return found
+
+
+def landed(known: KnownVectors, reader: Reader, batch: Batch) -> Landed:
+    """Append what has been read to bronze, with how far, and work out of it what takes long.
+
+    Raises:
+        CommitFailedError: another worker has read the same; what of it is in bronze is that worker's.
+    """
+    found = Landed(
+        events=sum(map(len, batch.records.values())),
+        oldest=batch.oldest,
+        last=not batch.records and reader.drained,
+        ahead=Ahead(known.encoder.encoder_id),
+    )
+    for flow in FLOWS:
+        readings = [
+            Reading(source_of(one), records, {source_of(one): batch.started[one]}, {source_of(one): batch.reached[one]})
+            for one, records in batch.records.items()
+            if one[0] == flow.topic
+        ]
+        if readings:
+            appended, _ = append(known.lakehouse, flow.bronze, readings, datetime.now(UTC))
+            rows = declared(appended, flow.bronze)
+            reached = {source: position for reading in readings for source, position in reading.reached.items()}
+            found.rows.append((flow, rows, reached))
+            if flow.look_ahead is not None:
+                flow.look_ahead(known, rows, found.ahead)
+    return found
+
+
+def take_through(worker: Worker, store: SignalStore, batch: Landed, tally: Tally) -> None:
+    """Take what is in bronze through the tables, and publish its signals."""
+    for flow, rows, reached in batch.rows:
+        tally.flows.add(flow.topic)
+        tally.published += _advance(worker, store, flow, rows, reached, batch.ahead)
+    if batch.oldest is not None:
+        tally.lag_seconds = max(tally.lag_seconds, time.time() - batch.oldest)
+    tally.events += batch.events
+
+
+def positions(tables: Lakehouse, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
+    """Return up to where each partition has been read, as the bronze tables say."""
+    bronze = {flow.topic: flow.bronze.table for flow in FLOWS}
+    return {partition: tables.position(bronze[partition[0]], source_of(partition)) for partition in partitions}
+
+
+def source_of(partition: Partition) -> str:
+    """Return what names a partition in every row that comes from it."""
+    return f"kafka:{partition[0]}:{partition[1]}"
+
+
+def _advance(
+    worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame, reached: dict[str, int], ahead: Ahead
+) -> int:
+    """Take rows through, publish their signals, and only then note how far: a kill in between does it all again."""
+    signals = flow.advance(worker, rows, ahead)
+    published = 0 if signals is None else _publish(store, signals)
+    flow.done(worker.known.lakehouse, reached)
+    return published
+
+
+def _publish(store: SignalStore, signals: pl.DataFrame) -> int:
+    """Put page signals into the store; return how many it kept."""
+    moments = pl.col("fetched_at", "published_on").cast(pl.String)
+    return store.put(signals.drop("source", "position", "received_at", DAY).with_columns(moments).to_dicts())
+
+
+def _tell(
+    instance: dg.DagsterInstance, worker: Worker, tally: Tally, settings: Settings, say: Callable[[str], None]
+) -> None:
+    """Show the tables as live in the graph, and whether they keep up; say a line, and put small files together."""
+    lag, now = round(tally.lag_seconds, 3), datetime.now(UTC)
+    figures = {"events": tally.events, "pages_published": tally.published, LAG: dg.MetadataValue.float(lag)}
+    passed, why = verdict([(now, figures)], now, settings.stream_lag_seconds)
+    flows, tables = [flow for flow in FLOWS if flow.topic in tally.flows], worker.known.lakehouse
+    for table in sorted({table for flow in flows for table in (flow.bronze.table, flow.last)}):
+        (version, rows), key = tables.state(table), table_key(table)
+        state = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata={**state, **figures}))
+        if key in TABLES:
+            warned = dg.AssetCheckSeverity.WARN
+            check = dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warned, description=why)
+            instance.report_runless_asset_event(check)
+        tables.compact(table, COMMITS)
+    say(f"{tally.events} events, {tally.published} pages published, lag {lag:.1f} s at most")

@@ -1,0 +1,1 @@
+"""Documents as they are read: text, addresses, pages, pictures, bid requests."""

@@ -1,1 +1,0 @@
-"""Word lists and descriptions that the transformation uses, as data."""

@@ -1,0 +1,1 @@
+"""Encoders, the heads on their vectors, and how both are trained and measured."""

@@ -1,0 +1,293 @@
+"""From labelled texts to a calibrated head and its held-out figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from signals.models.heads import Floats, LinearHead, softmax
+from signals.models.metrics import evaluate
+from signals.models.ngrams import ngrams
+from signals.tasks import Task
+
+# Rows that train, and that judge, one task at most. Memory and time stay bounded however many labels are stored.
+MAX_ROWS = 24_000
+MAX_HELD_OUT = 3_000
+# Rows of borrowed tasks, as a share of the task's own.
+MAX_BORROWED = 0.5
+# The strength is chosen by fits on at most this many rows. Where there are no more, they are cross-fitted, and their
+# scores also calibrate; where there are, that takes a share of all rows, kept from the fit, and from the encoder's
+# tuning too: it would have learned them by heart, and vectors of other texts are never as clear. Lent rows do not
+# calibrate: they are of other texts than those that the task is asked of.
+TUNING_ROWS = 1_500
+FOLDS = 3
+CALIBRATION_SHARE = 0.15
+STRENGTHS = (0.3, 3.0)
+TEMPERATURES = np.geomspace(0.2, 5.0, 81)
+SEED_WEIGHT = 2.0
+# Up to here, factoring rows × rows is cheaper than fitting rows × columns.
+ROTATED_BELOW = 2_000
+JITTER = 1e-6
+# Unit vectors have coordinates near 0.05, n-gram rows are sparse: the scale balances the two halves under one
+# regularisation strength.
+VECTOR_SCALE = 3.0
+
+Indices = npt.NDArray[np.int64]
+
+
+def calibrates() -> pl.Expr:
+    """Return whether a text, by its ``content_hash``, is of the share that calibrates heads and teaches nothing."""
+    return pl.col("content_hash").str.slice(-4).str.to_integer(base=16) < CALIBRATION_SHARE * 16**4
+
+
+class NotEnoughLabelsError(ValueError):
+    """A task has too few labelled rows, or no held-out ones, to make a model that could be judged."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head, the figures of its held-out split, how often it gave each label there, and the rows behind all."""
+
+    head: LinearHead
+    metrics: dict[str, float]
+    answers: dict[str, int]
+    rows: dict[str, int]
+    strength: float
+
+
+def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that train and judge a task: content_hash, text, label, split (``train``, ``lent`` or ``val``).
+
+    Args:
+        task: its labels and the tasks it borrows from.
+        labels: silver/labels: task, label, content_hash, text, split.
+
+    One row a text: the latest answer wins. Of too many, the newest half of those that are kept teach and judge what
+    the world is like now; the others are chosen by their hashes, so that nothing is forgotten: the same labels always
+    give the same rows. Borrowed rows only train, and never a text that the held-out split holds.
+    """
+    own = labels.filter(pl.col("task") == task.name, pl.col("label").is_in(task.labels))
+    own = own.sort("labelled_at", "label_id").unique("content_hash", keep="last", maintain_order=True)
+    val = _kept(own.filter(pl.col("split") == "val"), MAX_HELD_OUT)
+    train = _kept(own.filter(pl.col("split") == "train"), MAX_ROWS)
+    borrowed = [
+        labels.filter(pl.col("task") == name, pl.col("split") == "train")
+        .sort("labelled_at", "label_id", descending=True)
+        .with_columns(label=pl.col("label").replace_strict(mapping, default=None, return_dtype=pl.String))
+        for name, mapping in task.borrowed.items()
+    ]
+    lent = pl.concat([train.clear(), *borrowed]).filter(pl.col("label").is_not_null())
+    lent = lent.join(pl.concat([train, val]), on="content_hash", how="anti").unique(
+        "content_hash", keep="first", maintain_order=True
+    )
+    lent = lent.sort("content_hash").head(int(min(MAX_ROWS - train.height, MAX_BORROWED * train.height)))
+    columns = ["content_hash", "text", "label"]
+    return pl.concat(
+        [
+            train.select(columns, split=pl.lit("train")),
+            lent.select(columns, split=pl.lit("lent")),
+            val.select(columns, split=pl.lit("val")),
+        ]
+    )
+
+
+def _kept(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Return so many rows at most: half of them the newest, the others by their hashes."""
+    newest = rows.sort("labelled_at", "content_hash", descending=[True, False]).head(most // 2)
+    others = rows.join(newest, on="content_hash", how="anti").sort("content_hash").head(most - newest.height)
+    return pl.concat([newest, others]).sort("content_hash")
+
+
+def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats) -> Trained:
+    """Fit, calibrate and judge a head.
+
+    The regularisation strength and the temperature are chosen on a part of the training rows; the held-out
+    split is only looked at for the figures.
+
+    Args:
+        task: the declaration.
+        rows: what ``examples`` returned.
+        vectors: (rows, 384), one a row of ``rows``.
+        seed_vectors: (seed texts, 384), in the order of ``seed_texts(task)``.
+
+    Raises:
+        NotEnoughLabelsError: fewer than two labels in training, or nothing held out.
+    """
+    answers = (
+        rows["label"]
+        .replace_strict({label: i for i, label in enumerate(task.labels)}, return_dtype=pl.Int64)
+        .to_numpy()
+    )
+    texts, is_val = rows["text"].to_list(), (rows["split"] == "val").to_numpy()
+    if len(np.unique(answers[~is_val])) < 2 or not is_val.any():
+        raise NotEnoughLabelsError(
+            f"task {task.name}: {(~is_val).sum()} training rows over {len(np.unique(answers[~is_val]))} labels and "
+            f"{is_val.sum()} held-out rows; it needs two labels in training and held-out rows"
+        )
+    train_rows = np.flatnonzero(~is_val)
+    weights = np.where(rows["split"] == "lent", task.borrowed_weight, 1.0)
+    rows_of = _Rows(task, vectors, ngrams(texts), answers, weights, seed_vectors)
+    chance = np.random.default_rng(0)
+    if len(train_rows) <= TUNING_ROWS:
+        strength, tried, asked = _cross_fitted(chance.permutation(train_rows), rows_of)
+        (fitted,) = rows_of.fit(train_rows, [strength])
+    else:
+        kept, own = (rows.select(of).to_series().to_numpy() for of in (calibrates(), pl.col("split") == "train"))
+        fitting, asked = np.flatnonzero(~is_val & ~kept), np.flatnonzero(own & kept)
+        heads = rows_of.fit(np.sort(chance.permutation(fitting)[:TUNING_ROWS]), STRENGTHS)
+        strength = _best([rows_of.logits(head, asked) for head in heads], answers[asked])
+        (fitted,) = rows_of.fit(fitting, [strength])
+        tried = rows_of.logits(fitted, asked)
+    fitted = replace(fitted, temperature=_temperature(tried, answers[asked]))
+    scores = softmax(rows_of.logits(fitted, np.flatnonzero(is_val)) / fitted.temperature)
+    return Trained(
+        head=fitted,
+        metrics=evaluate(scores, answers[is_val], task.labels),
+        answers=answered(scores, task),
+        rows={"train": len(train_rows), "val": int(is_val.sum()), "seeds": len(seed_vectors)},
+        strength=strength,
+    )
+
+
+def answered(scores: npt.NDArray[np.float64], task: Task) -> dict[str, int]:
+    """Return how often each label is the answer among scores, (rows, labels); without those that never are."""
+    counts = np.bincount(scores.argmax(axis=1), minlength=len(task.labels))
+    return {label: int(n) for label, n in zip(task.labels, counts, strict=True) if n}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A task's labelled rows as numbers, made once for all fits."""
+
+    task: Task
+    vectors: Floats
+    grams: Any
+    answers: Indices
+    weights: npt.NDArray[np.float64]
+    seed_vectors: Floats
+
+    def fit(self, index: Indices, strengths: Sequence[float]) -> list[LinearHead]:
+        """Fit a head of each strength on some rows and on the seeds."""
+        from scipy.sparse import vstack
+
+        seeds, described = seed_texts(self.task)
+        every = np.concatenate([self.answers[index], described])
+        weights = _weights(every, np.concatenate([self.weights[index], np.full(len(seeds), SEED_WEIGHT)]))
+        vectors = np.concatenate([self.vectors[index], self.seed_vectors])
+        return fit(self.task.labels, vectors, vstack([self.grams[index], ngrams(seeds)]), every, weights, strengths)
+
+    def logits(self, head: LinearHead, index: Indices) -> npt.NDArray[np.float64]:
+        return head.logits(self.vectors[index], self.grams[index])
+
+
+def _cross_fitted(order: Indices, rows: _Rows) -> tuple[float, npt.NDArray[np.float64], Indices]:
+    """Return the strength that does best on rows which its fits did not see, its logits for them, and the rows."""
+    parts = [np.sort(part) for part in np.array_split(order, FOLDS)]
+    heads = [rows.fit(np.setdiff1d(order, part), STRENGTHS) for part in parts]
+    asked = np.concatenate(parts)
+    found = [
+        np.concatenate([rows.logits(fitted[i], part) for fitted, part in zip(heads, parts, strict=True)])
+        for i in range(len(STRENGTHS))
+    ]
+    best = _best(found, rows.answers[asked])
+    return best, found[STRENGTHS.index(best)], asked
+
+
+def _best(logits: Sequence[npt.NDArray[np.float64]], answers: Indices) -> float:
+    """Return the strength whose logits, at their best temperature, have the least log loss.
+
+    On the few rows that choose, the published metrics, which count each answer as right or wrong, are mostly noise.
+    """
+    return STRENGTHS[int(np.argmin([_losses(of, answers).min() for of in logits]))]
+
+
+def fit(
+    labels: tuple[str, ...],
+    vectors: Floats,
+    grams: Any,
+    answers: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    strengths: Sequence[float],
+) -> list[LinearHead]:
+    """Fit heads by multinomial logistic regression; deterministic for the same rows in the same order.
+
+    Args:
+        labels: all answers, also those without a row.
+        vectors: (rows, 384) unit vectors.
+        grams: the rows' ``ngrams``.
+        answers: index into ``labels``, a row.
+        weights: weight of a row.
+        strengths: inverse regularisation (scikit-learn's ``C``), one a head.
+
+    Raises:
+        NotEnoughLabelsError: the rows are of fewer than two labels.
+    """
+    from scipy.linalg import solve_triangular
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(answers)) < 2:
+        raise NotEnoughLabelsError("a part of the training rows is of one label alone; each part needs two labels")
+    features = hstack([csr_matrix(vectors * VECTOR_SCALE), grams], format="csc", dtype=np.float32)
+    # An n-gram of a single row teaches nothing about others, and most n-grams are of a single row.
+    kept = np.flatnonzero(np.diff(features.indptr) > 1)
+    columns = features[:, kept].tocsr()
+    rotates = columns.shape[0] < min(columns.shape[1], ROTATED_BELOW)
+    rows = _rotated(columns) if rotates else columns
+    width, heads = vectors.shape[1], []
+    for strength in strengths:
+        model = LogisticRegression(C=strength, max_iter=60, tol=1e-3).fit(rows, answers, sample_weight=weights)
+        found = np.zeros((features.shape[1], len(labels)), np.float32)
+        bias = np.full(len(labels), -20.0 if len(model.classes_) < len(labels) else 0.0, np.float32)
+        coefficients, intercept = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+            coefficients, intercept = (
+                np.vstack([-coefficients, coefficients]) / 2,
+                np.array([-1, 1]) * intercept / 2,
+            )
+        if rotates:
+            coefficients = (columns.T @ solve_triangular(rows, coefficients.T, trans="T", lower=True)).T
+        found[np.ix_(kept, model.classes_)] = coefficients.T
+        bias[model.classes_] = intercept
+        heads.append(LinearHead(labels, found[:width] * np.float32(VECTOR_SCALE), found[width:], bias))
+    return heads
+
+
+def _rotated(columns: Any) -> npt.NDArray[np.float64]:
+    """Return rows in the space that they span: the Cholesky factor of their products.
+
+    With fewer rows than columns this is the same problem, penalty included (the representer theorem), with a
+    hundredth of the unknowns.
+    """
+    dense = columns.toarray()
+    products = (dense @ dense.T).astype(np.float64)
+    # Rows that repeat one another span less than they are: too little to be seen is added to each.
+    products[np.diag_indices_from(products)] += JITTER * np.diag(products).mean()
+    return np.linalg.cholesky(products)
+
+
+def seed_texts(task: Task) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return a task's seed texts and the index of the label that each describes."""
+    pairs = [(text, index) for index, label in enumerate(task.labels) for text in task.seeds.get(label, ())]
+    return [text for text, _ in pairs], np.array([index for _, index in pairs], np.int64)
+
+
+def _weights(answers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Weight rows so that a label counts with the square root of its rows, and the mean weight is one."""
+    totals = np.bincount(answers, weights)
+    balanced = weights / np.sqrt(totals[answers])
+    return balanced * (len(balanced) / balanced.sum())
+
+
+def _temperature(logits: npt.NDArray[np.float64], answers: npt.NDArray[np.int64]) -> float:
+    """Return the temperature of least log loss (Guo et al. 2017), on a grid fine enough for a probability."""
+    return float(TEMPERATURES[int(np.argmin(_losses(logits, answers)))])
+
+
+def _losses(logits: npt.NDArray[np.float64], answers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the mean log loss at each temperature."""
+    rows = np.arange(len(answers))
+    return np.array([-np.log(np.maximum(softmax(logits / t)[rows, answers], 1e-12)).mean() for t in TEMPERATURES])

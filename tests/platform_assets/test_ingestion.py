@@ -1,0 +1,801 @@
+import gzip
+import json
+import os
+import sqlite3
+import time
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import psycopg
+import pytest
+from deltalake.exceptions import CommitFailedError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.platform_assets.test_records import EXPECTED, GOOD, NOW
+from tests.resources.test_database import server
+from tests.resources.test_landing import warc, zstd
+from tests.resources.test_pull import serving
+
+from platform_assets import ingestion
+from platform_assets.bronze import page_fetches, review_labels, seller_declarations, user_profiles
+from platform_assets.ingestion import ingest
+from platform_assets.publishing import QUARANTINE
+from resources.lakehouse.tables import DAY, Lakehouse
+from resources.landing.files import LandedFile, landed_files
+from resources.settings import configure
+from resources.settings import settings as current
+from resources.sources.incremental import SourceError
+
+__all__ = ["server"]
+
+
+class KilledError(RuntimeError):
+    """The process ends here."""
+
+
+class DyingBeforeAppend(Lakehouse):
+    """A lakehouse whose process dies before rows are appended."""
+
+    def append_once(self, table, rows, started, reached):
+        if rows.height:
+            raise KilledError
+        super().append_once(table, rows, started, reached)
+
+
+def dying_at_commits(uri):
+    """Return a lakehouse whose process dies at each commit of rows: before it, then after it, and so on."""
+    deaths = []
+
+    class Dying(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            if not rows.height:
+                return super().append_once(table, rows, started, reached)
+            deaths.append("before" if len(deaths) % 2 == 0 else "after")
+            if deaths[-1] == "after":
+                super().append_once(table, rows, started, reached)
+            raise KilledError
+
+    return Dying(uri=uri)
+
+
+class Landing:
+    """A landing folder with one file, and the lakehouse that it is ingested into."""
+
+    def __init__(self, folder):
+        self.root, self.lake = folder / "landing", Lakehouse(uri=str(folder / "lake"))
+        (self.root / "messages").mkdir(parents=True)
+        self.file = self.root / "messages" / "a.jsonl"
+        self.file.touch()
+
+    def write(self, *ids, file=None):
+        """Append a record for each id, and a broken line for each None."""
+        lines = ["{broken" if one is None else json.dumps(GOOD | {"id": one}) for one in ids]
+        with (self.root / "messages" / file if file else self.file).open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{line}\n" for line in lines)
+
+    def ingest(self, now=NOW, lake=None):
+        return ingest(lake or self.lake, EXPECTED, landed_files(self.root, "messages"), now)
+
+    def stored(self):
+        return sorted(self.lake.read(EXPECTED.table)["id"].to_list())
+
+    def broken(self):
+        return sorted(self.lake.read(QUARANTINE).select("source", "position", "rule").rows())
+
+
+@pytest.fixture
+def landing(tmp_path):
+    return Landing(tmp_path)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(ingestion, "CHUNK", 4)
+
+
+def test_ingesting_twice_is_ingesting_once(landing):
+    landing.write("a", None, "b")
+    assert landing.ingest() == {"rows_in": 3, "rows_out": 2, "rows_quarantined": 1, "files": 1}
+    version = landing.lake.version(EXPECTED.table)
+    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    assert landing.lake.version(EXPECTED.table) == version
+    assert landing.stored() == ["a", "b"]
+    assert landing.broken() == [("messages/a.jsonl", 2, "not_json")]
+    row = landing.lake.read(EXPECTED.table).sort("id").row(0, named=True)
+    assert (row["source"], row["position"], row["received_at"]) == ("messages/a.jsonl", 1, NOW)
+
+
+def test_a_file_that_grew_is_read_on(landing):
+    landing.write("a", "b")
+    landing.ingest()
+    landing.write("c", None)
+    assert landing.ingest(NOW + timedelta(hours=1)) == {"rows_in": 2, "rows_out": 1, "rows_quarantined": 1, "files": 1}
+    assert landing.stored() == ["a", "b", "c"]
+    assert landing.broken() == [("messages/a.jsonl", 4, "not_json")]
+    assert landing.lake.position(EXPECTED.table, "landing:messages/a.jsonl") == 4
+
+
+def rewritten(path, data, *, times_put_back=False):
+    found = path.stat()
+    path.write_bytes(data)
+    if times_put_back:
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def lines(*ids):
+    return "".join(json.dumps(GOOD | {"id": one}) + "\n" for one in ids).encode()
+
+
+@pytest.mark.parametrize("times_put_back", [False, True])
+@pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("now", ["x", "xyzuvw", "xyz", "axc", "xbc", ""], ids=lambda ids: ids or "nothing")
+def test_a_rewritten_file_is_read_as_a_whole_whatever_its_size(landing, now, packed, times_put_back):
+    landing.file.unlink()
+    landing.file = landing.file.with_suffix(".jsonl.gz") if packed is gzip.compress else landing.file
+    landing.file.write_bytes(packed(lines(*"abc")))
+    landing.ingest()
+    rewritten(landing.file, packed(lines(*now)), times_put_back=times_put_back)
+    assert receiving_finds_more(landing)
+    assert landing.ingest()["rows_in"] == len(now)
+    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    assert landing.stored() == sorted([*"abc", *now])
+    with landing.file.open("ab") as stream:
+        stream.write(packed(lines("later")))
+    assert landing.ingest()["rows_in"] == 1
+    rows = landing.lake.read(EXPECTED.table)
+    assert rows.height == rows.select("source", "position").n_unique()
+    assert rows.sort("position")["id"].to_list() == [*"abc", *now, "later"]
+
+
+def receiving_finds_more(landing):
+    kept = current()
+    configure(landing=landing.root)
+    try:
+        return ingestion.has_unread(landing.lake, EXPECTED)
+    finally:
+        configure(**kept.model_dump())
+
+
+def test_a_file_that_is_written_again_as_it_was_is_looked_into_once_and_nothing_is_read_twice(landing):
+    landing.write("a", None, "b")
+    landing.ingest()
+    content = landing.file.read_bytes()
+    for change in (
+        landing.file.touch,
+        lambda: landing.file.write_bytes(content),
+        lambda: landing.file.chmod(0o600),
+        lambda: (landing.file.unlink(), landing.file.write_bytes(content)),
+        lambda: os.utime(landing.file, (1, 1)),
+    ):
+        time.sleep(0.02)
+        change()
+        assert receiving_finds_more(landing)
+        assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 1}
+        assert not receiving_finds_more(landing)
+        assert landing.ingest()["files"] == 0
+    landing.write("c")
+    assert landing.ingest()["rows_in"] == 1
+    assert landing.stored() == ["a", "b", "c"]
+
+
+def test_a_file_that_has_not_been_written_is_not_opened(landing, monkeypatch):
+    landing.write("a")
+    landing.ingest()
+    monkeypatch.setattr(LandedFile, "records", None)
+    assert landing.ingest()["files"] == 0
+
+
+def test_a_file_packed_anew_holds_nothing_new(landing):
+    path = landing.root / "messages" / "b.jsonl.gz"
+    path.write_bytes(gzip.compress(lines(*"abc"), 1))
+    landing.ingest()
+    path.write_bytes(gzip.compress(lines(*"abcd"), 9))
+    assert landing.ingest()["rows_in"] == 1
+    assert landing.stored() == list("abcd")
+
+
+def test_what_is_still_being_written_is_read_when_it_is_whole_and_once(landing):
+    packed, whole = gzip.compress(lines(*(f"{n}" for n in range(200)))), lines("a", "b")
+    path = landing.root / "messages" / "b.jsonl.gz"
+    for share in (0.2, 0.5, 0.9, 1):
+        path.write_bytes(packed[: int(len(packed) * share)])
+        landing.file.write_bytes(whole[: int(len(whole) * share)])
+        landing.ingest()
+    assert landing.stored() == sorted(["a", "b", *(f"{n}" for n in range(200))])
+    assert {rule for _, _, rule in landing.broken()} == {"corrupt_file", "unfinished_line"}
+
+
+def test_a_file_that_cannot_be_read_for_a_while_is_not_taken_for_another(landing):
+    path = landing.root / "messages" / "b.jsonl.gz"
+    path.write_bytes(gzip.compress(lines(*"abc")))
+    landing.ingest()
+    for garbage in (b"garbage", b"other garbage"):
+        path.write_bytes(garbage)
+        assert landing.ingest()["rows_quarantined"] == 1
+        assert landing.ingest()["files"] == 0
+    path.write_bytes(gzip.compress(lines(*"abc") + lines("d")))
+    landing.ingest()
+    assert landing.stored() == list("abcd")
+
+
+def test_a_file_that_goes_away_while_others_are_read_is_passed_over(landing):
+    landing.write("a")
+    landing.write("b", file="b.jsonl")
+    files = landed_files(landing.root, "messages")
+    landing.file.unlink()
+    assert ingest(landing.lake, EXPECTED, files, NOW) == {
+        "rows_in": 1,
+        "rows_out": 1,
+        "rows_quarantined": 0,
+        "files": 1,
+    }
+
+
+@pytest.mark.parametrize("name", ["story.html", "story.html.gz", "cat.png"])
+def test_a_page_or_picture_that_changes_is_read_again_and_one_that_does_not_is_not(tmp_path, name):
+    path, lake = tmp_path / "landing" / "pages" / name, Lakehouse(uri=str(tmp_path / "lake"))
+    path.parent.mkdir(parents=True)
+
+    def ingested(body):
+        path.write_bytes(gzip.compress(body) if path.suffix == ".gz" else body)
+        ingest(lake, page_fetches.EXPECTED, landed_files(tmp_path / "landing", "pages"), NOW)
+        return lake.read(page_fetches.EXPECTED.table).sort("position")["body"].to_list()
+
+    assert ingested(b"<p>old") == [b"<p>old"]
+    assert ingested(b"<p>new") == [b"<p>old", b"<p>new"]
+    assert ingested(b"<p>new") == [b"<p>old", b"<p>new"]
+    assert ingested(b"<p>old") == [b"<p>old", b"<p>new", b"<p>old"]
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.lists(st.tuples(st.text("abc", max_size=9), st.integers(0, 3), st.booleans()), min_size=1, max_size=4))
+def test_whatever_becomes_of_a_file_and_whenever_it_is_killed_its_records_are_there_as_often_as_it_told_them(
+    tmp_path_factory, versions
+):
+    landing, expected, read = Landing(tmp_path_factory.mktemp("history")), [], ""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ingestion, "CHUNK", 3)
+        for now, kills, grown in versions:
+            content = read + now if grown else now
+            landing.file.write_bytes(lines(*content))
+            mortal = dying_at_commits(landing.lake.uri)
+            for _ in range(kills):
+                with suppress(KilledError):
+                    landing.ingest(lake=mortal)
+            landing.ingest()
+            expected += content.removeprefix(read)
+            read = content
+            rows = landing.lake.read(EXPECTED.table).sort("position")
+            assert rows["id"].to_list() == expected
+            assert rows["position"].is_unique().all()
+
+
+def test_a_commit_holds_so_many_bytes_at_most(landing, monkeypatch):
+    monkeypatch.setattr(ingestion, "CHUNK_BYTES", 1_000)
+    commits = []
+
+    class Counting(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            commits.append(rows["id"].str.len_bytes().sum())
+            super().append_once(table, rows, started, reached)
+
+    for number in range(6):
+        landing.write(f"{number}" * 300, f"{number}" * 2_000, f"{number}" * 100, file=f"{number}.jsonl")
+    landing.ingest(lake=Counting(uri=landing.lake.uri))
+    assert len(landing.stored()) == 18
+    assert max(commits) == 2_000 + 300  # a record is not divided
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"\xff\xfe.jsonl",
+        b"a\nb.jsonl",
+        b"a b%20%.jsonl",
+        "é.jsonl".encode(),
+        "e\u0301.jsonl".encode(),
+        b"x" * 249 + b".jsonl",
+        b"\xe9t\xe9/a.jsonl",
+        b"'\"; DROP.jsonl",
+        "\u202e\U0001f600.jsonl".encode(),
+    ],
+)
+def test_a_file_of_any_name_is_read_once(landing, name):
+    path = landing.root / "messages" / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(lines("a") + b"broken\n")
+    landing.write("b")
+    assert landing.ingest()["rows_in"] == 3
+    assert landing.ingest()["files"] == 0
+    path.write_bytes(lines("a") + b"broken\n" + lines("c"))
+    assert landing.ingest()["rows_in"] == 1
+    assert landing.stored() == ["a", "b", "c"]
+    assert landing.lake.read(EXPECTED.table)["source"].n_unique() == 2
+
+
+@pytest.mark.parametrize(
+    ("expected", "name", "content"),
+    [
+        (page_fetches.EXPECTED, b"pages/\xff.html", b"<p>page"),
+        (page_fetches.EXPECTED, b"pages/\xff.html.gz", gzip.compress(b"<p>page", mtime=0)),
+        (page_fetches.EXPECTED, b"pages/\xff/a.png", b"PNG"),
+        (page_fetches.EXPECTED, b"pages/\xff.jsonl.zst", zstd(b'{"url": "https://a.example/"}\n')),
+        (page_fetches.EXPECTED, b"pages/\xff.warc", warc(1)),
+        (page_fetches.EXPECTED, b"pages/\xff.warc.zst", zstd(warc(1))),
+        (seller_declarations.EXPECTED, b"supply_chain/\xff/ads.txt", b"x.example, 1, DIRECT"),
+        (seller_declarations.EXPECTED, b"supply_chain/\xff/a.example/ads.txt.zst", zstd(b"")),
+    ],
+    ids=lambda value: value.decode("latin-1") if isinstance(value, bytes) and len(value) < 50 else None,
+)
+def test_whatever_lies_under_a_name_that_is_not_utf_8_is_read_or_quarantined_once(tmp_path, expected, name, content):
+    path, lake = tmp_path / "landing" / os.fsdecode(name), Lakehouse(uri=str(tmp_path / "lake"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    ingest(lake, expected, landed_files(tmp_path / "landing", expected.folder), NOW)
+    assert ingest(lake, expected, landed_files(tmp_path / "landing", expected.folder), NOW)["files"] == 0
+    broken = lake.read(QUARANTINE)["rule"].to_list()
+    assert lake.read(expected.table).height + len(broken) == 1
+    assert broken == (
+        ["not_a_domain:declared_by"] if path.parent.name == os.fsdecode(b"\xff") and "sup" in str(path) else []
+    )
+
+
+def test_undeclared_fields_never_widen_the_table_whatever_they_are_called(landing):
+    landing.write("a")
+    landing.ingest()
+    columns = landing.lake.columns(EXPECTED.table)
+    more = [
+        {"extra": 5},
+        {"extra": "a text"},
+        {"Source": "x", "EVENT_DATE": "y", "Received_At": "z", "ID": "w"},
+        {"source": "x", "event_date": "y", "position": "z", "undeclared": "w"},
+        {f"field {number}": number for number in range(300)},
+    ]
+    with landing.file.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(GOOD | {"id": f"b{n}"} | fields) + "\n" for n, fields in enumerate(more))
+    landing.ingest()
+    rows = landing.lake.read(EXPECTED.table).sort("id")
+    assert landing.lake.columns(EXPECTED.table) == columns
+    assert landing.broken() == []
+    assert rows["undeclared"][0] is None
+    assert [json.loads(said) for said in rows["undeclared"][1:]] == more
+    assert rows["source"].n_unique() == 1
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_files_are_read_in_chunks_across_files(landing):
+    landing.write(*(f"a{i}" for i in range(6)))
+    landing.write(*(f"b{i}" for i in range(3)), file="b.jsonl")
+    landing.write("c0", None, "c2", file="c.jsonl")
+    assert landing.ingest() == {"rows_in": 12, "rows_out": 11, "rows_quarantined": 1, "files": 3}
+    assert landing.stored() == [*(f"a{i}" for i in range(6)), *(f"b{i}" for i in range(3)), "c0", "c2"]
+    landing.write("a6")
+    landing.write("b3", "b4", file="b.jsonl")
+    assert landing.ingest()["rows_in"] == 3
+    assert len(landing.stored()) == len(set(landing.stored())) == 14
+
+
+@pytest.mark.parametrize("rows", [3, 4, 8], ids=["less than a chunk", "a chunk", "two chunks"])
+@pytest.mark.usefixtures("small_chunks")
+def test_a_file_that_grew_by_nothing_is_not_read_again_later(landing, rows):
+    landing.write(*(f"{i}" for i in range(rows)))
+    landing.ingest()
+    with landing.file.open("a", encoding="utf-8") as stream:
+        stream.write("\n")
+    landing.ingest()
+    landing.write("new")
+    landing.ingest()
+    assert landing.stored() == sorted([*(f"{i}" for i in range(rows)), "new"])
+
+
+def test_an_empty_file_and_no_file_make_an_empty_table(landing):
+    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 1}
+    assert landing.stored() == landing.broken() == []
+    landing.file.unlink()
+    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        timedelta(minutes=5),
+        pytest.param(
+            timedelta(days=1),
+        ),
+    ],
+    ids=["the same day", "after midnight"],
+)
+@pytest.mark.usefixtures("small_chunks")
+def test_a_kill_between_quarantine_and_append_loses_and_doubles_nothing(landing, later):
+    landing.write("a", None, "b", "c", None, "d")
+    with pytest.raises(KilledError):
+        landing.ingest(lake=DyingBeforeAppend(uri=landing.lake.uri))
+    assert landing.stored() == []
+    assert landing.broken() == [("messages/a.jsonl", 2, "not_json")]
+    assert landing.ingest(NOW + later)["rows_in"] == 6
+    assert landing.stored() == ["a", "b", "c", "d"]
+    assert landing.broken() == [("messages/a.jsonl", 2, "not_json"), ("messages/a.jsonl", 5, "not_json")]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_kill_between_chunks_goes_on_where_it_was(landing):
+    landing.write(*(f"{i}" for i in range(9)))
+
+    class DyingLater(DyingBeforeAppend):
+        def append_once(self, table, rows, started, reached):
+            if started and started["landing:messages/a.jsonl"] is None:
+                Lakehouse.append_once(self, table, rows, started, reached)
+            else:
+                super().append_once(table, rows, started, reached)
+
+    with pytest.raises(KilledError):
+        landing.ingest(lake=DyingLater(uri=landing.lake.uri))
+    assert len(landing.stored()) == 4
+    assert landing.ingest()["rows_in"] == 5
+    assert landing.stored() == [f"{i}" for i in range(9)]
+
+
+def test_a_rival_that_read_the_same_file_first_wins_and_nothing_is_doubled(landing):
+    landing.write("a", None, "b")
+
+    class Overtaken(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            if rows.height:
+                landing.ingest()
+            super().append_once(table, rows, started, reached)
+
+    with pytest.raises(Exception, match="another writer has read the same sources"):
+        landing.ingest(lake=Overtaken(uri=landing.lake.uri))
+    assert landing.stored() == ["a", "b"]
+    assert landing.broken() == [("messages/a.jsonl", 2, "not_json")]
+
+
+def cleaned_up(lake):
+    """Put a table's files together and forget its log up to a checkpoint, as if all of it were old."""
+    delta = lake.open(EXPECTED.table)
+    delta.optimize.compact()
+    delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+    log = Path(lake.location(EXPECTED.table)) / "_delta_log"
+    assert len(list(log.glob("*.json"))) <= 1
+
+
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+
+
+class Things:
+    """A database's table of things, the lakehouse that it is ingested into, and what that holds of it."""
+
+    def __init__(self, folder):
+        self.file, self.lake = folder / "app.db", Lakehouse(uri=str(folder / "lake"))
+        self.expected = replace(EXPECTED, sql_table="things")
+        (folder / "landing" / "messages").mkdir(parents=True)
+        configure(postgres_dsn=f"sqlite:///{self.file}", landing=folder / "landing")
+        self.run("CREATE TABLE things (id TEXT, at DATETIME, count INTEGER)")
+
+    def run(self, statement, *rows):
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            connection.executemany(statement, rows or [()])
+
+    def add(self, *rows):
+        """Add things: id, seconds since the day began, count."""
+        moments = [(name, f"{TODAY + timedelta(seconds=at):%Y-%m-%d %H:%M:%S.%f}", n) for name, at, n in rows]
+        self.run("INSERT INTO things VALUES (?, ?, ?)", *moments)
+
+    def ingest(self, lake=None):
+        now = datetime.now(UTC)
+        count = ingest(lake or self.lake, self.expected, [], now, ingestion.sources_of(self.expected))
+        return count["rows_in"], count["rows_out"], count["rows_quarantined"]
+
+    def stored(self):
+        return sorted(self.lake.read(EXPECTED.table).select("id", "count").rows())
+
+    def broken(self):
+        return sorted(self.lake.read(QUARANTINE).select("source", "rule").rows())
+
+    def has_unread(self):
+        return ingestion.has_unread(self.lake, self.expected)
+
+
+@pytest.fixture
+def things(tmp_path):
+    kept = current()
+    yield Things(tmp_path)
+    configure(**kept.model_dump())
+
+
+def test_rows_of_a_database_are_ingested_once_with_how_far(things):
+    assert things.has_unread()  # a table that does not exist is made
+    things.ingest()
+    assert not things.has_unread()
+    things.add(("a", 0, 1), ("b", 5, 2))
+    assert things.has_unread()
+    assert things.ingest() == (2, 2, 0)
+    version = things.lake.version(EXPECTED.table)
+    assert not things.has_unread()
+    assert things.ingest() == (0, 0, 0)
+    assert things.lake.version(EXPECTED.table) == version
+    row = things.lake.read(EXPECTED.table).sort("id").row(1, named=True)
+    assert (row["source"], row["at"], row[DAY]) == ("database:things", TODAY + timedelta(seconds=5), TODAY.date())
+    newest = TODAY + timedelta(seconds=5)
+    assert things.lake.position(EXPECTED.table, "database:things") == int(newest.timestamp()) * 1_000_000
+
+
+def test_ties_late_rows_and_updates_are_each_read_once(things):
+    things.add(("a", 100, 1))
+    things.ingest()
+    for late in (("tie", 100, 1), ("late", 40, 1), ("late too", 40, 1)):
+        things.add(late)
+        assert things.has_unread()
+        assert things.ingest() == (1, 1, 0)
+        assert not things.has_unread()
+    things.run("UPDATE things SET count = 2 WHERE id = 'late'")
+    assert things.ingest() == (1, 1, 0)
+    things.run("UPDATE things SET count = 3, at = datetime(at, '+1 hour') WHERE id = 'a'")
+    assert things.ingest() == (1, 1, 0)
+    assert things.stored() == [("a", 1), ("a", 3), ("late", 1), ("late", 2), ("late too", 1), ("tie", 1)]
+
+
+def test_equal_rows_of_a_table_without_a_key_are_one_version(things):
+    things.add(("a", 0, 1), ("a", 0, 1))
+    assert things.ingest() == (1, 1, 0)
+
+
+def test_broken_rows_of_a_database_are_quarantined_once(things):
+    things.add(("", 1, 1), (None, 2, 1), ("good", 3, 1), ("odd", 4, "many"))
+    things.run("INSERT INTO things VALUES ('never', NULL, 1), ('some day', 'some day', 1), ('far', '2999-01-01', 1)")
+    assert things.ingest() == (7, 1, 6)
+    assert things.ingest() == (0, 0, 0)
+    assert not things.has_unread()
+    assert things.broken() == [
+        ("database:things", rule)
+        for rule in (
+            "bad_timestamp:at",
+            "changed_type:count",
+            "null:at",
+            "null:id",
+            "null:id",
+            "out_of_range:at",
+        )
+    ]
+    things.add(("next", 5, 1))
+    assert things.has_unread()
+    assert things.ingest() == (1, 1, 0)
+
+
+def test_a_new_column_of_a_database_is_kept_and_makes_no_new_versions(things):
+    things.add(("a", 0, 1))
+    things.ingest()
+    things.run("ALTER TABLE things ADD COLUMN region TEXT")
+    assert things.ingest() == (0, 0, 0)
+    things.run("INSERT INTO things SELECT 'b', at, 1, 'north' FROM things")
+    assert things.ingest() == (1, 1, 0)
+    said = things.lake.read(EXPECTED.table).sort("id")["undeclared"].to_list()
+    assert (said[0], json.loads(said[1])) == (None, {"region": "north"})
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_kill_at_any_commit_of_a_database_loses_and_doubles_nothing(things):
+    things.add(*((f"{i}", i % 3, 1) for i in range(10)), ("", 1, 1))
+
+    mortal = dying_at_commits(things.lake.uri)
+    for _ in range(4):
+        with pytest.raises(KilledError):
+            things.ingest(mortal)
+    things.ingest()
+    assert things.ingest() == (0, 0, 0)
+    assert things.stored() == sorted((f"{i}", 1) for i in range(10))
+    assert things.broken() == [("database:things", "null:id")]
+
+
+def test_of_two_that_read_a_database_at_once_one_appends(things):
+    things.add(("a", 100, 1))
+    things.ingest()
+    things.add(("late", 50, 1))
+
+    class Overtaken(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            if rows.height:
+                things.ingest()
+            super().append_once(table, rows, started, reached)
+
+    with pytest.raises(CommitFailedError, match="another writer has read the same sources"):
+        things.ingest(Overtaken(uri=things.lake.uri))
+    assert things.stored() == [("a", 1), ("late", 1)]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_large_table_is_committed_a_chunk_at_a_time(things):
+    things.add(*((f"{i}", i, 1) for i in range(11)))
+    assert things.ingest() == (11, 11, 0)
+    assert things.lake.position(EXPECTED.table, "database:things:commits") == 3
+    assert len(things.stored()) == 11
+
+
+def test_what_is_kept_of_a_database_survives_checkpoint_compaction_and_clean_up_of_the_log(things):
+    things.add(("a", 0, 1))
+    things.ingest()
+    things.add(("b", 1, 1))
+    things.ingest()
+    cleaned_up(things.lake)
+    assert things.ingest() == (0, 0, 0)
+    assert things.lake.position(EXPECTED.table, "database:things:commits") == 2
+
+
+def test_a_database_that_does_not_answer_leaves_files_to_be_read(things, caplog):
+    things.add(("a", 0, 1))
+    things.ingest()
+    configure(postgres_dsn="sqlite:////nowhere/app.db", landing=current().landing)
+    assert not things.has_unread()
+    assert "cannot read things from POSTGRES_DSN" in caplog.text
+    (current().landing / "messages" / "a.jsonl").write_text(json.dumps(GOOD) + "\n")
+    assert things.has_unread()
+    files = landed_files(current().landing, "messages")
+    with pytest.raises(SourceError):
+        ingest(things.lake, things.expected, files, NOW, ingestion.sources_of(things.expected))
+    assert things.stored() == [("1", None), ("a", 1)]
+
+
+@pytest.mark.slow
+def test_users_and_labels_of_postgres_become_bronze_tables(things, server):
+    configure(postgres_dsn=server, landing=current().landing)
+    assets = [user_profiles.user_profiles, review_labels.review_labels]
+    tables = [user_profiles.EXPECTED, review_labels.EXPECTED]
+
+    def materialise():
+        done = dg.materialize(assets, resources={"lakehouse": things.lake})
+        assert all(check.passed for check in done.get_asset_check_evaluations())
+        return [done.asset_materializations_for_node(asset.op.name)[0].metadata["rows_in"].value for asset in assets]
+
+    with psycopg.connect(server, autocommit=True) as session:
+        session.execute("DROP TABLE IF EXISTS users, labels")
+        assert materialise() == [0, 0]
+        session.execute("CREATE TABLE users (user_id text, consent boolean, region text, updated_at timestamptz)")
+        session.execute(
+            "CREATE TABLE labels (label_id text, label text, labelled_at timestamptz, updated_at timestamptz)"
+        )
+        session.execute(
+            "INSERT INTO users VALUES ('u', true, 'north', now()), ('v', false, NULL, now()), (NULL, true, NULL, now())"
+        )
+        session.execute("INSERT INTO labels VALUES ('l', 'hate', now() - interval '3 days')")
+        assert [ingestion.has_unread(things.lake, one) for one in tables] == [True, True]
+        assert materialise() == [3, 1]
+        session.execute("UPDATE users SET consent = false, updated_at = now() WHERE user_id = 'u'")
+        session.execute("UPDATE labels SET label = 'not-hate', updated_at = now()")
+        assert materialise() == [1, 1]
+        assert [ingestion.has_unread(things.lake, one) for one in tables] == [False, False]
+    users = things.lake.read("bronze/user_profiles").sort("user_id", "updated_at")
+    region = pl.col("undeclared").str.json_path_match("$.region")
+    assert users.select("user_id", "consent", region).rows() == [
+        ("u", True, "north"),
+        ("u", False, "north"),
+        ("v", False, None),
+    ]
+    labels = things.lake.read("bronze/review_labels").sort("updated_at", nulls_last=False)
+    assert labels["label"].to_list() == ["hate", "not-hate"]
+    assert things.broken() == [("database:users", "null:user_id")]
+
+
+class Feed:
+    """An API's messages, the lakehouse that they are pulled into, and what that holds of them."""
+
+    def __init__(self, folder, api):
+        self.api, self.lake, self.expected = api, Lakehouse(uri=str(folder / "lake")), replace(EXPECTED, pulled=True)
+        configure(pull_url=api.url, landing=folder, pull_requests_per_second=1_000)
+
+    def add(self, *ids):
+        self.api.items += [GOOD | {"id": one} for one in ids]
+
+    def ingest(self, lake=None):
+        count = ingest(lake or self.lake, self.expected, [], NOW, ingestion.sources_of(self.expected))
+        return count["rows_in"], count["rows_out"], count["rows_quarantined"]
+
+    def stored(self):
+        return sorted(self.lake.read(EXPECTED.table)["id"].to_list())
+
+    def broken(self):
+        return sorted(self.lake.read(QUARANTINE)["rule"].to_list())
+
+    def has_unread(self):
+        return ingestion.has_unread(self.lake, self.expected)
+
+
+@pytest.fixture
+def feed(tmp_path):
+    kept = current()
+    with serving() as api:
+        yield Feed(tmp_path, api)
+    configure(**kept.model_dump())
+
+
+def test_an_api_is_ingested_once_with_how_far(feed):
+    assert feed.has_unread()  # a table that does not exist is made
+    feed.ingest()
+    assert not feed.has_unread()
+    feed.add("a", "b", "c", "d")
+    assert feed.has_unread()
+    assert feed.ingest() == (4, 4, 0)
+    version = feed.lake.version(EXPECTED.table)
+    assert not feed.has_unread()
+    assert feed.ingest() == (0, 0, 0)
+    assert feed.lake.version(EXPECTED.table) == version
+    feed.add("e", "f", "g")
+    assert feed.has_unread()
+    assert feed.ingest() == (3, 3, 0)
+    assert feed.stored() == list("abcdefg")
+    (source,) = ingestion.sources_of(feed.expected)
+    assert feed.lake.read(EXPECTED.table)["source"].unique().to_list() == [source.name]
+
+
+def test_an_api_that_grew_by_just_a_page_is_looked_at_beyond_it(feed):
+    feed.add("a", "b", "c")
+    feed.ingest()
+    feed.add("d")
+    assert feed.has_unread()
+    feed.ingest()
+    assert feed.stored() == list("abcd")
+
+
+def test_broken_items_are_quarantined_once(feed):
+    feed.add("a", "")
+    feed.api.items += ["text", {"id": "no time"}, {"id": "x", "at": float("nan")}]
+    assert feed.ingest() == (5, 2, 3)
+    assert feed.ingest() == (0, 0, 0)
+    assert feed.stored() == ["a", "no time"]
+    assert feed.broken() == ["bad_timestamp:at", "not_an_object", "null:id"]
+
+
+def test_a_kill_at_any_commit_of_an_api_loses_and_doubles_nothing(feed):
+    feed.add(*"abcdefgh", "", "")
+
+    mortal = dying_at_commits(feed.lake.uri)
+    for _ in range(4):
+        with pytest.raises(KilledError):
+            feed.ingest(mortal)
+    # A page that holds nothing but broken items moves the cursor too.
+    feed.ingest()
+    assert feed.ingest() == (0, 0, 0)
+    assert feed.stored() == list("abcdefgh")
+    assert feed.broken() == ["null:id"]
+
+
+def test_of_two_that_read_an_api_at_once_one_appends(feed):
+    feed.add(*"abcde")
+
+    class Overtaken(Lakehouse):
+        def append_once(self, table, rows, started, reached):
+            if rows.height:
+                feed.ingest()
+            super().append_once(table, rows, started, reached)
+
+    with pytest.raises(CommitFailedError, match="another writer has read the same sources"):
+        feed.ingest(Overtaken(uri=feed.lake.uri))
+    assert feed.stored() == list("abcde")
+
+
+def test_a_page_that_is_none_stops_at_what_was_read_and_the_next_goes_on(feed):
+    feed.add(*"abcdefg")
+    page = feed.api.page
+    feed.api.page = lambda query: b"garbage" if query.get("cursor") == ["at-3"] else page(query)
+    with pytest.raises(SourceError, match="gave no page"):
+        feed.ingest()
+    assert feed.stored() == list("abc")
+    assert not feed.has_unread()
+    feed.api.page = page
+    assert feed.has_unread()
+    feed.ingest()
+    assert feed.stored() == list("abcdefg")
+
+
+def test_the_cursor_survives_checkpoint_compaction_and_clean_up_of_the_log(feed):
+    feed.add(*"abcdefg")
+    feed.ingest()
+    cleaned_up(feed.lake)
+    feed.api.asked.clear()
+    assert feed.ingest() == (0, 0, 0)
+    assert [query["cursor"] for query, *_ in feed.api.asked] == [["at-6"]]

@@ -1,0 +1,793 @@
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from threading import Barrier
+
+import polars as pl
+import pytest
+from deltalake.exceptions import CommitFailedError, DeltaError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow.dataset import field
+
+from resources.lakehouse import tables as lakehouse_module
+from resources.lakehouse.tables import (
+    CHECKPOINT,
+    PLACE,
+    Lakehouse,
+    Seen,
+    TableMissingError,
+    VersionGoneError,
+    contiguous,
+    fingerprint,
+    lakehouse,
+)
+from resources.settings import PROJECT, load_settings
+
+MON, TUE, WED, THU = DAYS = ["2026-11-09", "2026-11-10", "2026-11-11", "2026-11-12"]
+SCHEMA = {"id": pl.String, "value": pl.Int64, "event_date": pl.Date}
+PAGES = "silver/pages"
+
+Row = tuple[str, int, str]
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lakehouse(uri=str(tmp_path / "lake"))
+
+
+def frame(*rows: Row) -> pl.DataFrame:
+    typed = [(name, value, date.fromisoformat(day)) for name, value, day in rows]
+    return pl.DataFrame(typed, schema=SCHEMA, orient="row")
+
+
+def stored(lake: Lakehouse, table: str = PAGES) -> list[Row]:
+    rows = lake.read(table).select("id", "value", "event_date").rows() if lake.exists(table) else []
+    return sorted((name, value, str(day)) for name, value, day in rows)
+
+
+def test_days_that_are_replaced_leave_the_other_days_alone(lake):
+    lake.replace_days(PAGES, [MON, TUE, WED], frame(("a", 1, MON), ("b", 1, TUE), ("c", 1, WED)))
+    lake.replace_days(PAGES, [TUE], frame(("d", 2, TUE), ("e", 2, TUE)))
+    assert stored(lake) == [("a", 1, MON), ("c", 1, WED), ("d", 2, TUE), ("e", 2, TUE)]
+
+
+def test_a_table_of_many_commits_opens_from_a_checkpoint_and_has_all_rows(lake):
+    for number in range(2 * int(CHECKPOINT) + 3):
+        lake.insert_missing(PAGES, frame((f"{number}", number, MON)), ["id"])
+    checkpoints = Path(lake.location(PAGES), "_delta_log").glob("*.checkpoint.parquet")
+    assert lake.version(PAGES) - max(int(path.name.split(".")[0]) for path in checkpoints) < int(CHECKPOINT)
+    assert len(stored(lake)) == 2 * int(CHECKPOINT) + 3
+
+
+def test_days_need_not_follow_one_another(lake):
+    lake.replace_days(PAGES, DAYS, frame(("a", 1, MON), ("b", 1, TUE), ("c", 1, WED), ("d", 1, THU)))
+    lake.replace_days(PAGES, [THU, MON], frame(("e", 2, THU)))
+    assert stored(lake) == [("b", 1, TUE), ("c", 1, WED), ("e", 2, THU)]
+
+
+def test_no_rows_empty_the_day(lake):
+    lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
+    lake.replace_days(PAGES, [MON], frame())
+    assert stored(lake) == [("b", 1, TUE)]
+    assert lake.days(PAGES) == [TUE]
+
+
+def test_rows_for_which_the_condition_does_not_hold_stay(lake):
+    lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, MON), ("a", 1, TUE)))
+    lake.replace_days(PAGES, [MON], frame(("a", 9, MON), ("a", 10, MON)), only="id = 'a'")
+    lake.replace_days(PAGES, [TUE], frame(), only="id = 'b'")
+    assert stored(lake) == [("a", 1, TUE), ("a", 9, MON), ("a", 10, MON), ("b", 1, MON)]
+
+
+@pytest.mark.parametrize(
+    ("days", "only", "row"),
+    [
+        ([MON], None, ("x", 1, TUE)),
+        ([MON, WED], None, ("x", 1, TUE)),
+        ([MON], "id = 'a'", ("x", 1, MON)),
+    ],
+    ids=["another day", "a day between", "another condition"],
+)
+def test_a_row_that_a_second_run_would_not_replace_is_refused_and_nothing_changes(lake, days, only, row):
+    before = [("a", 1, MON), ("b", 1, TUE)]
+    lake.replace_days(PAGES, [MON, TUE], frame(*before))
+    with pytest.raises(DeltaError):
+        lake.replace_days(PAGES, days, frame(("a", 2, MON), row), only=only)
+    assert stored(lake) == before
+
+
+def test_a_column_that_is_new_is_null_in_older_rows_and_one_that_is_missing_in_newer_rows(lake):
+    lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
+    lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE)).with_columns(extra=pl.lit("new")))
+    lake.replace_days(PAGES, [WED], frame(("c", 1, WED)))
+    assert lake.columns(PAGES) == ["id", "value", "event_date", "extra"]
+    assert lake.read(PAGES).sort("id")["extra"].to_list() == [None, "new", None]
+    lake.insert_missing(PAGES, frame(("d", 1, THU)).with_columns(more=pl.lit(1.5)), ["id"])
+    lake.append_once(PAGES, frame(("e", 1, THU)).with_columns(most=pl.lit(["x"])), {}, {"s": 1})
+    assert {*lake.columns(PAGES)} == {"id", "value", "event_date", "extra", "more", "most"}
+    assert lake.count(PAGES) == 5
+
+
+def test_a_table_that_is_read_as_it_was_stays_so_whatever_is_written_and_others_do_not(lake):
+    for name in (PAGES, "silver/other"):
+        lake.replace_days(name, [MON], frame(("a", 1, MON)))
+    then = lake.as_now([PAGES])
+    for name in (PAGES, "silver/other"):
+        lake.replace_days(name, [MON], frame(("b", 2, MON)))
+    assert [then.read(name)["id"].item() for name in (PAGES, "silver/other")] == ["a", "b"]
+    assert (then.pinned, then.version(PAGES)) == ({PAGES: lake.version(PAGES) - 1}, lake.version(PAGES) - 1)
+    assert lake.read(PAGES)["id"].item() == "b"
+
+
+def test_rows_are_appended_once_with_the_position_of_their_source(lake):
+    assert lake.position(PAGES, "stream:0") is None
+    lake.append_once(PAGES, frame(("a", 1, MON)), {"stream:0": None}, {"stream:0": 10, "stream:1": 5})
+    lake.append_once(PAGES, frame(("b", 1, MON)), {"stream:0": 10}, {"stream:0": 12})
+    assert (lake.position(PAGES, "stream:0"), lake.position(PAGES, "stream:1")) == (12, 5)
+    assert stored(lake) == [("a", 1, MON), ("b", 1, MON)]
+
+
+def test_all_positions_are_those_that_each_source_has_whatever_has_become_of_the_log(tmp_path):
+    lake = Lakehouse(uri=str(tmp_path / "lake"), streaming=True)
+    assert lake.positions(PAGES) == {}
+    lake.replace_days(PAGES, [MON], frame())
+    assert lake.positions(PAGES) == {}
+    began = time.time_ns() // 10**6
+    for number in range(int(CHECKPOINT) * 2 + 5):
+        lake.append_once(PAGES, frame(("a", number, MON)), {}, {f"s{number % 7}": number, f"file {number} é": -number})
+        found = lake.positions(PAGES)
+        assert {source: position for source, (position, _) in found.items()} == {
+            source: lake.position(PAGES, source) for source in found
+        }
+        assert len(found) == number + 1 + min(number + 1, 7)
+    moments = [found[f"file {number} é"][1] for number in range(number + 1)]
+    assert moments == sorted(moments)
+    assert began <= moments[0] <= moments[-1] <= time.time_ns() // 10**6
+    lake.open(PAGES).optimize.compact()
+    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    lake.open(PAGES).create_checkpoint()
+    lake.open(PAGES).cleanup_metadata()
+    assert lake.positions(PAGES) == found
+    lake.mark(PAGES, {"inputs": 1})
+    assert lake.positions(PAGES) == found | {"inputs": (1, 0)}
+
+
+def test_positions_of_many_sources_are_checked_as_those_of_few(lake):
+    many = {f"s{number}": number for number in range(50)}
+    lake.append_once(PAGES, frame(("a", 1, MON)), dict.fromkeys(many), many)
+    with pytest.raises(CommitFailedError, match="another writer"):
+        lake.append_once(PAGES, frame(("b", 1, MON)), dict.fromkeys(many), many)
+    following = {source: number + 1 for source, number in many.items()}
+    lake.append_once(PAGES, frame(("b", 1, MON)), many, following)
+    assert stored(lake) == [("a", 1, MON), ("b", 1, MON)]
+
+
+@pytest.mark.parametrize("started", [None, 5, 12])
+def test_an_append_that_began_before_another_one_ended_is_refused_and_adds_nothing(lake, started):
+    lake.append_once(PAGES, frame(("a", 1, MON)), {"stream:0": None}, {"stream:0": 10})
+    version = lake.version(PAGES)
+    with pytest.raises(CommitFailedError, match="another writer"):
+        lake.append_once(PAGES, frame(("b", 1, MON)), {"stream:0": started}, {"stream:0": 20})
+    assert (stored(lake), lake.version(PAGES)) == ([("a", 1, MON)], version)
+    assert lake.position(PAGES, "stream:0") == 10
+
+
+def test_of_appends_that_race_from_one_position_exactly_one_wins(lake):
+    lake.append_once(PAGES, frame(), {}, {"stream:0": 1})
+    start = Barrier(6, timeout=30)
+
+    def race(number: int) -> bool:
+        start.wait()
+        try:
+            lake.append_once(PAGES, frame((f"r{number}", 1, MON)), {"stream:0": 1}, {"stream:0": 2})
+        except CommitFailedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(race, range(6))) == 1
+    assert lake.count(PAGES) == 1
+
+
+def test_only_rows_with_a_new_key_are_inserted_and_counted(lake):
+    first = frame(("a", 1, MON), ("b", 1, MON), ("a", 2, TUE))
+    assert lake.insert_missing(PAGES, first, ["id"]) == 2
+    assert lake.insert_missing(PAGES, first, ["id"]) == 0
+    assert lake.insert_missing(PAGES, frame(("b", 3, MON), ("c", 3, WED)), ["id"]) == 1
+    assert stored(lake) == [("a", 1, MON), ("b", 1, MON), ("c", 3, WED)]
+
+
+def test_of_inserts_that_race_for_a_key_exactly_one_wins_and_none_fails(lake):
+    lake.insert_missing(PAGES, frame(), ["id"])
+    start = Barrier(4, timeout=30)
+
+    def race(number: int) -> int:
+        inserted = 0
+        for key in "abcde":
+            start.wait()
+            inserted += lake.insert_missing(PAGES, frame((key, number, MON)), ["id"])
+        return inserted
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(race, range(4))) == 5
+    assert [row[0] for row in stored(lake)] == [*"abcde"]
+
+
+def test_a_key_of_two_columns_is_new_if_either_is(lake):
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id", "value"])
+    assert lake.insert_missing(PAGES, frame(("a", 1, MON), ("a", 2, MON), ("b", 1, MON)), ["id", "value"]) == 2
+
+
+def test_keys_may_be_looked_for_in_some_days_only(lake):
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
+    assert lake.insert_missing(PAGES, frame(("a", 2, TUE)), ["id"], days=[TUE]) == 1
+    assert lake.insert_missing(PAGES, frame(("a", 3, TUE)), ["id"], days=[MON, TUE]) == 0
+
+
+def test_nothing_to_insert_makes_the_table_and_no_further_version(lake):
+    assert lake.insert_missing(PAGES, frame(), ["id"]) == 0
+    version = lake.version(PAGES)
+    assert lake.insert_missing(PAGES, frame(), ["id"]) == 0
+    assert (lake.version(PAGES), lake.count(PAGES)) == (version, 0)
+
+
+def test_a_table_that_nothing_has_written_is_named(lake):
+    for ask in (lake.open, lake.read, lake.version, lake.columns, lake.count, lake.dataset, lake.scan):
+        with pytest.raises(TableMissingError, match="silver/pages does not exist yet"):
+            ask(PAGES)
+    assert not lake.exists(PAGES)
+    assert (lake.days(PAGES), lake.tables("silver"), lake.position(PAGES, "s")) == ([], [], None)
+
+
+def test_the_tables_of_a_layer_are_those_that_were_written(lake, tmp_path):
+    lake.replace_days(PAGES, [MON], frame())
+    lake.replace_days("silver/images", [MON], frame())
+    lake.replace_days("gold/site_brand_safety", [MON], frame())
+    (tmp_path / "lake/silver/notes").mkdir()
+    assert lake.tables("silver") == ["silver/images", "silver/pages"]
+
+
+def test_reading_some_days_opens_the_files_of_these_days_only(lake, tmp_path):
+    lake.replace_days(PAGES, DAYS, frame(("a", 1, MON), ("b", 1, TUE), ("c", 1, WED), ("d", 1, THU)))
+    for path in (tmp_path / "lake/silver/pages").glob(f"event_date={TUE}/*.parquet"):
+        path.unlink()
+    assert lake.read(PAGES, [WED, THU])["id"].sort().to_list() == ["c", "d"]
+    assert lake.read(PAGES, [MON, THU])["id"].sort().to_list() == ["a", "d"]
+    of_day = field("event_date") == date.fromisoformat(MON)
+    assert lake.dataset(PAGES).to_table(filter=of_day, columns=["id"]).to_pylist() == [{"id": "a"}]
+    with pytest.raises(Exception, match=r"(?i)no such file|not found"):
+        lake.read(PAGES, [TUE])
+
+
+def test_an_older_version_can_be_read(lake):
+    first = lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
+    second = lake.replace_days(PAGES, [MON], frame(("b", 1, MON)))
+    assert lake.scan(PAGES, version=first).collect()["id"].to_list() == ["a"]
+    assert lake.scan(PAGES, version=second).collect()["id"].to_list() == ["b"]
+
+
+def test_rows_of_a_version_are_found_where_days_have_been_written_again(lake):
+    def between(before, after):
+        return sorted(lake.rows_between(PAGES, before, after, key=["id"], columns=["value"])["id"])
+
+    first = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
+    second = lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE), ("c", 1, TUE)))
+    assert between(None, first) == ["a", "b"]
+    assert between(first, second) == ["c"]
+    assert between(second, second) == []
+    moved = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, TUE), ("d", 1, TUE)))
+    assert between(second, moved) == ["d"], "a row that came to another day is no new one"
+    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    for number in range(int(CHECKPOINT)):
+        second = lake.mark(PAGES, {"read": number})
+    with pytest.raises(VersionGoneError, match=f"{PAGES}: version {first} is no longer kept"):
+        between(first, second)
+
+
+def test_no_days_have_no_rows_and_nothing_is_added_to_them(lake):
+    lake.insert_missing(PAGES, frame(), ["id"], days=[])
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
+    version = lake.version(PAGES)
+    assert lake.read(PAGES, []).is_empty()
+    lake.insert_missing(PAGES, frame(), ["id"], days=[])
+    assert lake.version(PAGES) == version
+
+
+def test_what_rows_have_now_and_had_not_or_had_is_told_of_days_that_have_changed(lake):
+    def changed(before, *columns):
+        return sorted(lake.rows_changed(PAGES, before, columns).rows(), key=str)
+
+    first = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, MON), ("c", 1, TUE), ("c", 1, TUE)))
+    assert changed(None, "id") == [("a",), ("b",), ("c",)]
+    assert changed(first, "id") == []
+    second = lake.replace_days(PAGES, [MON], frame(("a", 2, MON), ("d", 1, MON)))
+    assert changed(first, "id") == [("b",), ("d",)]
+    assert changed(first, "id", "value") == [("a", 1), ("a", 2), ("b", 1), ("d", 1)]
+    assert changed(second, "id", "value") == []
+    lake.replace_days(PAGES, [MON], frame(("d", 1, MON), ("a", 2, MON)))
+    assert changed(second, "id", "value") == [], "written again as they were"
+    lake.open(PAGES).delete(f"event_date = '{TUE}'")
+    assert changed(second, "id") == [("c",)]
+
+
+def test_a_column_that_a_version_had_not_yet_is_null_there_and_a_version_that_is_gone_tells_all(lake):
+    first = lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
+    lake.insert_missing(PAGES, frame(("b", 1, MON)).with_columns(more=pl.lit("x")), ["id"])
+    assert lake.rows_changed(PAGES, first, ["id", "more"]).rows() == [("b", "x")]
+    lake.replace_days(PAGES, [TUE], frame(("c", 1, TUE)))
+    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    for number in range(int(CHECKPOINT)):
+        lake.mark(PAGES, {"read": number})
+    assert sorted(lake.rows_changed(PAGES, first, ["id"])["id"]) == ["a", "b", "c"]
+
+
+def test_rows_of_files_that_are_not_known_yet_are_read_and_all_files_named(lake):
+    lake.insert_missing(PAGES, frame(("a", 1, MON), ("b", 1, TUE)), ["id"])
+    rows, files = lake.rows_of_new_files(PAGES, (), ["id", "value"])
+    assert sorted(rows.rows()) == [("a", 1), ("b", 1)]
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        lake.rows_of_new_files(PAGES, (), ["id", "event_date"])
+    assert lake.rows_of_new_files(PAGES, files, ["id"])[0].schema == pl.Schema({"id": pl.String})
+    lake.insert_missing(PAGES, frame(("c", 1, MON)).with_columns(more=pl.lit("x")), ["id"])
+    rows, after = lake.rows_of_new_files(PAGES, files, ["id", "more"])
+    assert (rows.rows(), after > files) == ([("c", "x")], True)
+    assert sorted(lake.rows_of_new_files(PAGES, (), ["id", "more"])[0].rows()) == [("a", None), ("b", None), ("c", "x")]
+    lake.replace_days(PAGES, [MON], frame(("d", 1, MON)))
+    rows, last = lake.rows_of_new_files(PAGES, after, ["id"])
+    assert (rows["id"].to_list(), bool(after - last)) == (["d"], True)
+
+
+def test_days_that_are_invalidated_are_stale_until_they_are_made_again(lake):
+    source, made = "bronze/page_fetches", PAGES
+    lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
+    lake.replace_days(made, [MON, TUE], frame(), marks=lake.marks(made, [source], [MON, TUE]))
+    for _ in range(2):
+        lake.invalidate(made, [TUE, WED], {"looked": 7})
+        assert lake.stale_days(made, [source]) == [TUE, WED], "also a day of which the input has nothing"
+        assert lake.position(made, "looked") == 7
+        begun = lake.marks(made, [source], [TUE, WED])
+        lake.replace_days(made, [TUE, WED], frame(), marks=begun)
+        assert lake.stale_days(made, [source]) == []
+    lake.invalidate(made, [TUE], {})
+    lake.replace_days(made, [TUE], frame(), marks=begun)
+    assert lake.stale_days(made, [source]) == [TUE], "it was made from what was there before"
+    lake.invalidate(made, [], {"looked": 8})
+    assert lake.stale_days(made, [source]) == [TUE]
+
+
+def test_days_that_were_written_since_a_moment_are_listed(lake):
+    assert lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE))) == 1
+    time.sleep(0.01)
+    since = datetime.now(UTC)
+    assert lake.days_written(PAGES, since) == []
+    lake.insert_missing(PAGES, frame(("c", 1, TUE)), ["id"])
+    assert lake.days_written(PAGES, since) == [TUE]
+
+
+def test_rows_are_counted_and_days_listed_from_the_log(lake, tmp_path):
+    lake.replace_days(PAGES, [MON, WED], frame(("a", 1, MON), ("b", 1, MON), ("c", 1, WED)))
+    for path in (tmp_path / "lake/silver/pages").glob("*/*.parquet"):
+        path.unlink()
+    assert lake.count(PAGES) == 3
+    assert lake.days(PAGES) == [MON, WED]
+
+
+def test_a_small_table_that_is_replaced_by_equal_rows_has_no_new_version(lake):
+    rows = pl.DataFrame({"task": ["irony", "hate"], "f1": [0.5, float("nan")], "labels": [["a"], []]})
+    version = lake.replace_all("operations/model_versions", rows)
+    assert lake.replace_all("operations/model_versions", rows) == version
+    assert lake.replace_all("operations/model_versions", rows.head(1)) == version + 1
+    assert lake.read("operations/model_versions").rows() == rows.head(1).rows()
+    lake.replace_all("operations/model_versions", rows.clear())
+    assert lake.count("operations/model_versions") == 0
+
+
+def test_a_small_table_may_change_its_columns(lake):
+    lake.replace_all("operations/model_versions", pl.DataFrame({"task": ["irony"], "f1": [0.5]}))
+    lake.replace_all("operations/model_versions", pl.DataFrame({"task": ["irony"], "version": [2]}))
+    assert lake.columns("operations/model_versions") == ["task", "version"]
+
+
+def test_a_key_moves_to_the_day_of_its_newest_row_whichever_comes_first(tmp_path):
+    rows = {MON: frame(("a", 1, MON), ("b", 1, MON)), TUE: frame(("a", 2, TUE))}
+    for number, order in enumerate(([MON, TUE], [TUE, MON], [MON, TUE, MON, TUE, TUE])):
+        lake = Lakehouse(uri=str(tmp_path / str(number)))
+        for day in order:
+            lake.keep_newest(PAGES, [day], rows[day], key=["id"], by="value")
+        assert stored(lake) == [("a", 2, TUE), ("b", 1, MON)]
+
+
+def test_a_day_that_is_made_again_with_an_older_row_shows_the_older_row(lake):
+    lake.keep_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 5, TUE)), key=["id"], by="value")
+    lake.keep_newest(PAGES, [TUE], frame(("b", 3, TUE)), key=["id"], by="value")
+    assert stored(lake) == [("a", 1, MON), ("b", 3, TUE)]
+
+
+def test_a_key_that_its_day_no_longer_has_is_removed(lake):
+    lake.keep_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 2, TUE), ("c", 2, TUE)), key=["id"], by="value")
+    lake.keep_newest(PAGES, [TUE], frame(("c", 2, TUE)), key=["id"], by="value")
+    assert stored(lake) == [("a", 1, MON), ("c", 2, TUE)]
+    lake.keep_newest(PAGES, [TUE], frame(), key=["id"], by="value")
+    assert stored(lake) == [("a", 1, MON)]
+
+
+def test_a_table_is_stale_for_each_day_whose_input_changed_or_is_new(lake):
+    source, made = "bronze/page_fetches", PAGES
+    lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
+    assert lake.stale_days(made, [source]) == [MON, TUE]
+    lake.replace_days(made, [MON, TUE], frame(), marks=lake.marks(made, [source], [MON, TUE]))
+    assert lake.stale_days(made, [source]) == []
+    lake.replace_days(source, [TUE], frame(("b", 2, TUE)))
+    lake.append_once(source, frame(("c", 1, WED)), {}, {"s": 1})
+    assert lake.stale_days(made, [source]) == [TUE, WED]
+    lake.replace_days(made, [TUE], frame(), marks=lake.marks(made, [source], [TUE]))
+    assert lake.stale_days(made, [source]) == [WED]
+
+
+def test_upkeep_of_the_log_of_an_input_makes_nothing_stale(lake):
+    source = "bronze/page_fetches"
+    for number in range(5):
+        lake.append_once(source, frame((f"{number}", 1, MON), (f"{number}", 1, TUE)), {}, {"s": number})
+    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks(PAGES, [source], [MON, TUE]))
+    lake.open(source).create_checkpoint()
+    lake.open(source).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    lake.append_once(source, frame(), {}, {"s": 9})
+    assert lake.stale_days(PAGES, [source]) == []
+
+
+def test_a_change_while_a_table_is_made_leaves_it_stale(lake):
+    source = "bronze/page_fetches"
+    lake.replace_days(source, [MON], frame(("a", 1, MON)))
+    marks = lake.marks(PAGES, [source], [MON])
+    lake.append_once(source, frame(("b", 1, MON)), {}, {"s": 1})
+    lake.replace_days(PAGES, [MON], frame(("a", 1, MON)), marks=marks)
+    assert lake.stale_days(PAGES, [source]) == [MON]
+
+
+def test_a_deleted_table_is_stale_for_all_days(lake, tmp_path):
+    source = "bronze/page_fetches"
+    lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
+    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks(PAGES, [source], [MON, TUE]))
+    (tmp_path / "lake/silver/pages").rename(tmp_path / "gone")
+    assert lake.stale_days(PAGES, [source]) == [MON, TUE]
+
+
+def test_any_of_several_inputs_makes_a_day_stale_and_a_missing_one_none(lake):
+    inputs = ["bronze/ad_events", "bronze/page_fetches", "bronze/nothing_yet"]
+    lake.replace_days(inputs[0], [MON], frame(("a", 1, MON)))
+    lake.replace_days(inputs[1], [MON], frame(("a", 1, MON)))
+    lake.insert_missing(PAGES, frame(), ["id"], marks=lake.marks(PAGES, inputs, [MON]))
+    assert lake.stale_days(PAGES, inputs) == []
+    assert lake.stale_days(PAGES, inputs[::-1]) == []
+    lake.replace_days(inputs[1], [MON], frame(("a", 2, MON)))
+    assert lake.stale_days(PAGES, inputs) == [MON]
+    assert lake.marks(PAGES, [], [MON]) == {}
+
+
+def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lake):
+    source, stream = "bronze/page_fetches", Lakehouse(uri=lake.uri, streaming=True)
+
+    def stale():
+        return [lake.stale_days(PAGES, [source], streamed=streamed) for streamed in (True, False)]
+
+    stream.append_once(source, frame(("a", 1, MON)), {}, {"s": 1})
+    assert stale() == [[MON], [MON]]
+    lake.replace_days(PAGES, [MON], frame(), marks=lake.marks(PAGES, [source], [MON], streamed=True))
+    stream.append_once(source, frame(("a", 2, MON)), {}, {"s": 2})
+    assert stale() == [[], [MON]]
+    lake.append_once(source, frame(("b", 1, TUE)), {}, {"t": 1})
+    assert stale() == [[TUE], [MON, TUE]]
+    lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE)), marks=lake.marks(PAGES, [source], [TUE], streamed=True))
+    stream.append_once(source, frame(("c", 1, TUE)), {}, {"s": 3})
+    stream.insert_missing(source, frame(("d", 1, TUE)), ["id"])
+    assert stale()[0] == []
+    for change in (
+        lambda: lake.append_once(source, frame(("e", 1, TUE)), {}, {"t": 2}),
+        lambda: lake.insert_missing(source, frame(("f", 1, TUE)), ["id"]),
+        lambda: lake.replace_days(source, [TUE], frame()),
+        lambda: lake.keep_newest(source, [TUE], frame(("g", 1, TUE)), key=["id"], by="value"),
+    ):
+        change()
+        assert stale()[0] == [TUE]
+        lake.mark(PAGES, lake.marks(PAGES, [source], [TUE], streamed=True))
+        lake.open(source).create_checkpoint()
+        assert stale()[0] == []
+
+
+def places(*rows):
+    """Return rows of a table with where each came from: id, source, position."""
+    columns = {"id": pl.String, "source": pl.String, "position": pl.Int64}
+    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(event_date=pl.lit(date.fromisoformat(MON)))
+
+
+def test_rows_that_a_stream_has_added_since_stay(lake):
+    lake.replace_days(PAGES, [MON], places(("a", "f", 1), ("b", "f", 2)))
+    begun = lake.version(PAGES)
+    lake.insert_missing(PAGES, places(("c", "k", 1), ("d", "k", 2)), ["id"])
+    # The file's second row has become another; the first of the stream's was seen, and gives no row any more.
+    made = places(("a", "f", 1), ("e", "f", 2))
+    seen = Seen(begun, pl.concat([made, places(("", "k", 1))]).select(PLACE), ("id",))
+    for _ in range(2):
+        lake.replace_days(PAGES, [MON], made, seen=seen)
+        assert sorted(lake.read(PAGES)["id"]) == ["a", "d", "e"]
+
+
+def test_rows_that_a_stream_has_added_to_a_table_that_was_not_there_when_work_began_stay(lake):
+    lake.insert_missing(PAGES, places(("c", "k", 1), ("d", "k", 2)), ["id"])
+    made = places(("a", "f", 1), ("c", "k", 1))
+    lake.replace_days(PAGES, [MON], made, seen=Seen(None, made.select(PLACE), ("id",)))
+    assert sorted(lake.read(PAGES)["id"]) == ["a", "c", "d"]
+
+
+def test_a_null_in_a_key_is_a_value_like_others(lake, monkeypatch):
+    monkeypatch.setattr(lakehouse_module, "ATTEMPTS", 1)
+    for _ in range(2):
+        lake.insert_missing(PAGES, places((None, "f", 1), ("a", "f", 1)), ["id", "source"])
+        assert lake.count(PAGES) == 2
+    begun = lake.version(PAGES)
+    lake.insert_missing(PAGES, places((None, "k", 1)), ["id", "source"])
+    made = places((None, "f", 2))
+    with pytest.raises(CommitFailedError, match="same key"):
+        lake.replace_days(PAGES, [MON], made, seen=Seen(begun, made.select(PLACE), ("id",)))
+
+
+def test_a_row_that_a_stream_has_added_under_the_key_of_another_is_not_overwritten(lake, monkeypatch):
+    monkeypatch.setattr(lakehouse_module, "ATTEMPTS", 1)
+    lake.replace_days(PAGES, [MON], places(("a", "f", 1)))
+    begun, made = lake.version(PAGES), places(("a", "f", 1), ("b", "f", 2))
+    lake.insert_missing(PAGES, places(("b", "k", 1)), ["id"])
+    with pytest.raises(CommitFailedError, match="same key"):
+        lake.replace_days(PAGES, [MON], made, seen=Seen(begun, made.select(PLACE), ("id",)))
+    assert sorted(lake.read(PAGES)["source"]) == ["f", "k"]
+
+
+def test_a_table_may_be_marked_without_writing_rows(lake):
+    source = "bronze/page_fetches"
+    lake.replace_days(source, [MON], frame(("a", 1, MON)))
+    lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
+    assert lake.stale_days(PAGES, [source]) == [MON]
+    lake.mark(PAGES, lake.marks(PAGES, [source], [MON]))
+    assert lake.stale_days(PAGES, [source]) == []
+    assert stored(lake) == [("a", 1, MON)]
+
+
+def test_marks_of_insert_missing_are_kept_even_if_nothing_is_missing_and_written_once(lake):
+    source = "bronze/page_fetches"
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
+    lake.replace_days(source, [MON], frame(("a", 1, MON)))
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"], marks=lake.marks(PAGES, [source], [MON]))
+    assert lake.stale_days(PAGES, [source]) == []
+    version = lake.version(PAGES)
+    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"], marks=lake.marks(PAGES, [source], [MON]))
+    assert lake.version(PAGES) == version
+
+
+def test_a_fingerprint_tells_sequences_apart_and_fits_a_delta_transaction():
+    assert fingerprint(["a", "b"]) == fingerprint(iter(["a", "b"]))
+    assert len({fingerprint(parts) for parts in ([], [""], ["a"], ["a", "b"], ["b", "a"])}) >= 4
+    assert 0 <= fingerprint(["a"]) < 2**62
+
+
+def test_days_are_contiguous_if_none_between_is_missing():
+    assert contiguous([MON])
+    assert contiguous([WED, MON, TUE])
+    assert contiguous([MON, MON, TUE])
+    assert not contiguous([MON, WED])
+
+
+def test_a_file_is_written_beside_the_tables_and_written_over(lake, tmp_path):
+    for content in (b"one", b"two"):
+        place = lake.write_file("reports/data_docs/silver_pages.html", content)
+        assert Path(place).read_bytes() == content
+    assert place == str(tmp_path / "lake/reports/data_docs/silver_pages.html")
+    assert lake.tables("reports") == []
+
+
+def test_a_bucket_is_reached_at_the_address_of_the_settings_and_keys_stay_in_the_environment():
+    found = lakehouse(
+        load_settings(
+            lakehouse_uri="s3://bucket/lake",
+            aws_endpoint_url="http://127.0.0.1:8333",
+            aws_region="eu-west-1",
+            aws_secret_access_key="hunter2",
+        )
+    )
+    assert found.location(PAGES) == "s3://bucket/lake/silver/pages"
+    assert found.storage == {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:8333",
+        "AWS_ALLOW_HTTP": "true",
+    }
+    assert lakehouse(load_settings(lakehouse_uri="/srv/lake")).storage == {}
+
+
+KEYS = st.sampled_from("abc")
+VALUES = st.integers(0, 3)
+ROWS = st.lists(st.tuples(KEYS, VALUES, st.sampled_from(DAYS)), max_size=4)
+STEPS = st.lists(
+    st.tuples(
+        st.one_of(
+            st.tuples(st.just("replace"), st.sets(st.sampled_from(DAYS), min_size=1), ROWS),
+            st.tuples(st.just("insert"), st.none(), ROWS),
+            st.tuples(st.just("append"), st.none(), ROWS),
+        ),
+        st.integers(1, 3),
+    ),
+    max_size=5,
+)
+
+
+@settings(deadline=None, max_examples=15)
+@given(STEPS)
+@pytest.mark.slow
+def test_whatever_steps_are_repeated_the_rows_are_those_of_each_step_run_once(tmp_path_factory, steps):
+    lake = Lakehouse(uri=str(tmp_path_factory.mktemp("steps")))
+    expected: list[Row] = []
+    stream: list[Row] = []
+    for (verb, days, rows), times in steps:
+        if verb == "replace":
+            rows = [row for row in rows if row[2] in days]  # noqa: PLW2901
+            expected = [row for row in expected if row[2] not in days] + rows
+        elif verb == "insert":
+            known = {row[0] for row in expected}
+            expected += {row[0]: row for row in reversed(rows) if row[0] not in known}.values()
+        else:
+            stream += rows
+            expected += rows
+        for _ in range(times):
+            if verb == "replace":
+                lake.replace_days(PAGES, sorted(days), frame(*rows))
+            elif verb == "insert":
+                lake.insert_missing(PAGES, frame(*rows), ["id"])
+            else:
+                done = lake.position(PAGES, "stream")
+                unread = stream[done or 0 :]
+                lake.append_once(PAGES, frame(*unread), {"stream": done}, {"stream": len(stream)})
+        assert stored(lake) == sorted(expected)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.tuples(st.sets(st.sampled_from(DAYS), min_size=1), ROWS), max_size=4))
+@pytest.mark.slow
+def test_replacements_run_a_second_time_from_the_start_leave_the_same_rows(tmp_path_factory, steps):
+    lake = Lakehouse(uri=str(tmp_path_factory.mktemp("steps")))
+
+    def run() -> list[Row]:
+        for days, rows in steps:
+            lake.replace_days(PAGES, list(days), frame(*(row for row in rows if row[2] in days)))
+        return stored(lake)
+
+    assert run() == run()
+
+
+def test_threads_that_write_a_new_table_at_once_lose_nothing(lake):
+    many = [str(date(2026, 1, 1) + timedelta(days=number)) for number in range(12)]
+    start = Barrier(4, timeout=30)
+
+    def write(number: int) -> int:
+        start.wait()
+        for day in many[number::4]:
+            lake.replace_days(PAGES, [day], frame((f"{number}", 1, day)))
+            lake.replace_days("silver/quarantine", [MON], frame((f"t{day}", 1, MON)), only=f"id = 't{day}'")
+        shared = [(f"k{key}", number, MON) for key in range(number, number + 6)]
+        return lake.insert_missing("silver/embeddings", frame(*shared), ["id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        inserted = list(pool.map(write, range(4)))
+    assert lake.days(PAGES) == many
+    assert lake.count(PAGES) == 12
+    assert {row[0] for row in stored(lake, "silver/quarantine")} == {f"t{day}" for day in many}
+    assert lake.count("silver/quarantine") == 12
+    assert Counter(row[0] for row in stored(lake, "silver/embeddings")) == {f"k{key}": 1 for key in range(9)}
+    assert sum(inserted) == 9
+
+
+# Runs in a process of its own, which imports once and forks each writer before any thread has been started.
+WRITERS = """
+import os, random, signal, sys, time
+from datetime import date
+
+import polars as pl
+from deltalake.exceptions import CommitFailedError
+
+from resources.lakehouse import Lakehouse
+
+lake = Lakehouse(uri=sys.argv[1])
+DAYS = [f"2026-11-{day:02}" for day in range(9, 13)]
+BATCHES, SIZE = 8, 5
+
+
+def frame(day, value, names):
+    day = date.fromisoformat(day)
+    return pl.DataFrame({"id": list(names), "value": value, "event_date": day}, schema=dict(
+        id=pl.String, value=pl.Int64, event_date=pl.Date))
+
+
+def write(step, writer=""):
+    for value in (1, 2):
+        for day in DAYS:
+            step()
+            lake.replace_days("silver/pages", [day], frame(day, value, (f"{writer}{n}" for n in range(SIZE))),
+                              only=f"id LIKE '{writer}%'")
+    while True:
+        step()
+        done = lake.position("bronze/fetches", "stream")
+        read = (done or 0) + SIZE
+        if read > BATCHES * SIZE:
+            return
+        rows = frame(DAYS[0], 0, (str(n) for n in range(read - SIZE, read)))
+        try:
+            lake.append_once("bronze/fetches", rows, {"stream": done}, {"stream": read})
+        except CommitFailedError:
+            pass
+
+
+def check():
+    for table in ("silver/pages", "bronze/fetches"):
+        if lake.exists(table):
+            rows = lake.read(table)
+            assert rows.height == lake.count(table) == rows.n_unique(["id", "event_date"])
+            if table == "silver/pages":
+                assert set(rows.group_by("event_date").agg(pl.len(), pl.col("value").n_unique()).rows()) <= {
+                    (date.fromisoformat(day), SIZE, 1) for day in DAYS}
+            else:
+                assert rows.height == (lake.position(table, "stream") or 0)
+
+
+def forked(work):
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def ended(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if sys.argv[2] == "killed":
+    chance = random.Random(7)
+    for _ in range(6):
+        told, tell = os.pipe()
+        child = forked(lambda: write(lambda: os.write(tell, b".")))
+        for _ in range(chance.randint(1, 7)):
+            os.read(told, 1)
+        time.sleep(chance.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        assert ended(child) == -signal.SIGKILL
+        assert ended(forked(check)) == 0
+    assert ended(forked(lambda: write(lambda: None))) == 0
+else:
+    children = [forked(lambda writer=writer: write(lambda: None, writer)) for writer in "xyz"]
+    assert [ended(child) for child in children] == [0, 0, 0]
+"""
+
+
+def run_writers(lake: Lakehouse, how: str) -> None:
+    command = [sys.executable, "-c", WRITERS, lake.uri, how]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_leaves_whole_tables_and_after_a_rerun_the_same_rows(lake):
+    run_writers(lake, "killed")
+    assert stored(lake) == sorted((str(number), 2, day) for day in DAYS for number in range(5))
+    assert [row[0] for row in stored(lake, "bronze/fetches")] == sorted(str(number) for number in range(40))
+
+
+@pytest.mark.slow
+def test_processes_that_write_at_once_lose_and_double_nothing(lake):
+    run_writers(lake, "together")
+    assert stored(lake) == sorted((f"{w}{number}", 2, day) for w in "xyz" for day in DAYS for number in range(5))
+    assert [row[0] for row in stored(lake, "bronze/fetches")] == sorted(str(number) for number in range(40))

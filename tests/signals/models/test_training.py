@@ -1,0 +1,312 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from signals.documents.text import content_hash
+from signals.models import training
+from signals.models.ngrams import ngrams
+from signals.models.training import NotEnoughLabelsError, examples, seed_texts, train
+from signals.tasks import Task
+
+SPORT = ["striker", "goalkeeper", "midfielder", "coach", "defender", "captain", "referee", "winger"]
+FOOD = [
+    "tomato soup",
+    "lentil curry",
+    "apple pie",
+    "garlic bread",
+    "mushroom stew",
+    "rice salad",
+    "plum jam",
+    "noodles",
+]
+MONEY = ["bank", "insurer", "lender", "broker", "steel maker", "airline", "retailer", "pension fund"]
+SAYINGS = {
+    "sport": ("The {} trained hard before the cup final.", "Fans cheered when the {} ran onto the pitch.", SPORT),
+    "food": ("Simmer the {} gently and season with pepper.", "My grandmother's recipe for {} never fails.", FOOD),
+    "money": (
+        "Shares of the {} fell after quarterly earnings.",
+        "The {} raised its dividend and profit outlook.",
+        MONEY,
+    ),
+}
+NOW = datetime(2026, 11, 10, tzinfo=UTC)
+
+
+def task(**changes):
+    declared = {
+        "name": "toy",
+        "labels": ("sport", "food", "money"),
+        "documents": ("page",),
+        "metric": "macro_f1",
+        "floor": 0.5,
+        "retrain_after": 10,
+    }
+    return Task(**(declared | changes))
+
+
+def frame(rows):
+    """Return what ``examples`` does, from (text, label, split)."""
+    schema = {"content_hash": pl.String, "text": pl.String, "label": pl.String, "split": pl.String}
+    return pl.DataFrame([(content_hash(text), text, label, split) for text, label, split in rows], schema, orient="row")
+
+
+def said(labels=tuple(SAYINGS), held_out=2):
+    """Return rows of sayings, the last ``held_out`` words of each label being held out."""
+    rows = []
+    for label in labels:
+        *patterns, words = SAYINGS[label]
+        splits = ["train"] * (len(words) - held_out) + ["val"] * held_out
+        rows += [(p.format(word), label, s) for word, s in zip(words, splits, strict=True) for p in patterns]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def taught(encoder):
+    def teach(asked, rows):
+        seeds, _ = seed_texts(asked)
+        vectors = encoder.encode(rows["text"].to_list())
+        return train(asked, rows, vectors, encoder.encode(seeds))
+
+    return teach
+
+
+@pytest.fixture(scope="module")
+def model(taught):
+    return taught(task(), frame(said()))
+
+
+def answer(head, encoder, text):
+    scores = head.scores(encoder.encode([text]), ngrams([text]))[0]
+    return head.labels[scores.argmax()]
+
+
+def test_a_separable_problem_is_learned(model, encoder):
+    assert model.metrics["macro_f1"] == 1.0
+    assert model.metrics["rows"] == 12
+    assert model.rows == {"train": 36, "val": 12, "seeds": 0}
+    assert model.strength in training.STRENGTHS
+    assert model.head.labels == ("sport", "food", "money")
+    assert answer(model.head, encoder, "The coach praised the goalkeeper after the match.") == "sport"
+    assert answer(model.head, encoder, "Stir the soup and add garlic.") == "food"
+
+
+def test_the_same_rows_give_the_same_weights_to_the_bit(model, taught):
+    again = taught(task(), frame(said()))
+    assert again.metrics == model.metrics
+    assert again.head.temperature == model.head.temperature
+    for name in ("vector_weights", "ngram_weights", "bias"):
+        assert getattr(again.head, name).tobytes() == getattr(model.head, name).tobytes()
+
+
+def test_the_figures_are_those_of_the_held_out_rows_only(taught):
+    swapped = {"sport": "food", "food": "money", "money": "sport"}
+    wrong = [(text, swapped[label] if split == "val" else label, split) for text, label, split in said()]
+    assert taught(task(), frame(wrong)).metrics["accuracy"] == 0.0
+
+
+def test_labels_with_seeds_alone_are_answered_and_labels_with_nothing_never_win(taught, encoder):
+    pets = ("Dogs, cats and other pets", "Our kitten sleeps beside the old dog.", "The vet examined a sick puppy.")
+    asked = task(
+        labels=("sport", "food", "money", "pets", "law"), seeds={"pets": pets, "sport": ("Football and cups",)}
+    )
+    found = taught(asked, frame(said()))
+    assert found.metrics["macro_f1"] == 1.0
+    assert found.rows["seeds"] == 4
+    assert answer(found.head, encoder, "The vet said our dog and cat are healthy.") == "pets"
+    texts = ["The judge ruled that the law applies in court.", "", "zzz", *(text for text, _, _ in said())]
+    scores = found.head.scores(encoder.encode(texts), ngrams(texts))
+    law = asked.labels.index("law")
+    assert (scores.argmax(axis=1) != law).all()
+    assert (scores[:, law] < 1e-3).all()
+
+
+def test_two_labels_of_many_can_be_learned(taught, encoder):
+    found = taught(task(), frame(said(("sport", "money"))))
+    assert found.metrics["accuracy"] == 1.0
+    assert answer(found.head, encoder, "Simmer the stew and season it.") != "food"
+
+
+def noisy(rows, share):
+    """Give some training and held-out rows a wrong label, so that a confident head is too confident."""
+    labels = list(SAYINGS)
+    rng = np.random.default_rng(3)
+    return [(text, labels[rng.integers(3)] if rng.random() < share else label, split) for text, label, split in rows]
+
+
+def test_calibration_reduces_log_loss(taught, encoder):
+    rows = frame(noisy(said(held_out=4), 0.6))
+    found = taught(task(), rows)
+    held_out = rows.filter(pl.col("split") == "val")
+    vectors, texts = encoder.encode(held_out["text"].to_list()), held_out["text"].to_list()
+    answers = np.array([task().labels.index(label) for label in held_out["label"]])
+
+    def log_loss(head):
+        return -np.log(head.scores(vectors, ngrams(texts))[np.arange(len(answers)), answers]).mean()
+
+    assert found.head.temperature != 1.0
+    assert log_loss(found.head) < log_loss(replace(found.head, temperature=1.0))
+
+
+def test_many_rows_are_calibrated_on_rows_that_the_fit_has_not_seen(taught, encoder, monkeypatch):
+    monkeypatch.setattr(training, "TUNING_ROWS", 20)
+    found = taught(task(), frame(said()))
+    assert found.metrics["macro_f1"] > 0.9
+    assert found.rows["train"] == 36
+    assert answer(found.head, encoder, "The coach praised the goalkeeper after the match.") == "sport"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [("a tale of sport", "sport", "val")],
+        [("one", "sport", "train"), ("two", "sport", "train"), ("three", "food", "val")],
+        [("one", "sport", "train"), ("two", "food", "train")],
+        [("one", "sport", "train"), ("two", "food", "train"), ("three", "food", "val")],
+        [("one", "sport", "train"), *((f"{i}", "food", "train") for i in range(5)), ("x", "food", "val")],
+    ],
+    ids=["none", "held out only", "one label", "nothing held out", "two rows", "one row of a label"],
+)
+def test_too_few_labels_make_no_model(taught, rows):
+    with pytest.raises(NotEnoughLabelsError, match=r"held-out|two labels"):
+        taught(task(), frame(rows))
+
+
+def labels(rows):
+    """Return silver/labels from (task, label, text, split, hour), numbered."""
+    found = [
+        {
+            "label_id": f"{number:04}",
+            "task": of,
+            "label": label,
+            "text": text,
+            "content_hash": content_hash(text),
+            "split": split,
+            "labelled_at": NOW + timedelta(hours=hour),
+        }
+        for number, (of, label, text, split, hour) in enumerate(rows)
+    ]
+    schema = dict.fromkeys(("label_id", "task", "label", "text", "content_hash", "split"), pl.String)
+    return pl.DataFrame(found, schema={**schema, "labelled_at": pl.Datetime("us", "UTC")})
+
+
+def told(found):
+    return sorted(found.select("text", "label", "split").rows())
+
+
+BORROWING = task(
+    labels=("no", "yes"), borrowed={"lent": {"nay": "no", "aye": "yes"}, "also": {"never": "no", "always": "yes"}}
+)
+OWN = st.tuples(st.just("toy"), st.sampled_from(["no", "yes", "maybe"]))
+LENT = st.tuples(st.sampled_from(["lent", "also"]), st.sampled_from(["nay", "aye", "never", "always", "other"]))
+OTHER = st.just(("other", "no"))
+ROWS = st.lists(
+    st.tuples(
+        OWN | LENT | OTHER, st.sampled_from("abcdefgh"), st.sampled_from(["train", "val"]), st.integers(0, 3)
+    ).map(lambda row: (*row[0], *row[1:])),
+    max_size=25,
+)
+
+
+def test_the_latest_answer_to_a_text_wins_whatever_its_split():
+    stored = labels(
+        [
+            ("toy", "yes", "a", "train", 1),
+            ("toy", "no", "a", "train", 2),
+            ("toy", "yes", "b", "val", 2),
+            ("toy", "no", "b", "train", 1),
+            ("toy", "no", "c", "train", 5),
+            ("toy", "yes", "c", "train", 5),
+            ("other", "yes", "d", "train", 1),
+            ("toy", "maybe", "e", "train", 1),
+        ]
+    )
+    expected = [("a", "no", "train"), ("b", "yes", "val"), ("c", "yes", "train")]
+    assert told(examples(BORROWING, stored)) == expected
+    assert examples(BORROWING, stored).columns == ["content_hash", "text", "label", "split"]
+
+
+def test_borrowed_rows_train_under_our_labels_and_are_few():
+    own = [("toy", "no", f"own {i}", "train", 0) for i in range(4)]
+    lent = [("lent", "aye", f"lent {i}", "train", 0) for i in range(20)]
+    found = examples(BORROWING, labels(own + lent))
+    assert found["label"].value_counts().sort("label").rows() == [("no", 4), ("yes", 2)]
+    assert set(found["split"]) == {"train", "lent"}
+    assert examples(BORROWING, labels(lent)).is_empty()
+
+
+def test_a_borrowed_row_counts_as_much_as_the_task_says(taught):
+    wrong = {"sport": "food", "food": "money", "money": "sport"}
+    lent = [(f"{text} Really.", wrong[label], "lent") for text, label, split in said() if split == "train"]
+    found = {
+        weight: taught(task(borrowed_weight=weight), frame(said() + lent)).metrics["macro_f1"] for weight in (0.1, 10.0)
+    }
+    assert found[0.1] > 0.8
+    assert found[10.0] < 0.2
+
+
+def test_what_a_lender_holds_out_or_answers_otherwise_is_not_borrowed():
+    own = [("toy", "no", f"own {i}", "train", 0) for i in range(40)]
+    lent = [("lent", "aye", "held out there", "val", 0), ("lent", "other", "unknown answer", "train", 0)]
+    held = [("toy", "yes", "held out here", "val", 0), ("lent", "nay", "held out here", "train", 0)]
+    found = examples(BORROWING, labels(own + lent + held))
+    assert found.filter(~pl.col("text").str.starts_with("own")).select("text", "label", "split").rows() == [
+        ("held out here", "yes", "val")
+    ]
+
+
+def test_rows_are_capped_by_their_hashes(monkeypatch):
+    monkeypatch.setattr(training, "MAX_ROWS", 5)
+    monkeypatch.setattr(training, "MAX_HELD_OUT", 3)
+    own = [("toy", "no", f"{split} {i}", split, 0) for i in range(9) for split in ("train", "val")]
+    lent = [("lent", "aye", f"lent {i}", "train", 0) for i in range(9)]
+    found = examples(BORROWING, labels(own + lent))
+    for split, most in (("train", 5), ("val", 3)):
+        kept = found.filter(pl.col("split") == split)["content_hash"].to_list()
+        assert kept == sorted(content_hash(f"{split} {i}") for i in range(9))[:most]
+    monkeypatch.setattr(training, "MAX_ROWS", 12)
+    assert examples(BORROWING, labels(own + lent)).filter(pl.col("split") != "val").height == 12
+
+
+def test_of_too_many_rows_half_are_the_newest(monkeypatch):
+    monkeypatch.setattr(training, "MAX_ROWS", 8)
+    monkeypatch.setattr(training, "MAX_HELD_OUT", 4)
+    stored = [("toy", "no", f"{split} {i}", split, i) for i in range(20) for split in ("train", "val")]
+    found = examples(BORROWING, labels(stored))
+    for split, most in (("train", 8), ("val", 4)):
+        texts = [f"{split} {i}" for i in range(20)]
+        newest, others = texts[-most // 2 :], sorted(texts[: -most // 2], key=content_hash)
+        assert set(found.filter(pl.col("split") == split)["text"]) == {*newest, *others[: most // 2]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, st.randoms(use_true_random=False))
+@example(
+    [("toy", "no", c, "train", 0) for c in "abcd"]
+    + [("lent", "aye", "x", "train", 0), ("lent", "nay", "x", "train", 1)],
+    None,
+)
+def test_shuffled_labels_give_the_same_rows_in_the_same_order(rows, random):
+    stored = labels(rows)
+    order = list(range(len(rows)))[::-1]
+    if random:
+        random.shuffle(order)
+    assert examples(BORROWING, stored[order]).equals(examples(BORROWING, stored))
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS)
+def test_each_text_occurs_once_so_no_held_out_text_trains(rows):
+    stored = labels(rows)
+    found = examples(BORROWING, stored)
+    assert found["content_hash"].is_unique().all()
+    assert set(found["label"]) <= {"no", "yes"}
+    asked = stored.filter(task="toy").filter(pl.col("label").is_in(["no", "yes"]))
+    assert set(asked["text"]) <= set(found["text"])
+    held_out = found.filter(pl.col("split") == "val")
+    assert set(held_out["text"]) <= set(asked.filter(split="val")["text"])
