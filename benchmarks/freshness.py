@@ -22,7 +22,7 @@ from benchmarks.end_to_end import SAMPLES, lines
 from benchmarks.place import broker, create_topics, environment, folder
 from resources.settings import configure
 from resources.signal_store import LocalStore
-from signals.documents.urls import address as page_address
+from signals.documents.urls import canonical_url as page_address
 
 WARM_SECONDS = 20
 PATIENCE = 120

@@ -23,7 +23,7 @@ from benchmarks.end_to_end import SAMPLES
 from benchmarks.place import broker, create_topics, environment, folder, produce
 from governance.gates.promotion import Verdict
 from resources.lakehouse.tables import Lakehouse, lakehouse
-from resources.registry.models import Registry, history, registry
+from resources.registry.models import Registry, promotion_log, registry
 from resources.settings import configure, settings
 
 TASK = "threat"
@@ -74,7 +74,7 @@ def roll_back() -> datetime:
 
 def tell(models: Registry, tables: Lakehouse, served_by: str, given: datetime) -> None:
     """Print how long it took until the champion had moved, and until the first decision by it."""
-    moved = history(models.versions(TASK))[-1].at
+    moved = promotion_log(models.versions(TASK))[-1].at
     decided = first_decision(tables, 1, served_by, moved)
     seconds, until_moved = (decided - given).total_seconds(), (moved - given).total_seconds()
     print(f"{served_by}: {seconds:.1f} s from the command to the first decision by the old version, ", end="")

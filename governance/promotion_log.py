@@ -14,7 +14,7 @@ PACKAGED = 0
 
 
 @dataclass(frozen=True)
-class Move:
+class PromotionEvent:
     """One change of what answers a task.
 
     Attributes:
@@ -40,13 +40,13 @@ class Move:
         return json.dumps(asdict(self) | {"at": self.at.isoformat()})
 
     @classmethod
-    def load(cls, text: str) -> "Move":
-        """Return the move that ``dump`` wrote."""
+    def load(cls, text: str) -> "PromotionEvent":
+        """Return the event that ``dump`` wrote."""
         told = json.loads(text)
         return cls(**told | {"at": datetime.fromisoformat(told["at"])})
 
 
-def earlier(moves: Iterable[Move], champion: int) -> int | None:
+def earlier(moves: Iterable[PromotionEvent], champion: int) -> int | None:
     """Return the version that a rollback goes back to: the champion before this one was promoted last.
 
     So that rollbacks, one after the other, go further back, and never forward to what was rolled back.
@@ -55,7 +55,7 @@ def earlier(moves: Iterable[Move], champion: int) -> int | None:
     return max(promotions, key=lambda move: move.at).before if promotions else None
 
 
-def rolled_back(moves: Iterable[Move]) -> set[int]:
+def rolled_back(moves: Iterable[PromotionEvent]) -> set[int]:
     """Return the versions that have been rolled back and not been made champion by anyone since.
 
     The platform does not promote them, nor what has the same files: only a person does.

@@ -18,15 +18,15 @@ ROW = "__row__"
 
 
 @dataclass(frozen=True)
-class Sifted:
+class Validated:
     """Rows that keep every rule, rows that do not (with ``rule``), and the validation as a page (or None)."""
 
-    kept: pl.DataFrame
-    broken: pl.DataFrame
+    valid: pl.DataFrame
+    rejected: pl.DataFrame
     page: str | None
 
 
-def sift(rows: pl.DataFrame, table: Table, *, page: bool = True) -> Sifted:
+def validate(rows: pl.DataFrame, table: Table, *, page: bool = True) -> Validated:
     """Part rows by a table's rules; ``page`` also renders the validation.
 
     Of rows with one key that keep every other rule the preferred is kept, and the others break ``duplicate_key``. A
@@ -39,7 +39,7 @@ def sift(rows: pl.DataFrame, table: Table, *, page: bool = True) -> Sifted:
     valid, broken = rows.filter(pl.col("rule").is_null()), rows.filter(pl.col("rule").is_not_null())
     first = valid.select(pl.struct(table.key).is_first_distinct()).to_series()
     repeated = valid.filter(~first).with_columns(rule=pl.lit("duplicate_key"))
-    return Sifted(valid.filter(first).drop("rule"), pl.concat([broken, repeated]), shown)
+    return Validated(valid.filter(first).drop("rule"), pl.concat([broken, repeated]), shown)
 
 
 def preferred_first(rows: pl.DataFrame, prefer: Sequence[str]) -> pl.DataFrame:

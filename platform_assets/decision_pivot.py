@@ -39,7 +39,7 @@ def decided(documents: pl.DataFrame, answers: pl.DataFrame, traffic: Mapping[str
     return documents.join(answers, on=ASKED_ABOUT, how="semi", maintain_order="left") if asked else documents
 
 
-def side_by_side(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
+def pivoted(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
     """Return one row a document, content and day with, for each task asked of its kind, what was answered.
 
     Columns a task: ``<task>`` (label), ``<task>_score``, and ``<task>_name`` and ``<task>_risk`` where the task
@@ -68,7 +68,7 @@ def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
         answers: decisions about them.
     """
     told = images.filter(pl.col("page_url").is_not_null()).select(*ASKED_ABOUT, "fetched_at", url="page_url")
-    told = told.join(side_by_side(answers, "image"), on=ASKED_ABOUT, how="left")
+    told = told.join(pivoted(answers, "image"), on=ASKED_ABOUT, how="left")
     told = told.with_columns(pl.col("image_threat_risk").fill_null(UNKNOWN))
     graver = rank(pl.col("image_threat_risk"))
     return (

@@ -3,13 +3,13 @@
 import dagster as dg
 
 from platform_assets import bronze, gold, models, operations, reports, silver
-from platform_assets.operations.stream_lag import stream_keeps_up
+from platform_assets.operations.stream_lag import stream_lag
 from resources.encoder import encoder
 from resources.lakehouse.tables import lakehouse
 from resources.registry.models import registry
 from resources.settings import settings
-from sensors.materialize_stale import keeping_up
-from sensors.retrain_encoder import retuning
+from sensors.materialize_stale import materialize_stale
+from sensors.retrain_encoder import retrain_encoder
 
 
 @dg.definitions
@@ -22,12 +22,12 @@ def defs() -> dg.Definitions:
             *(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)),
             *models.ASSETS,
         ],
-        asset_checks=[stream_keeps_up],
+        asset_checks=[stream_lag],
         resources={
             "lakehouse": lakehouse(known),
             "encoder": encoder(known),
             "registry": registry(known),
         },
-        sensors=[keeping_up, retuning],
+        sensors=[materialize_stale, retrain_encoder],
         executor=dg.in_process_executor,
     )

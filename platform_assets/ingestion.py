@@ -14,8 +14,8 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.parsing import BrokenError, Received, moment_of, receive
-from platform_assets.publishing import QUARANTINE, account, accounted_for, quarantined, shown
+from platform_assets.parsing import BrokenError, SourceSchema, moment_of, parse_records
+from platform_assets.publishing import QUARANTINE, quarantined, reconcile, reconciled, shown
 from resources.lakehouse.tables import DAY, Lakehouse
 from resources.landing.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
 from resources.landing.budgets import CHUNK, CHUNK_BYTES
@@ -23,7 +23,7 @@ from resources.landing.files import REPLACED, Digest, Landed, Record, ReplacedEr
 from resources.settings import settings
 from resources.sources.database import Table
 from resources.sources.http import Pull
-from resources.sources.incremental import Polled, SourceError
+from resources.sources.incremental import IncrementalSource, SourceError
 
 # What is at the end of a file that is still being written: its position is read again when the file has grown.
 UNFINISHED = ("corrupt_file", "unfinished_line")
@@ -37,10 +37,10 @@ PLACE_BITS = 40
 
 def ingest(
     lakehouse: Lakehouse,
-    expected: Received,
+    expected: SourceSchema,
     files: Iterable[Landed],
     now: datetime,
-    sources: Iterable[Polled] = (),
+    sources: Iterable[IncrementalSource] = (),
     listed: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Append to a bronze table what its files, and then its other sources, hold beyond what has been read of them.
@@ -55,7 +55,7 @@ def ingest(
         files: files, among them those that hold more than has been read.
         now: when they are received (UTC).
         sources: what the table reads besides files.
-        listed: what to keep once all the files have been read (see ``landed``).
+        listed: what to keep once all the files have been read (see ``ingest_batch``).
 
     Returns:
         rows_in, rows_out, rows_quarantined, files.
@@ -78,15 +78,15 @@ def ingest(
                 count["rows_quarantined"] += broken
         except SourceError as fault:
             faults.append(fault)
-    account(expected.table, count["rows_in"], count["rows_out"], count["rows_quarantined"])
+    reconcile(expected.table, count["rows_in"], count["rows_out"], count["rows_quarantined"])
     if faults:
         raise faults[0]
     return count
 
 
-def prepare(lakehouse: Lakehouse, expected: Received, now: datetime) -> None:
+def prepare(lakehouse: Lakehouse, expected: SourceSchema, now: datetime) -> None:
     """Create a bronze table, and quarantine, if nothing has yet."""
-    rows, broken = receive([], expected, "", now)
+    rows, broken = parse_records([], expected, "", now)
     if not lakehouse.exists(expected.table):
         lakehouse.append_once(expected.table, rows, {}, {})
     if not lakehouse.exists(QUARANTINE):
@@ -111,7 +111,7 @@ class Reading:
 
 
 def append(
-    lakehouse: Lakehouse, expected: Received, readings: Iterable[Reading], now: datetime
+    lakehouse: Lakehouse, expected: SourceSchema, readings: Iterable[Reading], now: datetime
 ) -> tuple[pl.DataFrame, int]:
     """Append what was read to a bronze table, with how far, in one commit.
 
@@ -123,8 +123,8 @@ def append(
     """
     parts, started, reached = [], {}, {}
     for reading in readings:
-        rows, broken = receive(reading.records, expected, reading.source, now)
-        account(expected.table, len(reading.records), rows.height, broken.height)
+        rows, broken = parse_records(reading.records, expected, reading.source, now)
+        reconcile(expected.table, len(reading.records), rows.height, broken.height)
         parts.append((rows, quarantined(expected.table, shown(broken))))
         started |= reading.started
         reached |= reading.reached
@@ -136,7 +136,7 @@ def append(
     return rows, broken.height
 
 
-def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
+def has_unread(lakehouse: Lakehouse, expected: SourceSchema) -> bool:
     """Say whether there is more than a bronze table has read: files that landed or changed, or rows of other sources.
 
     A table that does not exist must come to be, also without files: others read it. A source that does not answer is
@@ -162,12 +162,12 @@ def has_unread(lakehouse: Lakehouse, expected: Received) -> bool:
     return False
 
 
-def _warn(expected: Received, error: SourceError) -> None:
+def _warn(expected: SourceSchema, error: SourceError) -> None:
     logging.getLogger(__name__).warning("%s: %s", expected.table, error)
 
 
 def landed(
-    expected: Received, kept: Mapping[str, tuple[int, int]], *, peek: bool = False
+    expected: SourceSchema, kept: Mapping[str, tuple[int, int]], *, peek: bool = False
 ) -> tuple[Iterable[Landed], dict[str, int]]:
     """Return the files of a table's folder in which there may be more than has been read.
 
@@ -190,10 +190,10 @@ def landed(
     return bucket.files(folder, EVERYTHING if due and not peek else likely), {name: now} if due else {}
 
 
-def sources_of(expected: Received) -> list[Polled]:
+def sources_of(expected: SourceSchema) -> list[IncrementalSource]:
     """Return what a bronze table reads besides files, as the settings say."""
     known = settings()
-    found: list[Polled] = []
+    found: list[IncrementalSource] = []
     if expected.sql_table and known.postgres_dsn:
         table = Table(
             known.postgres_dsn,
@@ -211,7 +211,7 @@ def sources_of(expected: Received) -> list[Polled]:
     return found
 
 
-def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
+def bronze_asset(doc: str | None, expected: SourceSchema) -> dg.AssetsDefinition:
     """Return the asset that ingests a bronze table from the landing folder and its other sources."""
 
     @dg.asset(**described(expected.table, doc, owner=expected.owner, daily=False))
@@ -229,9 +229,7 @@ def bronze_asset(doc: str | None, expected: Received) -> dg.AssetsDefinition:
                 "seconds": seconds,
                 "delta_version": version,
             },
-            check_results=[
-                accounted_for(rows - before == count["rows_out"], rows_before=before, rows_now=rows, **count)
-            ],
+            check_results=[reconciled(rows - before == count["rows_out"], rows_before=before, rows_now=rows, **count)],
         )
 
     return bronze
@@ -333,7 +331,7 @@ def _beyond(
     return position, chain(following, records), known
 
 
-def _polled(lakehouse: Lakehouse, expected: Received, source: Polled) -> Iterator[list[Reading]]:
+def _polled(lakehouse: Lakehouse, expected: SourceSchema, source: IncrementalSource) -> Iterator[list[Reading]]:
     """Yield what a source gives that is new; of a rival that reads it at the same time, only one can append."""
     delta, commits = lakehouse.open(expected.table), f"{source.name}:commits"
     # It moves with every commit, which what the source keeps does not: a row may come late.
@@ -350,7 +348,7 @@ def _polled(lakehouse: Lakehouse, expected: Received, source: Polled) -> Iterato
             count, kept = following, reached
 
 
-def _unstored(lakehouse: Lakehouse, expected: Received, source: str, records: Iterable[Record]) -> list[Record]:
+def _unstored(lakehouse: Lakehouse, expected: SourceSchema, source: str, records: Iterable[Record]) -> list[Record]:
     """Return records of a source that neither its table nor quarantine holds, each once."""
     unstored = {record.position: record for record in records}
     theirs = (pl.col("source") == source) & pl.col("position").is_in(list(unstored))
@@ -362,7 +360,7 @@ def _unstored(lakehouse: Lakehouse, expected: Received, source: str, records: It
     return list(unstored.values())
 
 
-def _days(records: Iterable[Record], expected: Received) -> list[date] | None:
+def _days(records: Iterable[Record], expected: SourceSchema) -> list[date] | None:
     """Return the days that rows of these records may be of; None if it depends on when they were received."""
     days = set()
     for record in records:

@@ -11,9 +11,9 @@ import polars as pl
 
 from governance import catalog
 from governance.quality import preferred_first
-from resources.lakehouse.snapshot import glance
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse, VersionGoneError
-from signals.documents.urls import address
+from signals.documents.urls import canonical_url
 
 # Begin the names under which a table keeps these versions.
 CHECKED = "checked:"
@@ -28,7 +28,7 @@ def versions(lakehouse: Lakehouse, table: catalog.Table, days: Sequence[str]) ->
 
 def invalidate(lakehouse: Lakehouse) -> None:
     """Have every day be stale whose rows would find something else now than when they were made."""
-    seen = glance(lakehouse)
+    seen = snapshot(lakehouse)
     for table in catalog.tables().values():
         if not _looked_up(table) or not seen.exists(table.name):
             continue
@@ -126,7 +126,7 @@ def _surpassed(lakehouse: Lakehouse, table: catalog.Table, then: int | None) -> 
 
 
 def _addresses(value: str) -> list[str]:
-    return [value, address(value)] if "://" in value else [value]
+    return [value, canonical_url(value)] if "://" in value else [value]
 
 
 def _domains(value: str) -> list[str]:

@@ -43,7 +43,7 @@ MOMENT = r"^([12]\d{3}-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\d(?:\.\d{1,6})?)(?:Z|\+00
 
 
 @dataclass(frozen=True)
-class Received:
+class SourceSchema:
     """What a bronze table expects of its records.
 
     Attributes:
@@ -85,8 +85,8 @@ class BrokenError(ValueError):
 RULES: Mapping[type[Exception], str | None] = {BrokenError: None, RecursionError: "nested_too_deep"}
 
 
-def receive(
-    records: Iterable[Record], expected: Received, source: str, now: datetime
+def parse_records(
+    records: Iterable[Record], expected: SourceSchema, source: str, now: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Turn records into bronze rows.
 
@@ -123,7 +123,7 @@ def receive(
     )
 
 
-def declared(rows: pl.DataFrame, expected: Received) -> pl.DataFrame:
+def declared(rows: pl.DataFrame, expected: SourceSchema) -> pl.DataFrame:
     """Return stored rows as their table declares them now.
 
     A field that was declared only after a row had come is taken from what was undeclared then, where it has the type.
@@ -138,7 +138,7 @@ def declared(rows: pl.DataFrame, expected: Received) -> pl.DataFrame:
     return rows.select(*expected.columns, *ROW)
 
 
-def _declared_since(undeclared: str, name: str, expected: Received) -> Any:
+def _declared_since(undeclared: str, name: str, expected: SourceSchema) -> Any:
     """Return the value that a field has among others, as its column has it; None where the column cannot hold it."""
     with suppress(BrokenError, RecursionError):
         value = json.loads(undeclared).get(name)
@@ -149,7 +149,7 @@ def _declared_since(undeclared: str, name: str, expected: Received) -> Any:
 
 
 def _plain(
-    records: Iterable[Record], expected: Received, source: str, now: datetime
+    records: Iterable[Record], expected: SourceSchema, source: str, now: datetime
 ) -> tuple[list[pl.DataFrame], list[tuple[int, Record]]]:
     """Turn those records into rows, by the column, whose declared fields hold nothing but values as declared.
 
@@ -206,7 +206,7 @@ def _shape(types: tuple[tuple[str, Any], ...], event_time: str) -> type[msgspec.
     return msgspec.defstruct("Plain", fields, rename=renamed, forbid_unknown_fields=True, gc=False)
 
 
-def _columns(plain: Sequence[_Plain], expected: Received, now: datetime) -> pl.DataFrame:
+def _columns(plain: Sequence[_Plain], expected: SourceSchema, now: datetime) -> pl.DataFrame:
     """Return plain records as columns, with their day, and ``fit`` where a row keeps every rule."""
     types = expected.columns
     places, records, values, rest = zip(*plain, strict=True)
@@ -231,7 +231,7 @@ def _columns(plain: Sequence[_Plain], expected: Received, now: datetime) -> pl.D
     return frame.with_columns(day.alias(DAY), fit=pl.all_horizontal(one.fill_null(value=True) for one in fit))
 
 
-def _typed(fields: Mapping[str, Any], expected: Received) -> dict[str, Any]:
+def _typed(fields: Mapping[str, Any], expected: SourceSchema) -> dict[str, Any]:
     known, rest = _parted(fields, expected)
     row: dict[str, Any] = {
         name: _converted(value, expected.columns[name], name, nested=name in expected.nested)
@@ -246,7 +246,7 @@ def _typed(fields: Mapping[str, Any], expected: Received) -> dict[str, Any]:
     return row | {UNDECLARED: _undeclared(rest)}
 
 
-def _parted(fields: Mapping[str, Any], expected: Received) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parted(fields: Mapping[str, Any], expected: SourceSchema) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part the fields of a record into those that its table declares, and all others."""
     known: dict[str, Any] = {}
     rest: dict[str, Any] = {}
@@ -301,7 +301,7 @@ def moment_of(value: Any, name: str) -> datetime:
         raise BrokenError(f"bad_timestamp:{name}") from None
 
 
-def _day(row: Mapping[str, Any], fields: Mapping[str, Any], expected: Received, now: datetime) -> Any:
+def _day(row: Mapping[str, Any], fields: Mapping[str, Any], expected: SourceSchema, now: datetime) -> Any:
     if fields.get(expected.event_time) is None:
         if expected.event_time in fields:
             raise BrokenError(f"null:{expected.event_time}")

@@ -1,4 +1,4 @@
-"""The last step of every hop: sift staged rows, quarantine the broken, write the rest, and account for each."""
+"""The last step of every table: validate staged rows, quarantine what is rejected, write the rest, reconcile."""
 
 import logging
 import time
@@ -10,11 +10,11 @@ import dagster as dg
 import polars as pl
 
 from governance import catalog
-from governance.quality import preferred_first, sift
+from governance.quality import preferred_first, validate
 from platform_assets import lookups
 from platform_assets.conventions import ACCOUNTED, RULES
-from platform_assets.parsing import Received, declared
-from resources.lakehouse.key_index import KnownKeys
+from platform_assets.parsing import SourceSchema, declared
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse, Seen, days_of, only_days
 from signals.documents.text import content_hash
 
@@ -39,7 +39,7 @@ Stage = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 class RowsLostError(RuntimeError):
-    """Rows in are not rows out plus rows quarantined: a hop dropped or doubled some."""
+    """Rows in are not rows out plus rows quarantined: some were dropped or doubled."""
 
 
 def shown(broken: pl.DataFrame) -> pl.DataFrame:
@@ -71,7 +71,7 @@ def quarantine(lakehouse: Lakehouse, table: str, broken: pl.DataFrame) -> None:
         lakehouse.insert_missing(QUARANTINE, quarantined(table, broken), ["quarantine_id"])
 
 
-def account(table: str, rows_in: int, rows_out: int, rows_quarantined: int) -> None:
+def reconcile(table: str, rows_in: int, rows_out: int, rows_quarantined: int) -> None:
     """Raise RowsLostError unless every row that came in is published or quarantined."""
     if rows_in != rows_out + rows_quarantined:
         raise RowsLostError(f"{table}: {rows_in} rows in, but {rows_out} out and {rows_quarantined} quarantined")
@@ -120,7 +120,7 @@ def _halved(stage: Stage, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[
 
 
 @dataclass(frozen=True)
-class Hop:
+class PartitionWrite:
     """A table's days on their way.
 
     Attributes:
@@ -139,7 +139,7 @@ class Hop:
     marks: Mapping[str, int]
     versions: tuple[int | None, int | None]
 
-    def received(self, expected: Received) -> pl.DataFrame:
+    def received(self, expected: SourceSchema) -> pl.DataFrame:
         """Return bronze rows of these days, and rows of other days that may be of the same record.
 
         What of a record's deliveries is published does not depend on which days are made.
@@ -161,11 +161,11 @@ class Hop:
         several: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> dg.MaterializeResult:
-        """Put what a stage makes of received rows in the place of the hop's days.
+        """Put what a stage makes of received rows in the place of the write's days.
 
         Args:
             stage: makes rows of rows. See ``transformed``.
-            received: rows that the hop read, maybe some of other days.
+            received: rows that were read, maybe some of other days.
             several: the stage may make several rows of one, or none.
             metadata: more to show with the materialisation.
 
@@ -174,19 +174,19 @@ class Hop:
         """
         known, of_days = catalog.table(self.table), only_days(self.days)
         staged, broken = transformed(stage, received)
-        sifted = sift(staged, known)
-        kept = sifted.kept.filter(of_days).sort(known.key)
-        rejected = quarantined(self.table, pl.concat([broken, shown(sifted.broken)]).filter(of_days))
+        validated = validate(staged, known)
+        kept = validated.valid.filter(of_days).sort(known.key)
+        rejected = quarantined(self.table, pl.concat([broken, shown(validated.rejected)]).filter(of_days))
         made = (staged, broken) if several else (received,)
         rows_in = sum(part.filter(of_days).height for part in made)
-        account(self.table, rows_in, kept.height, rejected.height)
+        reconcile(self.table, rows_in, kept.height, rejected.height)
         ours = f"\"table\" = '{self.table}'"
         places = pl.concat([kept.select(PLACE), rejected.select(PLACE)])
         other, this = Seen(self.versions[0], places, ("quarantine_id",)), Seen(self.versions[1], places, known.key)
         self.lakehouse.replace_days(QUARANTINE, self.days, rejected, only=ours, seen=other)
         self.lakehouse.replace_days(self.table, self.days, kept, marks=self.marks, seen=this)
-        if sifted.page is not None:
-            self.lakehouse.write_file(f"reports/data_docs/{self.table.replace('/', '_')}.html", sifted.page.encode())
+        if validated.page is not None:
+            self.lakehouse.write_file(f"reports/data_docs/{self.table.replace('/', '_')}.html", validated.page.encode())
         counts = dict(rejected.group_by("rule").len().sort("rule").rows())
         return self.result(
             {
@@ -219,14 +219,14 @@ def publish_increment(
     table: str,
     stage: Stage,
     received: pl.DataFrame,
-    known: KnownKeys,
+    known: KeyIndex,
     *,
     several: bool = False,
 ) -> pl.DataFrame:
     """Add what a stage makes of received rows to what a table holds already.
 
     Rows that the table has from the same source and position are ours from before a kill: they are left as they are.
-    A row with a stored row's key from elsewhere is quarantined, as within a hop. Where it is preferred to the stored
+    A row with a stored row's key from elsewhere is quarantined, as within a write. Where it is preferred to the stored
     one, the days of both are to be made again by batch.
 
     Args:
@@ -246,17 +246,19 @@ def publish_increment(
     of_table = catalog.table(table)
     key, prefer = list(of_table.key), [name.removeprefix("-") for name in of_table.prefer]
     staged, broken = transformed(stage, received)
-    sifted = sift(staged, of_table, page=False)
-    stored, looked_at = known.stored(sifted.kept, [name for name in {*prefer, *PLACE, DAY} if name in staged.columns])
-    kept = sifted.kept.join(stored, on=[*key, *PLACE], how="semi", nulls_equal=True)
+    validated = validate(staged, of_table, page=False)
+    stored, looked_at = known.stored(
+        validated.valid, [name for name in {*prefer, *PLACE, DAY} if name in staged.columns]
+    )
+    kept = validated.valid.join(stored, on=[*key, *PLACE], how="semi", nulls_equal=True)
     elsewhere = stored.join(kept, on=key, how="anti", nulls_equal=True)
-    repeated = sifted.kept.join(elsewhere, on=key, how="semi", nulls_equal=True)
-    fresh = sifted.kept.join(stored, on=key, how="anti", nulls_equal=True, maintain_order="left")
+    repeated = validated.valid.join(elsewhere, on=key, how="semi", nulls_equal=True)
+    fresh = validated.valid.join(stored, on=key, how="anti", nulls_equal=True, maintain_order="left")
     rejected = pl.concat(
-        [broken, shown(pl.concat([sifted.broken, repeated.with_columns(rule=pl.lit("duplicate_key"))]))]
+        [broken, shown(pl.concat([validated.rejected, repeated.with_columns(rule=pl.lit("duplicate_key"))]))]
     )
     kept = pl.concat([kept, fresh])
-    account(table, staged.height + broken.height if several else received.height, kept.height, rejected.height)
+    reconcile(table, staged.height + broken.height if several else received.height, kept.height, rejected.height)
     quarantine(lakehouse, table, rejected)
     both = pl.concat([repeated.select(elsewhere.columns), elsewhere])
     first = preferred_first(both, of_table.prefer).unique(key, keep="first", maintain_order=True)
@@ -268,17 +270,17 @@ def publish_increment(
     return kept
 
 
-def begin(
+def start(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str], made_by: str = "inputs"
-) -> Hop:
-    """Begin a hop: note the time, and the state of all that it reads before any of it is read."""
+) -> PartitionWrite:
+    """Start a write: note the time, and the state of all that it reads before any of it is read."""
     days = list(context.partition_keys)
     versions = [lakehouse.version(one) if lakehouse.exists(one) else None for one in (QUARANTINE, table)]
-    marks = marks_of(lakehouse, table, inputs, days, made_by)
-    return Hop(lakehouse, table, days, time.perf_counter(), marks, (versions[0], versions[1]))
+    marks = fingerprints_of(lakehouse, table, inputs, days, made_by)
+    return PartitionWrite(lakehouse, table, days, time.perf_counter(), marks, (versions[0], versions[1]))
 
 
-def marks_of(
+def fingerprints_of(
     lakehouse: Lakehouse, table: str, inputs: Sequence[str], days: Sequence[str], made_by: str = "inputs"
 ) -> dict[str, int]:
     """Return what a table keeps with the rows of some days: the state of its inputs, and of what is looked up."""
@@ -289,16 +291,16 @@ def marks_of(
     }
 
 
-def accounted_for(passed: bool, **counts: int) -> dg.AssetCheckResult:  # noqa: FBT001
-    """Return the check that every row of a hop is somewhere."""
+def reconciled(passed: bool, **counts: int) -> dg.AssetCheckResult:  # noqa: FBT001
+    """Return the check that every row is somewhere."""
     return dg.AssetCheckResult(check_name=ACCOUNTED, passed=passed, metadata=counts)
 
 
 def checks(table: catalog.Table, rows_in: int, rows_out: int, broken: Mapping[str, int]) -> list[dg.AssetCheckResult]:
-    """Return a hop's two checks: every row accounted for, and few enough of them quarantined."""
+    """Return a write's two checks: every row accounted for, and few enough of them quarantined."""
     lost = sum(broken.values())
     share = lost / rows_in if rows_in else 0.0
-    accounted = accounted_for(rows_in == rows_out + lost, rows_in=rows_in, rows_out=rows_out, rows_quarantined=lost)
+    accounted = reconciled(rows_in == rows_out + lost, rows_in=rows_in, rows_out=rows_out, rows_quarantined=lost)
     kept = dg.AssetCheckResult(
         check_name=RULES,
         passed=share <= table.tolerated,

@@ -6,7 +6,7 @@ import polars as pl
 DEFAULT_TENANT = "default"
 
 
-def beside(rows: pl.DataFrame, known: pl.DataFrame, key: str) -> pl.DataFrame:
+def join_by_tenant(rows: pl.DataFrame, known: pl.DataFrame, key: str) -> pl.DataFrame:
     """Return rows, in their order, beside what is known of their key: to their organisation, or else to nobody's.
 
     Args:

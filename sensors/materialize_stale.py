@@ -8,18 +8,18 @@ import dagster as dg
 import polars as pl
 
 from platform_assets import lookups
-from platform_assets.bronze import RECEIVED
+from platform_assets.bronze import SCHEMAS
 from platform_assets.ingestion import has_unread
 from platform_assets.models import parity
 from platform_assets.operations import label_latency, promotions
 from platform_assets.publishing import QUARANTINE
 from platform_assets.silver import labels
 from resources.encoder import Encoder
-from resources.lakehouse.snapshot import glance
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, Lakehouse
 from resources.registry.models import Registry
 from sensors import retraining, stale_days
-from sensors.stale_days import Work
+from sensors.stale_days import RunPlan
 
 # Copies of what the registry holds.
 OF_THE_REGISTRY = ("operations/model_versions", promotions.TABLE)
@@ -66,14 +66,14 @@ class State:
     failures: int = 0
     ended: datetime | None = None
     unread: tuple[str, ...] = ()
-    early: tuple[Work, ...] = ()
+    early: tuple[RunPlan, ...] = ()
     due: tuple[str, ...] = ()
-    late: tuple[Work, ...] = ()
+    late: tuple[RunPlan, ...] = ()
     reasons: tuple[str, ...] = ()
     unrecorded: bool = False
 
 
-def decide(state: State, now: datetime) -> tuple[Work | None, str]:
+def decide(state: State, now: datetime) -> tuple[RunPlan | None, str]:
     """Return what must be made now, if anything, and why (not); a work without days has none.
 
     What fails is tried again after a wait that doubles, up to an hour.
@@ -85,23 +85,25 @@ def decide(state: State, now: datetime) -> tuple[Work | None, str]:
         left = (state.ended + wait - now).total_seconds()
         return None, f"{state.failures} runs have failed in a row: the next is in {left:.0f} s"
     if state.unread:
-        return Work("", "", state.unread), f"unread files for {', '.join(state.unread)}"
+        return RunPlan("", "", state.unread), f"unread files for {', '.join(state.unread)}"
     if state.early:
         work, last = state.early[0], len(state.early) == 1
-        made = Work(work.first, work.last, (*work.tables, *state.due, *OF_THE_REGISTRY)) if state.due and last else work
+        made = (
+            RunPlan(work.first, work.last, (*work.tables, *state.due, *OF_THE_REGISTRY)) if state.due and last else work
+        )
         return made, f"{len(work.tables)} tables are behind what has landed, {work.first} to {work.last}"
     if state.due:
-        return Work("", "", (*state.due, *OF_THE_REGISTRY)), "; ".join(state.reasons)
+        return RunPlan("", "", (*state.due, *OF_THE_REGISTRY)), "; ".join(state.reasons)
     if state.unrecorded:
-        return Work("", "", OF_THE_REGISTRY), "the tables of the registry lack promotions"
+        return RunPlan("", "", OF_THE_REGISTRY), "the tables of the registry lack promotions"
     if state.late:
         work = state.late[0]
-        made = Work(work.first, work.last, (*work.tables, *COUNTED))
+        made = RunPlan(work.first, work.last, (*work.tables, *COUNTED))
         return made, f"{len(work.tables)} tables are behind the models or their inputs, {work.first} to {work.last}"
     return None, f"all tables are up to date; {'; '.join(state.reasons)}"
 
 
-def look(
+def observe(
     assets: Iterable[dg.AssetsDefinition],
     lakehouse: Lakehouse,
     registry: Registry,
@@ -120,8 +122,8 @@ def look(
         in_training: ids of runs that train a model now, by the model's asset.
     """
     lookups.invalidate(lakehouse)
-    daily, lakehouse = stale_days.daily_inputs(assets), glance(lakehouse)
-    unread = tuple(expected.table for expected in RECEIVED if has_unread(lakehouse, expected))
+    daily, lakehouse = stale_days.daily_inputs(assets), snapshot(lakehouse)
+    unread = tuple(expected.table for expected in SCHEMAS if has_unread(lakehouse, expected))
     if unread:
         return State(unread=unread)
     before, after = around_training(daily)
@@ -141,7 +143,7 @@ def look(
     return State(late=tuple(stale_days.decide(late, after)), reasons=reasons, unrecorded=unrecorded)
 
 
-def labels_coming(lakehouse: Lakehouse, early: tuple[Work, ...]) -> dict[str, int]:
+def labels_coming(lakehouse: Lakehouse, early: tuple[RunPlan, ...]) -> dict[str, int]:
     """Return how many labels of each task have been read since silver/labels was last written, on days to be made."""
     days = [date.fromisoformat(day) for work in early if labels.TABLE in work.tables for day in (work.first, work.last)]
     if not days or not lakehouse.exists(labels.TABLE):
@@ -181,7 +183,7 @@ def _runs(instance: dg.DagsterInstance, state: State) -> State:
     minimum_interval_seconds=int(INTERVAL.total_seconds()),
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def keeping_up(
+def materialize_stale(
     context: dg.SensorEvaluationContext, lakehouse: Lakehouse, registry: Registry, encoder: Encoder
 ) -> dg.RunRequest | dg.SkipReason:
     """Bring the graph up to date with what has landed, one run at a time; all it knows is in the tables."""
@@ -189,7 +191,7 @@ def keeping_up(
     if state.in_flight is None:
         known = context.repository_def.assets_defs_by_key.values() if context.repository_def else []
         training = in_training(context.instance)
-        state = _runs(context.instance, look(known, lakehouse, registry, encoder, now, training))
+        state = _runs(context.instance, observe(known, lakehouse, registry, encoder, now, training))
     work, why = decide(state, now)
     context.log.info(why)
     if work is None:

@@ -36,7 +36,7 @@ def decide(state: State) -> tuple[bool, str]:
     return state.texts >= needed, f"encoder: {state.texts} labelled texts of {needed}"
 
 
-def look(lakehouse: Lakehouse, registry: Registry) -> State:
+def observe(lakehouse: Lakehouse, registry: Registry) -> State:
     """Return what the tables and the registry say."""
     newest = next(iter(registry.versions(ENCODER)), None)
     tuned_on = None if newest is None else int(newest.record["texts"])
@@ -48,7 +48,7 @@ def look(lakehouse: Lakehouse, registry: Registry) -> State:
     minimum_interval_seconds=int(INTERVAL.total_seconds()),
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def retuning(
+def retrain_encoder(
     context: dg.SensorEvaluationContext, lakehouse: Lakehouse, registry: Registry
 ) -> dg.RunRequest | dg.SkipReason:
     """Tune the encoder beside what goes on, one run at a time."""
@@ -58,5 +58,5 @@ def retuning(
     failed = last is not None and last.dagster_run.status == dg.DagsterRunStatus.FAILURE
     if failed and datetime.fromtimestamp(last.end_time or 0, UTC) + WAIT > datetime.now(UTC):
         return dg.SkipReason(f"run {last.dagster_run.run_id} has failed: the next is {WAIT} after it")
-    needed, why = decide(look(lakehouse, registry))
+    needed, why = decide(observe(lakehouse, registry))
     return dg.RunRequest(tags=TAG) if needed else dg.SkipReason(why)

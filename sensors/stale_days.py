@@ -56,7 +56,7 @@ def stale(
 
 
 @dataclass(frozen=True)
-class Work:
+class RunPlan:
     """Tables that one run must make, for a range of days."""
 
     first: str
@@ -64,7 +64,7 @@ class Work:
     tables: tuple[str, ...]
 
 
-def decide(stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> list[Work]:
+def decide(stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> list[RunPlan]:
     """Return what must be made, oldest days first; nothing if nothing is stale.
 
     Args:
@@ -82,9 +82,9 @@ def decide(stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterabl
     return [_work(covered, stale_days, inputs) for covered in ranges]
 
 
-def _work(days: list[date], stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> Work:
+def _work(days: list[date], stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> RunPlan:
     wanted = {day.isoformat() for day in days}
     tables = {table for table in inputs if wanted & set(stale_days.get(table, ()))}
     while more := {table for table, of in inputs.items() if tables & set(of)} - tables:
         tables |= more
-    return Work(min(wanted), max(wanted), tuple(sorted(tables)))
+    return RunPlan(min(wanted), max(wanted), tuple(sorted(tables)))

@@ -133,7 +133,7 @@ def test_tables_from_silver_on_have_a_partition_a_day(assets):
         for key, node in of_days.items()
         if node["partitionDefinition"] and node["partitionDefinition"]["description"].startswith("Daily")
     }
-    assert set(of_days) - daily == {"silver/quarantine"}  # every hop of any day writes there
+    assert set(of_days) - daily == {"silver/quarantine"}  # every write of any day adds to it
 
 
 @pytest.fixture

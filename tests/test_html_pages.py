@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from governance.catalog import Table
 from governance.html import POLICY, html_page
-from governance.quality import sift
+from governance.quality import validate
 from platform_assets.reports.page import Chart, Column, Grid, Headline, Page, Section, bars, crossing, heat, render
 from resources.settings import PROJECT
 
@@ -31,7 +31,7 @@ RULES = {
 
 def data_docs() -> str:
     """Return the page of a validation that hostile values break."""
-    shown = sift(
+    shown = validate(
         pl.DataFrame({"id": [*HOSTILE], "url": [*HOSTILE]}), Table(name="silver/x", key=("id",), rules=RULES)
     ).page
     assert shown is not None

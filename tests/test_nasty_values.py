@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.place import create_topics, produce
 from governance import catalog
-from platform_assets.bronze import RECEIVED
-from platform_assets.parsing import Received
+from platform_assets.bronze import SCHEMAS
+from platform_assets.parsing import SourceSchema
 from serving.stream.flows import FLOWS
 from tests.support.graph import Graph
 
@@ -75,7 +75,7 @@ WHOLE = {
 REQUEST = ("id", "imp", "site", "app", "user", "tmax", "cur", "regs", "device")
 
 
-def records(expected: Received) -> list[dict]:
+def records(expected: SourceSchema) -> list[dict]:
     """Return a whole record, and for every field and nasty value one that has it there."""
     whole = WHOLE[expected.folder]
     found = [named(whole, "whole")]
@@ -109,7 +109,7 @@ def named(record: dict, name: str) -> dict:
 
 
 def accounted(graph: Graph, landed: Mapping[str, Sequence[Any]]) -> None:
-    """Assert that every record is a row or quarantined, hop by hop, and that every key holds."""
+    """Assert that every record is a row or quarantined, table by table, and that every key holds."""
     lost = dict(graph.lake.read("silver/quarantine").group_by("table").len().rows())
     for table, rows in landed.items():
         assert graph.lake.count(table) + lost.get(table, 0) == len(rows), table
@@ -123,8 +123,8 @@ def accounted(graph: Graph, landed: Mapping[str, Sequence[Any]]) -> None:
 
 def test_no_value_of_any_field_stops_the_graph_or_is_lost(home: Path, tmp_path: Path):
     graph = Graph(tmp_path, home)
-    landed = {expected.table: records(expected) for expected in RECEIVED if expected.folder in WHOLE}
-    for expected in RECEIVED:
+    landed = {expected.table: records(expected) for expected in SCHEMAS if expected.folder in WHOLE}
+    for expected in SCHEMAS:
         graph.land(f"{expected.folder}/nasty.jsonl", landed.get(expected.table, []))
     for number, value in enumerate(NASTY):
         for name, body in (

@@ -3,8 +3,8 @@
 from importlib import import_module
 
 from governance import catalog
-from platform_assets.parsing import Received
+from platform_assets.parsing import SourceSchema
 
-RECEIVED: tuple[Received, ...] = tuple(
+SCHEMAS: tuple[SourceSchema, ...] = tuple(
     import_module(f"{__name__}.{table.removeprefix('bronze/')}").EXPECTED for table in catalog.names("bronze")
 )

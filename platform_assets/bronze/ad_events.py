@@ -6,9 +6,9 @@ Key: source and position. Grain: one delivery of one event. Money in US dollars.
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/ad_events",
     folder="ad_events",
     topic="ad-events",
@@ -32,4 +32,4 @@ EXPECTED = Received(
     allowed={"event_type": frozenset({"impression", "viewable", "click", "conversion"})},
 )
 
-ad_events = bronze_asset(__doc__, EXPECTED)
+ad_events = bronze_asset(__doc__, SCHEMA)

@@ -8,9 +8,9 @@ Owner: ad-exchange.
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/inventory",
     folder="inventory",
     topic="inventory",
@@ -35,4 +35,4 @@ EXPECTED = Received(
     allowed={"format": frozenset({"banner", "video", "native", "audio"})},
 )
 
-inventory = bronze_asset(__doc__, EXPECTED)
+inventory = bronze_asset(__doc__, SCHEMA)

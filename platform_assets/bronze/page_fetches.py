@@ -9,9 +9,9 @@ as received; ``body`` has its content coding undone. Owner: content.
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/page_fetches",
     folder="pages",
     topic="pages",
@@ -33,4 +33,4 @@ EXPECTED = Received(
     nested=frozenset({"images"}),
 )
 
-page_fetches = bronze_asset(__doc__, EXPECTED)
+page_fetches = bronze_asset(__doc__, SCHEMA)

@@ -7,9 +7,9 @@ topic, and from the table ``labels`` of the database, one row for each version t
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/review_labels",
     folder="labels",
     topic="labels",
@@ -31,4 +31,4 @@ EXPECTED = Received(
     sql_table="labels",
 )
 
-review_labels = bronze_asset(__doc__, EXPECTED)
+review_labels = bronze_asset(__doc__, SCHEMA)

@@ -9,9 +9,9 @@ Owner: ad-exchange.
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/rtb_auctions",
     folder="rtb_auctions",
     topic="rtb-auctions",
@@ -31,4 +31,4 @@ EXPECTED = Received(
     nested=frozenset({"request", "bids"}),
 )
 
-rtb_auctions = bronze_asset(__doc__, EXPECTED)
+rtb_auctions = bronze_asset(__doc__, SCHEMA)

@@ -8,9 +8,9 @@ version counts once its end has been read. ``declared_by`` is the site of an ads
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/seller_declarations",
     folder="supply_chain",
     owner="ad-exchange",
@@ -40,4 +40,4 @@ EXPECTED = Received(
     nested=frozenset({"other"}),
 )
 
-seller_declarations = bronze_asset(__doc__, EXPECTED)
+seller_declarations = bronze_asset(__doc__, SCHEMA)

@@ -7,9 +7,9 @@ Messages come by file, by topic, and from the API that is pulled, which gives eq
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/social_messages",
     folder="messages",
     topic="messages",
@@ -28,4 +28,4 @@ EXPECTED = Received(
     pulled=True,
 )
 
-social_messages = bronze_asset(__doc__, EXPECTED)
+social_messages = bronze_asset(__doc__, SCHEMA)

@@ -7,9 +7,9 @@ database. Personal data: handle, display_name. Owner: privacy.
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/user_profiles",
     folder="users",
     owner="content",
@@ -29,4 +29,4 @@ EXPECTED = Received(
     sql_table="users",
 )
 
-user_profiles = bronze_asset(__doc__, EXPECTED)
+user_profiles = bronze_asset(__doc__, SCHEMA)

@@ -6,9 +6,9 @@ Key: source and position. Grain: one attempt. Owner: ad-exchange.
 import polars as pl
 
 from platform_assets.ingestion import bronze_asset
-from platform_assets.parsing import TIME, Received
+from platform_assets.parsing import TIME, SourceSchema
 
-EXPECTED = Received(
+SCHEMA = SourceSchema(
     table="bronze/user_sync",
     folder="user_sync",
     topic="user-sync",
@@ -29,4 +29,4 @@ EXPECTED = Received(
     allowed={"status": frozenset({"matched", "unmatched", "error"})},
 )
 
-user_sync = bronze_asset(__doc__, EXPECTED)
+user_sync = bronze_asset(__doc__, SCHEMA)

@@ -22,7 +22,7 @@ from governance.promotion_log import ENCODER, PACKAGED
 from platform_assets.conventions import table_key
 from platform_assets.models.evaluation import BY, held_out, undoes
 from platform_assets.models.heads import renewed
-from platform_assets.models.model_specs import check, declared, unmade
+from platform_assets.models.model_specs import check, model_spec, unmade
 from platform_assets.silver import embeddings
 from resources.encoder import WEIGHTS, Encoder, has_gpu, packaged_weights, tokenizer
 from resources.lakehouse.tables import Lakehouse
@@ -43,7 +43,7 @@ GATE_DOC = "Every task is as good under it as under the encoder that serves."
 TOLD = 100
 
 
-@dg.asset(**declared(ENCODER_MODEL, __doc__, GATE_DOC, deps=SOURCE, kinds=("mlflow", "pytorch", "onnx")))
+@dg.asset(**model_spec(ENCODER_MODEL, __doc__, GATE_DOC, deps=SOURCE, kinds=("mlflow", "pytorch", "onnx")))
 def encoder_model(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
 ) -> dg.MaterializeResult:
@@ -72,7 +72,7 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
     """Tune the packaged weights on what labels teach, and register them."""
     from safetensors.numpy import load_file, save_file
 
-    started, known = time.perf_counter(), lakehouse.as_now(["silver/labels"])
+    started, known = time.perf_counter(), lakehouse.pinned_to(["silver/labels"])
     rows = tuning.lessons(known.read("silver/labels"))
 
     def told(done: int, of: int) -> None:
@@ -133,7 +133,7 @@ def contested(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, reg
     If another serves by then, because a person went back to it, say, it is compared with that one.
     """
     while True:
-        verdict = judged(candidate, lakehouse, encoder, registry)
+        verdict = gate_encoder(candidate, lakehouse, encoder, registry)
         registry.judge(candidate, verdict)
         if not verdict.passed:
             return verdict
@@ -142,7 +142,7 @@ def contested(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, reg
             return verdict
 
 
-def judged(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
+def gate_encoder(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
     """Return the gate's verdict on a candidate, beside the encoder that serves now."""
     versions = registry.versions(ENCODER)
     against = next((one.version for one in versions if one.champion), None)

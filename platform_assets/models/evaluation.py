@@ -13,7 +13,7 @@ from governance.promotion_log import rolled_back
 from platform_assets.models.labelled import labelled_pictures, vectors_of
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import ChampionMovedError, Registered, Registry, history
+from resources.registry.models import ChampionMovedError, Registered, Registry, promotion_log
 from signals.models.metrics import Indices
 from signals.models.ngrams import ngrams
 from signals.models.training import examples
@@ -47,7 +47,7 @@ def contested(
     """
     rows = held_out(task, lakehouse, encoder)
     while True:
-        verdict = judged(task, challenger, registry, rows, encoder.transform_id)
+        verdict = evaluate(task, challenger, registry, rows, encoder.transform_id)
         registry.judge(challenger, verdict)
         if not verdict.passed:
             return verdict
@@ -56,7 +56,7 @@ def contested(
             return verdict
 
 
-def judged(task: Task, challenger: Registered, registry: Registry, rows: HeldOut, running: str) -> Verdict:
+def evaluate(task: Task, challenger: Registered, registry: Registry, rows: HeldOut, running: str) -> Verdict:
     """Return the gate's verdict on a challenger's files as they are registered.
 
     A champion of another transformation cannot serve, and is not compared with.
@@ -85,7 +85,7 @@ def judged(task: Task, challenger: Registered, registry: Registry, rows: HeldOut
 
 def undoes(challenger: Registered, versions: Sequence[Registered]) -> str | None:
     """Return why a version is refused that has the files of one which a person rolled back; None if it has not."""
-    refused = rolled_back(history(versions))
+    refused = rolled_back(promotion_log(versions))
     for one in versions:
         if one.version in refused and one.digest == challenger.digest:
             return f"has the files of version {one.version}, which was rolled back: only a person may promote it"

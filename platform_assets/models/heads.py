@@ -12,7 +12,7 @@ import numpy as np
 from governance.gates.promotion import Verdict
 from platform_assets.models.evaluation import contested, serves
 from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
-from platform_assets.models.model_specs import check, declared, unmade
+from platform_assets.models.model_specs import check, model_spec, unmade
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import REFERENCE, Registered, Registry
@@ -39,7 +39,7 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
     source, kinds = (PACKAGED_FROM, ("mlflow", "onnx")) if is_image else (TRAINED_FROM, ("mlflow", "scikitlearn"))
     name = f"models/{task.name}"
 
-    @dg.asset(**declared(name, task_doc(task), GATE_DOC, deps=source, kinds=kinds, blocking=True), pool="encoder")
+    @dg.asset(**model_spec(name, task_doc(task), GATE_DOC, deps=source, kinds=kinds, blocking=True), pool="encoder")
     def model(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
         started = time.perf_counter()
         under = registry.under(encoder.digest)
@@ -61,7 +61,7 @@ def renewed(task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Regist
     """
     make, source = (packaged, PACKAGED_FROM) if task.documents == ("image",) else (trained, TRAINED_FROM)
     # What lands meanwhile neither teaches nor judges, nor counts as seen.
-    known = lakehouse.as_now(source)
+    known = lakehouse.pinned_to(source)
     seen = {f"version:{table}": version for table, version in known.pinned.items()}
     seen["labels"] = labels_of(task, label_counts(known))
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from platform_assets.conventions import FRESHNESS, table_key
 GATE = "gate"
 
 
-def declared(
+def model_spec(
     model: str, doc: str | None, gate: str, *, deps: Iterable[str], kinds: Iterable[str], blocking: bool = False
 ) -> dict[str, Any]:
     """Return the arguments of ``dg.asset`` for a model.

@@ -11,7 +11,7 @@ import polars as pl
 from governance.gates.parity import parity, policy
 from governance.gates.promotion import Verdict
 from platform_assets.models.encoder import ENCODER_MODEL
-from platform_assets.models.model_specs import check, declared, unmade
+from platform_assets.models.model_specs import check, model_spec, unmade
 from resources.encoder import Encoder, Precisions
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -25,7 +25,7 @@ GATE_DOC = "Vectors of both precisions are close, and nearly every held-out text
 
 
 @dg.asset(
-    **declared(
+    **model_spec(
         PARITY_MODEL, __doc__, GATE_DOC, deps=(ENCODER_MODEL, "silver/labels"), kinds=("mlflow", "pytorch", "onnx")
     )
 )

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.silver import decisions, embeddings, labels
 from resources.encoder import Encoder
 from resources.lakehouse.tables import DAY, Lakehouse, days_of
@@ -83,16 +83,16 @@ def drift(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
 ) -> dg.MaterializeResult:
     """Measure each task on each of these days that has answers or labels."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
+    write = start(context, lakehouse, TABLE, INPUTS)
     every = registry.under(encoder.digest).versions_by_task(every_encoder=True)
     versions = {task: every[task] for task in TASKS}
     known = {day for table in INPUTS for day in lakehouse.days(table)}
-    measured = [row for day in hop.days if day in known for row in windows(lakehouse, encoder, versions, day)]
-    rows = beside_earlier(measured, stored(lakehouse, hop.days), date.fromisoformat(min(hop.days)))
-    lakehouse.replace_days(TABLE, sorted({*hop.days, *days_of(rows)}), rows, marks=hop.marks)
-    fresh = rows.filter(pl.col(DAY).cast(pl.String).is_in(hop.days))
+    measured = [row for day in write.days if day in known for row in windows(lakehouse, encoder, versions, day)]
+    rows = beside_earlier(measured, stored(lakehouse, write.days), date.fromisoformat(min(write.days)))
+    lakehouse.replace_days(TABLE, sorted({*write.days, *days_of(rows)}), rows, marks=write.marks)
+    fresh = rows.filter(pl.col(DAY).cast(pl.String).is_in(write.days))
     drifting = fresh.filter("drifted").select(DAY, "task").rows()
-    return hop.result(
+    return write.result(
         {
             "windows_measured": fresh["drifted"].count(),
             "windows_not_measured": fresh["drifted"].null_count(),

@@ -14,7 +14,7 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import Registry, history
+from resources.registry.models import Registry, promotion_log
 
 TABLE = "operations/promotions"
 SCHEMA = {
@@ -50,7 +50,7 @@ def recorded(registry: Registry) -> pl.DataFrame:
             move.by, move.why,
         )
         for task, versions in registry.versions_by_task(every_encoder=True).items()
-        for move in history(versions)
+        for move in promotion_log(versions)
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("model_name", "moved_at")
 

@@ -14,14 +14,14 @@ import dagster as dg
 import msgspec
 import polars as pl
 
-from platform_assets.bronze import RECEIVED
+from platform_assets.bronze import SCHEMAS
 from platform_assets.conventions import described
 from platform_assets.parsing import UNDECLARED
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from resources.lakehouse.tables import DAY, Lakehouse
 
 TABLE = "operations/schema_drift"
-INPUTS = tuple(expected.table for expected in RECEIVED)
+INPUTS = tuple(expected.table for expected in SCHEMAS)
 TYPES = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
 SCHEMA = {
     DAY: pl.Date,
@@ -37,12 +37,12 @@ SCHEMA = {
 @dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS))
 def schema_drift(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Count the fields that nobody has declared."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    found = [row for table in INPUTS for row in undeclared(lakehouse, table, hop.days)]
+    write = start(context, lakehouse, TABLE, INPUTS)
+    found = [row for table in INPUTS for row in undeclared(lakehouse, table, write.days)]
     rows = pl.DataFrame(found, schema=SCHEMA, orient="row").sort(DAY, "table", "field", "type")
-    lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
+    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
     fields = sorted({f"{table}: {field}" for table, field in rows.select("table", "field").iter_rows()})
-    return hop.result({"fields": fields}, rows_out=rows.height)
+    return write.result({"fields": fields}, rows_out=rows.height)
 
 
 def undeclared(lakehouse: Lakehouse, table: str, days: Sequence[str]) -> Iterable[tuple[Any, ...]]:

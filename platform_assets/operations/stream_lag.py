@@ -9,12 +9,12 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.bronze import RECEIVED
+from platform_assets.bronze import SCHEMAS
 from platform_assets.conventions import table_key
 from resources.settings import settings
 
 CHECK, LAG = "stream_keeps_up", "lag_seconds"
-TABLES = tuple(table_key(expected.table) for expected in RECEIVED if expected.topic)
+TABLES = tuple(table_key(expected.table) for expected in SCHEMAS if expected.topic)
 # How far back to look for what the worker said: runs of the graph materialise the same tables.
 LOOKED_AT = 20
 
@@ -35,7 +35,7 @@ def verdict(said: Iterable[tuple[datetime, Mapping[str, Any]]], now: datetime, m
 
 
 @dg.multi_asset_check(name=CHECK, specs=[dg.AssetCheckSpec(CHECK, asset=key) for key in TABLES], can_subset=True)
-def stream_keeps_up(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+def stream_lag(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
     """Repeat what the worker said last of each table."""
     for key in sorted(check.asset_key for check in context.selected_asset_check_keys):
         records = context.instance.fetch_materializations(key, limit=LOOKED_AT).records

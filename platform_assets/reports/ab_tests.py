@@ -66,7 +66,7 @@ def compared(decisions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def trials(rows: pl.DataFrame) -> list[Grid]:
+def ab_tests(rows: pl.DataFrame) -> list[Grid]:
     """Return the table of trials; none if nothing was tried."""
     if rows.is_empty():
         return []

@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.reports.context import EVENTS, MEASURES, SIGNALS, beside
 from platform_assets.reports.page import (
     BY_DAY,
@@ -102,10 +102,10 @@ TERMS = {
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, kinds=KINDS))
 def business_insights(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Add up what campaigns got in which context."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    rows = insights(beside(lakehouse, hop.days))
-    lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
-    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    rows = insights(beside(lakehouse, write.days))
+    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    return write.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
 
 
 def insights(ads: pl.DataFrame) -> pl.DataFrame:

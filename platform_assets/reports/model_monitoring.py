@@ -16,7 +16,7 @@ from platform_assets.conventions import described
 from platform_assets.operations.drift import DRIFTED, LEAST, MEASURES, WINDOWS
 from platform_assets.operations.drift import TABLE as DRIFT
 from platform_assets.operations.label_latency import TABLE as STALENESS
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.reports.label_latency import staleness
 from platform_assets.reports.page import (
     BY_DAY,
@@ -77,10 +77,10 @@ TERMS = {
 @dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
 def model_monitoring(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Show what was measured of every task."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    rows = lakehouse.read(DRIFT, hop.days).drop(COUNTED).sort(DAY, "task")
-    lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
-    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    rows = lakehouse.read(DRIFT, write.days).drop(COUNTED).sort(DAY, "task")
+    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    return write.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
 
 
 def page(lakehouse: Lakehouse) -> Page:

@@ -16,8 +16,8 @@ from governance import catalog
 from platform_assets.conventions import described
 from platform_assets.operations.model_versions import SCHEMA as MODEL_VERSION
 from platform_assets.operations.model_versions import TABLE as VERSIONS
-from platform_assets.publishing import QUARANTINE, begin
-from platform_assets.reports.ab_tests import trials, tried
+from platform_assets.publishing import QUARANTINE, start
+from platform_assets.reports.ab_tests import ab_tests, tried
 from platform_assets.reports.page import (
     BY_DAY,
     KINDS,
@@ -80,10 +80,10 @@ TERMS = {
 @dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
 def platform_health(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Count what every table holds and lost."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    rows = health(held(lakehouse, TABLES, hop.days), lakehouse.read(QUARANTINE, hop.days))
-    lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
-    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    rows = health(held(lakehouse, TABLES, write.days), lakehouse.read(QUARANTINE, write.days))
+    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    return write.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
 
 
 def held(lakehouse: Lakehouse, tables: Iterable[str], days: Sequence[str]) -> pl.DataFrame:
@@ -189,7 +189,7 @@ def told(
         sections=[
             Section("Does data flow?", [flow(stored), quarantined_by_day(rows), tables(far)]),
             Section("What was quarantined, and why", [rules(quarantine)]),
-            Section("Models", [registered(models), decided(asked), *trials(beside)]),
+            Section("Models", [registered(models), decided(asked), *ab_tests(beside)]),
         ],
         terms=TERMS,
         days=stored[DAY].unique().sort().to_list(),

@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.reports.context import EVENTS, SIGNALS, beside
 from platform_assets.reports.page import (
     BY_DAY,
@@ -93,11 +93,11 @@ TERMS = {
 @dg.asset(**described(TABLE, __doc__, owner="brand-safety", inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS], kinds=KINDS))
 def risk_analysis(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Add up what is risky, where, and what ran beside it."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    pages, messages = (lakehouse.read(table, hop.days) for table in (SIGNALS, MESSAGES))
-    rows = risks(pages, messages, beside(lakehouse, hop.days))
-    lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
-    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    pages, messages = (lakehouse.read(table, write.days) for table in (SIGNALS, MESSAGES))
+    rows = risks(pages, messages, beside(lakehouse, write.days))
+    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    return write.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
 
 
 def risks(pages: pl.DataFrame, messages: pl.DataFrame, ads: pl.DataFrame) -> pl.DataFrame:

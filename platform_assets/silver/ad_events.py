@@ -11,29 +11,29 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.aliases import Aliases
-from platform_assets.bronze.ad_events import EXPECTED
+from platform_assets.bronze.ad_events import SCHEMA
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse.tables import Lakehouse
-from signals.documents.urls import address, site
+from signals.documents.urls import canonical_url, hostname
 
 TABLE = "silver/ad_events"
-INPUTS = (EXPECTED.table,)
+INPUTS = (SCHEMA.table,)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, deps=["silver/pages"], rules=True))
 def ad_events(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Type the events and name the page and site that each happened on."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    return hop.publish(partial(on_pages, moment="event_time", aliases=Aliases(lakehouse)), hop.received(EXPECTED))
+    write = start(context, lakehouse, TABLE, INPUTS)
+    return write.publish(partial(on_pages, moment="event_time", aliases=Aliases(lakehouse)), write.received(SCHEMA))
 
 
 def on_pages(received: pl.DataFrame, moment: str, aliases: Aliases) -> pl.DataFrame:
     """Return bronze rows about pages with address, document_id, site, time and tenant filled in."""
     urls = received.select(pl.col("url").drop_nulls().unique()).with_columns(
-        address=pl.col("url").map_elements(address, return_dtype=pl.String),
-        site=pl.col("url").map_elements(site, return_dtype=pl.String),
+        address=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
+        site=pl.col("url").map_elements(hostname, return_dtype=pl.String),
     )
     rows = received.join(urls, on="url", how="left", maintain_order="left").with_columns(
         pl.coalesce(moment, "received_at").alias(moment),

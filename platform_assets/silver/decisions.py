@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from platform_assets.conventions import described
-from platform_assets.publishing import accounted_for, begin, quarantine, transformed
+from platform_assets.publishing import quarantine, reconciled, start, transformed
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse, fingerprint
@@ -41,11 +41,11 @@ def decisions(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
 ) -> dg.MaterializeResult:
     """Ask the champion of every task about each document of these days, and challengers about their share."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
+    write = start(context, lakehouse, TABLE, INPUTS)
     models = serving(registry.under(encoder.digest), encoder.transform_id)
     rows_in, rows_quarantined, parts = 0, 0, []
     for kind, table in DOCUMENTS.items():
-        documents = pending(lakehouse, kind, hop.days, encoder)
+        documents = pending(lakehouse, kind, write.days, encoder)
         rows_in += documents.height
         version = lakehouse.version(table)
         found, broken = decided(
@@ -55,11 +55,11 @@ def decisions(
         rows_quarantined += broken.height
         parts.append(found)
     answers = pl.concat(parts)
-    marks = {**hop.marks, **{f"{ASKED}{day}": answering(models.traffic) for day in hop.days}}
-    answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=hop.days, marks=marks)
-    known = lakehouse.scan(TABLE, hop.days).select("decision_id").collect()["decision_id"]
+    marks = {**write.marks, **{f"{ASKED}{day}": answering(models.traffic) for day in write.days}}
+    answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=write.days, marks=marks)
+    known = lakehouse.scan(TABLE, write.days).select("decision_id").collect()["decision_id"]
     stored = int(answers["decision_id"].is_in(known.implode()).sum())
-    return hop.result(
+    return write.result(
         {
             "rows_in": rows_in,
             "rows_decided": answered,
@@ -67,7 +67,7 @@ def decisions(
             "models": {t: m.version for t, m in models.champions.items()},
         },
         rows_out=lakehouse.count(TABLE),
-        check_results=[accounted_for(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)],
+        check_results=[reconciled(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)],
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.publishing import accounted_for, begin
+from platform_assets.publishing import reconciled, start
 from resources.encoder import Encoder
 from resources.lakehouse.tables import DAY, Lakehouse
 from signals.documents.text import document_texts
@@ -39,17 +39,17 @@ SCHEMA = {
 )
 def embeddings(context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder) -> dg.MaterializeResult:
     """Encode the texts of these days that no day has encoded before."""
-    hop = begin(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
-    texts = distinct_texts(lakehouse, hop.days, teaching(lakehouse))
-    fresh = fill(lakehouse, encoder, texts, hop.days, hop.marks)
-    return hop.result(
+    write = start(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
+    texts = distinct_texts(lakehouse, write.days, teaching(lakehouse))
+    fresh = fill(lakehouse, encoder, texts, write.days, write.marks)
+    return write.result(
         {
             "rows_in": texts.height,
             "rows_encoded": fresh,
             "rows_known": texts.height - fresh,
         },
         rows_out=lakehouse.count(TABLE),
-        check_results=[accounted_for(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)],
+        check_results=[reconciled(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)],
     )
 
 

@@ -14,21 +14,21 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets.bronze.page_fetches import EXPECTED
+from platform_assets.bronze.page_fetches import SCHEMA
 from platform_assets.conventions import described
 from platform_assets.parsing import declared
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.silver.pages import IS_IMAGE
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse.tables import Lakehouse
 from resources.landing.budgets import MAX_PICTURES_PER_RECORD, MAX_PIXELS_PER_RECORD
-from signals.documents.images import inspect, pixels
-from signals.documents.urls import address, joined
+from signals.documents.images import pixels, probe_image
+from signals.documents.urls import canonical_url, joined
 
 TABLE = "silver/images"
-INPUTS = (EXPECTED.table,)
+INPUTS = (SCHEMA.table,)
 FETCH = ("tenant_id", "fetched_at", "source", "position", "received_at", "event_date")
-SCHEMA = {
+PICTURE = {
     "document_id": pl.String,
     "page_url": pl.String,
     "content_hash": pl.String,
@@ -45,9 +45,9 @@ SCHEMA = {
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
 def images(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Unpack the pictures of each fetch, and read their format and size."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    fetches = declared(lakehouse.read(EXPECTED.table, hop.days), EXPECTED).drop("html")
-    return hop.publish(unpacked, fetches.filter(IS_IMAGE | pl.col("images").is_not_null()), several=True)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    fetches = declared(lakehouse.read(SCHEMA.table, write.days), SCHEMA).drop("html")
+    return write.publish(unpacked, fetches.filter(IS_IMAGE | pl.col("images").is_not_null()), several=True)
 
 
 def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:
@@ -61,7 +61,7 @@ def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:
         for fetch in rows.iter_rows(named=True)
         for ordinal, picture in enumerate(_pictures(fetch))
     ]
-    return pl.DataFrame(found, schema={**{name: rows.schema[name] for name in FETCH}, **SCHEMA})
+    return pl.DataFrame(found, schema={**{name: rows.schema[name] for name in FETCH}, **PICTURE})
 
 
 def _pictures(fetch: dict[str, Any]) -> list[dict[str, Any]]:
@@ -96,12 +96,12 @@ def _embedded(page_url: str, item: Any, most: int) -> dict[str, Any]:
 def _picture(url: str, page_url: str | None, body: bytes | None, most: int) -> dict[str, Any]:
     size = pixels(body)
     if size is not None and size > most:
-        return {"document_id": address(url), "page_url": page_url, "rule": f"too_many_pixels:{size}"}
-    picture = inspect(body)
+        return {"document_id": canonical_url(url), "page_url": page_url, "rule": f"too_many_pixels:{size}"}
+    picture = probe_image(body)
     if picture is None:
-        return {"document_id": address(url), "page_url": page_url, "rule": "image_undecodable"}
+        return {"document_id": canonical_url(url), "page_url": page_url, "rule": "image_undecodable"}
     return {
-        "document_id": address(url),
+        "document_id": canonical_url(url),
         "page_url": page_url,
         "content_hash": hashlib.sha256(body or b"").hexdigest(),
         "format": picture.format,

@@ -12,15 +12,15 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.aliases import Aliases
-from platform_assets.bronze.inventory import EXPECTED
+from platform_assets.bronze.inventory import SCHEMA
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.silver.ad_events import on_pages
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.supply_chain import asked, with_authorisation
 
 TABLE = "silver/inventory"
-INPUTS = (EXPECTED.table,)
+INPUTS = (SCHEMA.table,)
 DECLARATIONS = "bronze/seller_declarations"
 
 
@@ -29,8 +29,8 @@ DECLARATIONS = "bronze/seller_declarations"
 )
 def inventory(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Type the snapshots, name the page and site of each, and say whether its seller is authorised."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    return hop.publish(partial(offered, lakehouse=lakehouse, aliases=Aliases(lakehouse)), hop.received(EXPECTED))
+    write = start(context, lakehouse, TABLE, INPUTS)
+    return write.publish(partial(offered, lakehouse=lakehouse, aliases=Aliases(lakehouse)), write.received(SCHEMA))
 
 
 def offered(received: pl.DataFrame, lakehouse: Lakehouse, aliases: Aliases) -> pl.DataFrame:

@@ -10,18 +10,18 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from platform_assets.bronze.review_labels import EXPECTED
+from platform_assets.bronze.review_labels import SCHEMA
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
-from platform_assets.tenants import DEFAULT_TENANT, beside
+from platform_assets.publishing import start
+from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
 from resources.lakehouse.tables import Lakehouse
 from signals.classify import DOCUMENT_KEY
 from signals.documents.text import document_texts, normal_forms
-from signals.documents.urls import address
+from signals.documents.urls import canonical_url
 from signals.tasks import TASKS
 
 TABLE = "silver/labels"
-INPUTS = (EXPECTED.table,)
+INPUTS = (SCHEMA.table,)
 HELD_OUT = 0.2
 
 
@@ -37,9 +37,9 @@ HELD_OUT = 0.2
 )
 def labels(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Find the text that each label speaks of."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    received = hop.received(EXPECTED)
-    return hop.publish(partial(resolved, found=documents(lakehouse, received)), received)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    received = write.received(SCHEMA)
+    return write.publish(partial(resolved, found=documents(lakehouse, received)), received)
 
 
 def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
@@ -50,7 +50,7 @@ def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
         was fetched. Of what several organisations hold, the newest comes last.
     """
     named = received["document_id"].drop_nulls().unique()
-    wanted = pl.concat([named, named.map_elements(address, return_dtype=pl.String)]).unique().implode()
+    wanted = pl.concat([named, named.map_elements(canonical_url, return_dtype=pl.String)]).unique().implode()
     pages, at = lakehouse.scan("silver/pages"), pl.col("fetched_at").alias("at")
     parts = [
         pages.select(*DOCUMENT_KEY, at, "title", "text", name="document_id"),
@@ -112,9 +112,9 @@ def _beside(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     whose = pl.col("tenant_id").is_not_null()
     newest = found.unique("name", keep="last", maintain_order=True)
     others = rows.filter(~whose).drop("tenant_id").join(newest, on="name", how="left")
-    return pl.concat([beside(rows.filter(whose), found, "name"), others], how="diagonal")
+    return pl.concat([join_by_tenant(rows.filter(whose), found, "name"), others], how="diagonal")
 
 
 def _known_as(document_id: str) -> str:
     """Pages and images are known by their canonical address, messages by their id."""
-    return address(document_id) if "://" in document_id else document_id
+    return canonical_url(document_id) if "://" in document_id else document_id

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import plain_texts
 from signals.features.communication import communication_features
@@ -34,11 +34,11 @@ CARRIED = (
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
 def message_features(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Count what can be counted in each message, and how fast it answered which other."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    messages = lakehouse.read("silver/messages", hop.days)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    messages = lakehouse.read("silver/messages", write.days)
     answered = messages["reply_to"].drop_nulls().unique().implode()
     parents = lakehouse.scan("silver/messages").filter(pl.col("message_id").is_in(answered)).collect()
-    return hop.publish(partial(features, parents=parents), messages)
+    return write.publish(partial(features, parents=parents), messages)
 
 
 def features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.DataFrame:

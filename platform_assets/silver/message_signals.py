@@ -10,8 +10,8 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.decision_pivot import decided, newest_answers, side_by_side
-from platform_assets.publishing import begin
+from platform_assets.decision_pivot import decided, newest_answers, pivoted
+from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
 from signals.classify import ASKED_ABOUT
@@ -38,13 +38,13 @@ def message_signals(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, registry: Registry
 ) -> dg.MaterializeResult:
     """Put each message's answers side by side."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    messages = lakehouse.read("silver/messages", hop.days)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    messages = lakehouse.read("silver/messages", write.days)
     traffic = registry.traffic()
-    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), traffic)
+    answers = newest_answers(lakehouse.read("silver/decisions", write.days), traffic)
     known = decided(messages, answers, traffic, "message")
     undecided = {"rows_undecided": messages.height - known.height}
-    return hop.publish(partial(signals_of_messages, answers=answers), known, metadata=undecided)
+    return write.publish(partial(signals_of_messages, answers=answers), known, metadata=undecided)
 
 
 def signals_of_messages(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -54,7 +54,7 @@ def signals_of_messages(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.Dat
         messages: silver/messages.
         answers: one decision a document and task.
     """
-    told = side_by_side(answers.filter(pl.col("kind") == "message"), "message")
+    told = pivoted(answers.filter(pl.col("kind") == "message"), "message")
     text = pl.Series(plain_texts(messages["text_as_sent"]), dtype=pl.String)
     rows = messages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(text))
     return rows.join(told, on=ASKED_ABOUT, how="left", maintain_order="left")

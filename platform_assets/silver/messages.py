@@ -12,25 +12,25 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.bronze import user_profiles
-from platform_assets.bronze.social_messages import EXPECTED
+from platform_assets.bronze.social_messages import SCHEMA
 from platform_assets.conventions import described
 from platform_assets.parsing import declared
-from platform_assets.publishing import begin
-from platform_assets.tenants import DEFAULT_TENANT, beside
+from platform_assets.publishing import start
+from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import normal_forms
 
 TABLE = "silver/messages"
-INPUTS = (EXPECTED.table,)
-PROFILES = user_profiles.EXPECTED
+INPUTS = (SCHEMA.table,)
+PROFILES = user_profiles.SCHEMA
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, deps=[PROFILES.table], rules=True))
 def messages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Normalise each message, and add its author's country and consent."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    received = hop.received(EXPECTED)
-    return hop.publish(partial(cleaned, profiles=profiles_of(lakehouse, received)), received)
+    write = start(context, lakehouse, TABLE, INPUTS)
+    received = write.received(SCHEMA)
+    return write.publish(partial(cleaned, profiles=profiles_of(lakehouse, received)), received)
 
 
 def profiles_of(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
@@ -63,4 +63,4 @@ def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
     in_order = known.sort("at", pl.col("consent").fill_null(value=False).not_(), "source", "position")
     newest = in_order.unique(["tenant_id", "user_id"], keep="last", maintain_order=True)
     authors = newest.select("tenant_id", author_id="user_id", author_country="country", author_consents="consent")
-    return beside(messages, authors, "author_id")
+    return join_by_tenant(messages, authors, "author_id")

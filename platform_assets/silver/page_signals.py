@@ -12,8 +12,8 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import described
-from platform_assets.decision_pivot import FETCH, decided, newest_answers, side_by_side, worst_picture
-from platform_assets.publishing import begin
+from platform_assets.decision_pivot import FETCH, decided, newest_answers, pivoted, worst_picture
+from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
 from signals.classify import ASKED_ABOUT
@@ -39,13 +39,13 @@ PROVENANCE = ("source", "position", "received_at", "event_date")
 @dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, rules=True))
 def page_signals(context: dg.AssetExecutionContext, lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
     """Put each page's answers side by side."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    pages, images = (lakehouse.read(table, hop.days) for table in ("silver/pages", "silver/images"))
+    write = start(context, lakehouse, TABLE, INPUTS)
+    pages, images = (lakehouse.read(table, write.days) for table in ("silver/pages", "silver/images"))
     traffic = registry.traffic()
-    answers = newest_answers(lakehouse.read("silver/decisions", hop.days), traffic)
+    answers = newest_answers(lakehouse.read("silver/decisions", write.days), traffic)
     known = decided(pages, answers, traffic, "page")
     undecided = {"rows_undecided": pages.height - known.height}
-    return hop.publish(partial(signals_of_pages, images=images, answers=answers), known, metadata=undecided)
+    return write.publish(partial(signals_of_pages, images=images, answers=answers), known, metadata=undecided)
 
 
 def signals_of_pages(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -56,7 +56,7 @@ def signals_of_pages(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.Data
         images: silver/images of the same days.
         answers: one decision a document and task.
     """
-    told = side_by_side(answers.filter(pl.col("kind") == "page"), "page")
+    told = pivoted(answers.filter(pl.col("kind") == "page"), "page")
     pictures = worst_picture(images, answers.filter(pl.col("kind") == "image"))
     words = pages["text"].str.len_chars().cast(pl.Int64)
     rows = pages.select(*CARRIED, *PROVENANCE).with_columns(keywords=keywords(pages["text"]), characters=words)

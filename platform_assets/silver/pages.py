@@ -10,17 +10,17 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.bronze.page_fetches import EXPECTED
+from platform_assets.bronze.page_fetches import SCHEMA
 from platform_assets.conventions import described
 from platform_assets.parsing import declared
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.pages import ARTICLE, FETCH, NOTHING, Article, Fetch, articles
-from signals.documents.urls import address
+from signals.documents.urls import canonical_url
 
 TABLE = "silver/pages"
-INPUTS = (EXPECTED.table,)
+INPUTS = (SCHEMA.table,)
 BATCH = 64
 # A picture as it was answered; an error answered in its place is a fetch that fails, whatever its media type.
 IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowercase().str.starts_with("image/") & (
@@ -31,9 +31,9 @@ IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowerca
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
 def pages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Extract the article of each fetched page."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    fetches = declared(lakehouse.read(EXPECTED.table, hop.days), EXPECTED)
-    return hop.publish(extracted, fetches.filter(~IS_IMAGE))
+    write = start(context, lakehouse, TABLE, INPUTS)
+    fetches = declared(lakehouse.read(SCHEMA.table, write.days), SCHEMA)
+    return write.publish(extracted, fetches.filter(~IS_IMAGE))
 
 
 def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -> pl.DataFrame:
@@ -49,7 +49,7 @@ def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -
         ValueError: the extraction returned another number of rows.
     """
     rows = dated(fetches).with_columns(
-        address=pl.col("url").map_elements(address, return_dtype=pl.String),
+        address=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
     given = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)

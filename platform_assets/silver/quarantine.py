@@ -1,6 +1,6 @@
 """One row is one record or row that broke a rule, where it came from, and which rule.
 
-Key: quarantine_id. Grain: one rejected row of one hop. Written by every hop of bronze and silver; nothing is dropped
+Key: quarantine_id. Grain: one rejected row of one write. All of bronze and silver write here; nothing is dropped
 silently. The asset itself only counts them, so that the graph shows where rows end. Owner: data-platform.
 """
 

@@ -9,24 +9,24 @@ app has ``app_bundle`` and no site. Owner: ad-exchange.
 import dagster as dg
 import polars as pl
 
-from platform_assets.bronze.rtb_auctions import EXPECTED
+from platform_assets.bronze.rtb_auctions import SCHEMA
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.currency_rates import currency_rates
 from resources.lakehouse.tables import DAY, Lakehouse
 from resources.settings import settings
-from signals.documents.openrtb import SCHEMA, auction
+from signals.documents.openrtb import AUCTION, auction
 
 TABLE = "silver/rtb_auctions"
-INPUTS = (EXPECTED.table,)
+INPUTS = (SCHEMA.table,)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
 def rtb_auctions(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Read each auction's request and bids."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    return hop.publish(opened, hop.received(EXPECTED))
+    write = start(context, lakehouse, TABLE, INPUTS)
+    return write.publish(opened, write.received(SCHEMA))
 
 
 def opened(received: pl.DataFrame) -> pl.DataFrame:
@@ -41,4 +41,4 @@ def opened(received: pl.DataFrame) -> pl.DataFrame:
         # An auction that nobody won may name a blank.
         winner=pl.col("winner").str.strip_chars().replace("", None),
     )
-    return pl.concat([kept, pl.DataFrame(found, schema=SCHEMA)], how="horizontal", strict=True)
+    return pl.concat([kept, pl.DataFrame(found, schema=AUCTION)], how="horizontal", strict=True)

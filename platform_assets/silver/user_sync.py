@@ -6,21 +6,21 @@ Key: tenant_id and sync_id. Grain: one attempt. Owner: ad-exchange.
 import dagster as dg
 import polars as pl
 
-from platform_assets.bronze.user_sync import EXPECTED
+from platform_assets.bronze.user_sync import SCHEMA
 from platform_assets.conventions import described
-from platform_assets.publishing import begin
+from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse.tables import Lakehouse
 
 TABLE = "silver/user_sync"
-INPUTS = (EXPECTED.table,)
+INPUTS = (SCHEMA.table,)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
 def user_sync(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Type the attempts."""
-    hop = begin(context, lakehouse, TABLE, INPUTS)
-    return hop.publish(typed, hop.received(EXPECTED))
+    write = start(context, lakehouse, TABLE, INPUTS)
+    return write.publish(typed, write.received(SCHEMA))
 
 
 def typed(received: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from resources.lakehouse.tables import Lakehouse, days_of
 RUNS = 16
 
 
-class KnownKeys:
+class KeyIndex:
     """The keys of one table by their hashes, eight bytes each; what another writer adds is read from its files."""
 
     def __init__(self, lakehouse: Lakehouse, table: str) -> None:
@@ -25,7 +25,7 @@ class KnownKeys:
 
     def stored(self, rows: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, int | None]:
         """Return stored rows that have the key of one of some rows, with some columns, and the table's version."""
-        version = self.look()
+        version = self.refresh()
         names = list(dict.fromkeys([*self.key, *columns]))
         wanted = rows.filter(self.has(rows))
         if version is None or wanted.is_empty():
@@ -34,7 +34,7 @@ class KnownKeys:
         keys = wanted.lazy().select(self.key)
         return stored.select(names).join(keys, on=self.key, how="semi", nulls_equal=True).collect(), version
 
-    def look(self) -> int | None:
+    def refresh(self) -> int | None:
         """Read the keys of files that have come since the last look; return the table's version, if it exists."""
         if not self.lakehouse.exists(self.table):
             return None

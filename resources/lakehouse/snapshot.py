@@ -42,6 +42,6 @@ class Glance(Lakehouse):
         return self._positions[table]
 
 
-def glance(lakehouse: Lakehouse) -> Glance:
+def snapshot(lakehouse: Lakehouse) -> Glance:
     """Return the tables of a lakehouse as they are now; for reading, and for as long as it takes to look at them."""
     return Glance(uri=lakehouse.uri, storage=lakehouse.storage, pinned=lakehouse.pinned)

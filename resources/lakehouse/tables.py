@@ -72,7 +72,7 @@ class Lakehouse(dg.ConfigurableResource):
         uri: the folder or bucket.
         storage: options of the bucket's store.
         streaming: a stream writes, which takes what it has changed through the tables itself: see ``fingerprints``.
-        pinned: versions of tables that are read whatever is written meanwhile: see ``as_now``.
+        pinned: versions of tables that are read whatever is written meanwhile: see ``refreshed``.
     """
 
     uri: str = ".lake"
@@ -92,7 +92,7 @@ class Lakehouse(dg.ConfigurableResource):
         """
         return self._opened_now(table)
 
-    def as_now(self, tables: Iterable[str]) -> "Lakehouse":
+    def pinned_to(self, tables: Iterable[str]) -> "Lakehouse":
         """Return the lakehouse in which the rows of some tables stay as they are now."""
         pinned = {table: self.version(table) for table in tables}
         return Lakehouse(uri=self.uri, storage=self.storage, streaming=self.streaming, pinned=pinned)

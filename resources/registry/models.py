@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 
 from governance.gates.promotion import Verdict
-from governance.promotion_log import ENCODER, PACKAGED, Move, earlier, rolled_back
+from governance.promotion_log import ENCODER, PACKAGED, PromotionEvent, earlier, rolled_back
 from resources.redaction import redacted
 from resources.registry.database import client, without_access
 from resources.registry.lock import Lease, locked
@@ -82,10 +82,10 @@ class Registered:
     metrics: dict[str, float]
     record: dict[str, str]
     verdict: Verdict | None
-    moves: tuple[Move, ...]
+    moves: tuple[PromotionEvent, ...]
 
     @property
-    def promoted(self) -> Move | None:
+    def promoted(self) -> PromotionEvent | None:
         """The move that made it champion last."""
         mine = (move for move in reversed(self.moves) if move.action != "traffic" and move.version == self.version)
         return next(mine, None)
@@ -249,7 +249,7 @@ class Registry(dg.ConfigurableResource):
             challenger = self.version(task, version)
             champion = self._champion(challenger)
             verdict = _require_passed(challenger)
-            if unless_moved and version in rolled_back(history(self.versions(task, every_encoder=True))):
+            if unless_moved and version in rolled_back(promotion_log(self.versions(task, every_encoder=True))):
                 raise NotPassedError(
                     f"{challenger.name} version {version} was rolled back: only a person may promote it"
                 )
@@ -259,7 +259,9 @@ class Registry(dg.ConfigurableResource):
                     f"but version {champion} is champion now"
                 )
             if champion != version:
-                self._move(challenger, Move(datetime.now(UTC), "promotion", version, champion, by, why), lease)
+                self._move(
+                    challenger, PromotionEvent(datetime.now(UTC), "promotion", version, champion, by, why), lease
+                )
 
     def before(self, task: str) -> int:
         """Return the version that was champion before the present one was promoted; the first encoder's is packaged.
@@ -268,7 +270,7 @@ class Registry(dg.ConfigurableResource):
             ModelMissingError: there is no champion, or none before it.
         """
         champion = self.champion(task).version
-        found = earlier(history(self.versions(task)), champion)
+        found = earlier(promotion_log(self.versions(task)), champion)
         if found is None and task == ENCODER:
             return PACKAGED
         if found is None:
@@ -296,7 +298,9 @@ class Registry(dg.ConfigurableResource):
                         f"{earlier_one.name} version {to} is of another encoder than the one that serves"
                     )
             if to != champion.version:
-                self._move(champion, Move(datetime.now(UTC), "rollback", to, champion.version, by, why), lease)
+                self._move(
+                    champion, PromotionEvent(datetime.now(UTC), "rollback", to, champion.version, by, why), lease
+                )
             return champion.version
 
     def give_traffic(self, task: str, version: int | None, share: float, *, by: str, why: str) -> None:
@@ -318,7 +322,7 @@ class Registry(dg.ConfigurableResource):
             if asked is None:
                 return
             given = None if version is None else share
-            self._record(task, Move(datetime.now(UTC), "traffic", asked, champion, by, why, given), lease)
+            self._record(task, PromotionEvent(datetime.now(UTC), "traffic", asked, champion, by, why, given), lease)
             # A killed change leaves no challenger: never one with another's share.
             if now is not None:
                 client.delete_registered_model_alias(name, alias)
@@ -432,7 +436,7 @@ class Registry(dg.ConfigurableResource):
         """Let one process at a time look at a task's champion and move it."""
         return locked(self._client(), self._name(task), Path(self.cache))
 
-    def _move(self, beside: Registered, move: Move, lease: Lease) -> None:
+    def _move(self, beside: Registered, move: PromotionEvent, lease: Lease) -> None:
         """Make a version champion, under the encoder of one beside it.
 
         The record comes first, so that nothing ever answers unrecorded. Where no encoder is champion, the packaged one
@@ -447,7 +451,7 @@ class Registry(dg.ConfigurableResource):
         else:
             client.set_registered_model_alias(name, _alias(CHAMPION, encoder), str(move.version))
 
-    def _record(self, task: str, move: Move, lease: Lease) -> None:
+    def _record(self, task: str, move: PromotionEvent, lease: Lease) -> None:
         """Keep a move, which is the first of its writes: not if another process may be moving the same by now."""
         lease.check()
         key = f"{MOVE}{move.at:%Y-%m-%dT%H:%M:%S.%f}"
@@ -476,7 +480,7 @@ class Registry(dg.ConfigurableResource):
         encoder = "" if version.name == self._name(ENCODER) else encoder
         champion, challenger = (int(model.aliases.get(_alias(name, encoder), 0)) for name in (CHAMPION, CHALLENGER))
         verdict, digest, metrics = tags.pop(VERDICT, None), tags.pop("digest"), tags.pop("metrics", "{}")
-        moves = tuple(Move.load(tags.pop(key)) for key in sorted(tags) if key.startswith(MOVE))
+        moves = tuple(PromotionEvent.load(tags.pop(key)) for key in sorted(tags) if key.startswith(MOVE))
         return Registered(
             name=version.name,
             task=version.name.removeprefix(f"{self.environment}."),
@@ -529,7 +533,7 @@ def registry(known: Settings) -> Registry:
     )
 
 
-def history(versions: Iterable[Registered]) -> list[Move]:
+def promotion_log(versions: Iterable[Registered]) -> list[PromotionEvent]:
     """Return the moves of a task's versions, oldest first."""
     return sorted((move for one in versions for move in one.moves), key=lambda move: move.at)
 

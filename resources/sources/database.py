@@ -59,11 +59,11 @@ class Table:
 
     @property
     def name(self) -> str:
-        """See ``Polled``; the newest time read, in microseconds since 1970, is kept under the name itself."""
+        """Under the name itself the newest time read is kept, in microseconds since 1970."""
         return f"database:{self.table}"
 
     def read(self, kept: Kept) -> Iterator[tuple[list[Record], dict[str, int]]]:
-        """See ``Polled``: the rows in the order of their times, from one statement, so each of them once."""
+        """See ``IncrementalSource``: the rows in the order of their times, from one statement, so each of them once."""
         newest, now = kept(self.name), datetime.now(UTC)
         with self._connected() as connection:
             found = self._changes(connection, newest)
@@ -78,7 +78,7 @@ class Table:
                 yield self._records(part), {self.name: newest}
 
     def peek(self, kept: Kept) -> list[Record]:
-        """See ``Polled``: of the rows since the last reading, the newest few."""
+        """See ``IncrementalSource``: of the rows since the last reading, the newest few."""
         with self._connected() as connection:
             found = self._changes(connection, kept(self.name))
             if found is None:

@@ -46,16 +46,16 @@ class Pull:
 
     @property
     def name(self) -> str:
-        """See ``Polled``; without the query, which may hold what nobody should see."""
+        """See ``IncrementalSource``; without the query, which may hold what nobody should see."""
         parts = urlsplit(self._url)
         return f"pull:{parts.netloc}{parts.path}"
 
     def read(self, kept: Kept) -> Iterator[tuple[list[Record], dict[str, int]]]:
-        """See ``Polled``: page by page."""
+        """See ``IncrementalSource``: page by page."""
         return self._pages(kept, ATTEMPTS)
 
     def peek(self, kept: Kept) -> list[Record]:
-        """See ``Polled``: the last page known and the one after it, which may have come to be meanwhile."""
+        """See ``IncrementalSource``: the last page known and the one after it, which may have come to be meanwhile."""
         return [record for records, _ in islice(self._pages(kept, 1), 2) for record in records]
 
     def _pages(self, kept: Kept, attempts: int) -> Iterator[tuple[list[Record], dict[str, int]]]:

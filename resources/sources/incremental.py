@@ -17,7 +17,7 @@ class SourceError(RuntimeError):
     """A source does not answer, or says no; one line, with no secret in it."""
 
 
-class Polled(Protocol):
+class IncrementalSource(Protocol):
     """A source whose records have no place of their own: ``identified`` names them by their content."""
 
     @property

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from governance.promotion_log import ENCODER, PACKAGED, Move
+from governance.promotion_log import ENCODER, PACKAGED, PromotionEvent
 from resources.settings import Environment, settings
 from signals.tasks import TASKS
 
@@ -77,7 +77,7 @@ def show_model(
     ] = None,
 ) -> None:
     """Show what is known of one version (figures, training, gate), and the task's traffic and history."""
-    from resources.registry.models import REFERENCE, history
+    from resources.registry.models import REFERENCE, promotion_log
 
     found = _registry()
     versions = found.versions(task)
@@ -105,7 +105,7 @@ def show_model(
         if _answers(other):
             typer.echo(f"    version {other.version}: {_answers(other)}")
     typer.echo("  history, newest first")
-    for move in reversed(history(versions)):
+    for move in reversed(promotion_log(versions)):
         typer.echo(f"    {move.at:%Y-%m-%d %H:%M:%S} UTC  {_told(move)}, by {move.by}: {move.why}")
 
 
@@ -240,7 +240,7 @@ def _gate(one: "Registered") -> str:
     return "unjudged" if one.verdict is None else "passed" if one.verdict.passed else "failed"
 
 
-def _told(move: Move) -> str:
+def _told(move: PromotionEvent) -> str:
     if move.action == "traffic":
         return f"version {move.version} challenges: {'ended' if move.share is None else _share(move.share)}"
     before = "the first" if move.before is None else f"instead of {_name(move.before)}"

@@ -20,13 +20,13 @@ from platform_assets.models import parity
 from platform_assets.models.encoder import ENCODER_MODEL
 from platform_assets.operations import promotions
 from resources.encoder import Encoder
-from resources.lakehouse.snapshot import glance
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
 from resources.settings import PROJECT
 from sensors import retrain_encoder, retraining
 from sensors.materialize_stale import COUNTED, OF_THE_REGISTRY, RANGE_END, RANGE_START, Inputs, around_training
-from sensors.stale_days import Work, daily_inputs, decide, stale
+from sensors.stale_days import RunPlan, daily_inputs, decide, stale
 
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 0.5
@@ -97,7 +97,7 @@ def run(progress: Progress) -> Report:
 
         encode_and_train(encoder.now())
         untuned: RunFailedError | None = None
-        if retrain_encoder.decide(retrain_encoder.look(lakehouse, registry))[0]:
+        if retrain_encoder.decide(retrain_encoder.observe(lakehouse, registry))[0]:
             try:
                 materialise("tune the encoder", [ENCODER_MODEL, *OF_THE_REGISTRY])
             except RunFailedError as error:  # the one that serves goes on serving
@@ -112,19 +112,19 @@ def run(progress: Progress) -> Report:
     return report
 
 
-def behind(lakehouse: Lakehouse, tables: Inputs, today: date, **state: Any) -> list[Work]:
+def behind(lakehouse: Lakehouse, tables: Inputs, today: date, **state: Any) -> list[RunPlan]:
     """Return what must be made of some tables; ``state`` is what ``stale`` must know of encoder and models."""
     lookups.invalidate(lakehouse)
-    return decide(stale(glance(lakehouse), tables, today, **state), tables)
+    return decide(stale(snapshot(lakehouse), tables, today, **state), tables)
 
 
-def until_none(look: Callable[[], list[Work]]) -> Iterator[Work]:
+def until_none(look: Callable[[], list[RunPlan]]) -> Iterator[RunPlan]:
     """Yield what is behind, oldest days first, and what that has left behind elsewhere, until nothing is.
 
     Raises:
         RunFailedError: the same is behind again after it was made.
     """
-    last: list[Work] = []
+    last: list[RunPlan] = []
     while found := look():
         if found == last:
             raise RunFailedError(f"{', '.join(found[0].tables)} are behind again as soon as they are made")

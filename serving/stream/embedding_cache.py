@@ -12,7 +12,7 @@ import polars as pl
 
 from platform_assets.silver import embeddings
 from resources.encoder import Encoder
-from resources.lakehouse.key_index import KnownKeys
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 
 # Vectors that are remembered: 75 MB.
@@ -20,14 +20,14 @@ MOST = 50_000
 Vectors = dict[str, npt.NDArray[np.float32]]
 
 
-class KnownVectors:
+class EmbeddingCache:
     """Vectors of texts by their hash, under one encoder. One thread may have texts ``encoded`` beside another."""
 
     def __init__(self, lakehouse: Lakehouse, encoder: Encoder) -> None:
         self.lakehouse, self.encoder = lakehouse, encoder
         self._lately: Vectors = {}
-        self._keys = KnownKeys(lakehouse, embeddings.TABLE)
-        self._keys.look()
+        self._keys = KeyIndex(lakehouse, embeddings.TABLE)
+        self._keys.refresh()
 
     def encoded(self, texts: Iterable[tuple[str, str]]) -> Vectors:
         """Return the vectors of those of some texts, given with their hashes, that have none yet as far as is known."""
@@ -36,17 +36,17 @@ class KnownVectors:
         fresh = {name: distinct[name] for name, known in zip(distinct, has, strict=True) if not known}
         return dict(zip(fresh, self.encoder.encode(list(fresh.values())), strict=True))
 
-    def vectors(self, texts: pl.DataFrame, ahead: Mapping[str, npt.NDArray[np.float32]]) -> pl.DataFrame:
+    def vectors(self, texts: pl.DataFrame, prefetched: Mapping[str, npt.NDArray[np.float32]]) -> pl.DataFrame:
         """Return content_hash and vector of each distinct text; those that have never been encoded are, and are stored.
 
         Args:
             texts: content_hash, text, event_date, and ``title`` where texts have one.
-            ahead: vectors that have been made of some of them.
+            prefetched: vectors that have been made of some of them.
         """
-        version = self._keys.look()
+        version = self._keys.refresh()
         texts = texts.unique("content_hash", keep="first", maintain_order=True)
         names = texts["content_hash"].to_list()
-        found = {name: known[name] for known in (ahead, self._lately) for name in names if name in known}
+        found = {name: known[name] for known in (prefetched, self._lately) for name in names if name in known}
         stored = self._has(names)
         found |= self._looked_up(
             [name for name, known in zip(names, stored, strict=True) if known and name not in found]
@@ -59,7 +59,7 @@ class KnownVectors:
         fresh = rows.filter(~stored)
         if fresh.height:
             self.lakehouse.insert_missing(embeddings.TABLE, fresh, embeddings.KEY, looked_at=version)
-            self._keys.look()
+            self._keys.refresh()
         for name in names:
             self._lately.pop(name, None)
             self._lately[name] = found[name]

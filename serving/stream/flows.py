@@ -20,7 +20,7 @@ from platform_assets.bronze import inventory as bronze_inventory
 from platform_assets.bronze import page_fetches, review_labels, social_messages
 from platform_assets.bronze import rtb_auctions as bronze_rtb_auctions
 from platform_assets.bronze import user_sync as bronze_user_sync
-from platform_assets.parsing import Received, declared
+from platform_assets.parsing import SourceSchema, declared
 from platform_assets.publishing import Stage, publish_increment, quarantine
 from platform_assets.silver import (
     ad_events,
@@ -34,9 +34,9 @@ from platform_assets.silver import (
     rtb_auctions,
     user_sync,
 )
-from resources.lakehouse.key_index import KnownKeys
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse, days_of
-from serving.stream.embedding_cache import KnownVectors, Vectors
+from serving.stream.embedding_cache import EmbeddingCache, Vectors
 from signals.classify import Models
 from signals.documents.pages import Article, Fetch, article
 from signals.documents.text import document_text, normal_forms
@@ -47,7 +47,7 @@ READ_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Ahead:
+class Prefetch:
     """What has been worked out of bronze rows before they are taken through.
 
     Attributes:
@@ -61,17 +61,17 @@ class Ahead:
     vectors: Vectors = field(default_factory=dict)
 
 
-class Held:
+class StreamState:
     """What the tables hold already, as far as a micro-batch must know it: keys, and addresses of pages."""
 
     def __init__(self, lakehouse: Lakehouse) -> None:
         self.lakehouse, self.aliases = lakehouse, Aliases(lakehouse)
-        self._keys: dict[str, KnownKeys] = {}
+        self._keys: dict[str, KeyIndex] = {}
 
     def published(self, table: str, stage: Stage, rows: pl.DataFrame, *, several: bool = False) -> pl.DataFrame:
         """Add what a stage makes of rows to a table. See ``publish_increment``."""
         if table not in self._keys:
-            self._keys[table] = KnownKeys(self.lakehouse, table)
+            self._keys[table] = KeyIndex(self.lakehouse, table)
         return publish_increment(self.lakehouse, table, stage, rows, self._keys[table], several=several)
 
 
@@ -88,8 +88,8 @@ class Worker:
 
     models: Models
     run_id: str
-    known: KnownVectors
-    held: Held
+    known: EmbeddingCache
+    held: StreamState
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ class Flow:
     Attributes:
         bronze: what its bronze table expects.
         last: the table that keeps how far the topic has been taken through; bronze itself if batch does the rest.
-        advance: takes bronze rows through; returns page signals to publish, if it has any.
+        process: takes bronze rows through; returns page signals to publish, if it has any.
         look_ahead: adds what can be worked out of bronze rows ahead.
     """
 
-    bronze: Received
+    bronze: SourceSchema
     last: str
-    advance: Callable[[Worker, pl.DataFrame, Ahead], pl.DataFrame | None]
-    look_ahead: Callable[[KnownVectors, pl.DataFrame, Ahead], None] | None = None
+    process: Callable[[Worker, pl.DataFrame, Prefetch], pl.DataFrame | None]
+    look_ahead: Callable[[EmbeddingCache, pl.DataFrame, Prefetch], None] | None = None
 
     @property
     def topic(self) -> str:
@@ -118,7 +118,7 @@ class Flow:
         if self.last != self.bronze.table:
             lakehouse.mark(self.last, positions)
 
-    def undone(self, lakehouse: Lakehouse, sources: Iterable[str]) -> tuple[pl.DataFrame, dict[str, int]]:
+    def backlog(self, lakehouse: Lakehouse, sources: Iterable[str]) -> tuple[pl.DataFrame, dict[str, int]]:
         """Return bronze rows of these sources that have not been taken through, and the positions after them."""
         reached = {source: lakehouse.position(self.bronze.table, source) or 0 for source in sources}
         done = {source: lakehouse.position(self.last, source) or 0 for source in reached}
@@ -130,80 +130,80 @@ class Flow:
         return declared(rows, self.bronze), behind
 
 
-def encode_messages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> None:
+def encode_messages(known: EmbeddingCache, received: pl.DataFrame, prefetch: Prefetch) -> None:
     """Add the vectors of messages."""
     texts, hashes = normal_forms(received["text"])
-    ahead.vectors.update(known.encoded(zip(hashes, texts, strict=True)))
+    prefetch.vectors.update(known.encoded(zip(hashes, texts, strict=True)))
 
 
-def advance_messages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> None:
+def process_messages(worker: Worker, received: pl.DataFrame, prefetch: Prefetch) -> None:
     """Take messages through silver/messages, decisions and message_signals."""
     lakehouse = worker.known.lakehouse
     stage = partial(messages.cleaned, profiles=messages.profiles_of(lakehouse, received))
     kept = worker.held.published(messages.TABLE, stage, received)
-    answers = _answers(worker, "message", kept, ahead)
+    answers = _answers(worker, "message", kept, prefetch)
     worker.held.published(message_signals.TABLE, partial(message_signals.signals_of_messages, answers=answers), kept)
 
 
-def read_pages(known: KnownVectors, received: pl.DataFrame, ahead: Ahead) -> None:
+def read_pages(known: EmbeddingCache, received: pl.DataFrame, prefetch: Prefetch) -> None:
     """Add the articles of pages and their vectors; one core reads while the other encodes what has been read."""
     fetches = pages.fetches_of(received)
 
     def encode(found: Iterable[Article]) -> None:
         texts = [(one["content_hash"], document_text(one["title"], one["text"])) for one in found if not one["failure"]]
-        ahead.vectors.update(known.encoded(texts))
+        prefetch.vectors.update(known.encoded(texts))
 
     with ThreadPoolExecutor(1) as other:
         waiting = []
         for start in range(0, len(fetches), READ_AT_ONCE):
             found = {fetch: article(fetch) for fetch in fetches[start : start + READ_AT_ONCE]}
-            ahead.articles.update(found)
+            prefetch.articles.update(found)
             waiting.append(other.submit(encode, found.values()))
         for one in waiting:
             one.result()
 
 
-def advance_pages(worker: Worker, received: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
+def process_pages(worker: Worker, received: pl.DataFrame, prefetch: Prefetch) -> pl.DataFrame:
     """Take fetches through silver/pages, images, decisions and page_signals; return the signals."""
-    stage = partial(pages.extracted, known=ahead.articles)
+    stage = partial(pages.extracted, known=prefetch.articles)
     kept = worker.held.published(pages.TABLE, stage, received.filter(~pages.IS_IMAGE))
     with_images = received.filter(pages.IS_IMAGE | pl.col("images").is_not_null()).drop("html")
     shown = worker.held.published(images.TABLE, images.unpacked, with_images, several=True)
-    answers = pl.concat([_answers(worker, "page", kept, ahead), _answers(worker, "image", shown, ahead)])
+    answers = pl.concat([_answers(worker, "page", kept, prefetch), _answers(worker, "image", shown, prefetch)])
     stage = partial(page_signals.signals_of_pages, images=shown, answers=answers)
     return worker.held.published(page_signals.TABLE, stage, kept)
 
 
-def advance_inventory(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
+def process_inventory(worker: Worker, received: pl.DataFrame, _: Prefetch) -> None:
     """Take snapshots to silver/inventory, with what is declared of their sellers as they come."""
     stage = partial(inventory.offered, lakehouse=worker.known.lakehouse, aliases=worker.held.aliases)
     worker.held.published(inventory.TABLE, stage, received)
 
 
-def advance_ad_events(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
+def process_ad_events(worker: Worker, received: pl.DataFrame, _: Prefetch) -> None:
     """Take events to silver/ad_events, with the documents that they happened on."""
     stage = partial(ad_events.on_pages, moment="event_time", aliases=worker.held.aliases)
     worker.held.published(ad_events.TABLE, stage, received)
 
 
-def _rows(bronze: Received, table: str, stage: Stage) -> Flow:
+def _rows(bronze: SourceSchema, table: str, stage: Stage) -> Flow:
     """Return the flow of a topic whose silver rows are its bronze rows, typed."""
 
-    def advance(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
+    def process(worker: Worker, received: pl.DataFrame, _: Prefetch) -> None:
         worker.held.published(table, stage, received)
 
-    return Flow(bronze, table, advance)
+    return Flow(bronze, table, process)
 
 
-def _nothing(worker: Worker, received: pl.DataFrame, _: Ahead) -> None:
+def _nothing(worker: Worker, received: pl.DataFrame, _: Prefetch) -> None:
     """Leave the rest to batch."""
 
 
-def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.DataFrame:
+def _answers(worker: Worker, kind: str, rows: pl.DataFrame, prefetch: Prefetch) -> pl.DataFrame:
     """Ask the models about the documents of some rows, keep what they say, and return what consumers are to read."""
     vectors = decisions.NO_VECTORS
     if kind != "image":
-        made = ahead.vectors if ahead.encoder_id == worker.known.encoder.encoder_id else {}
+        made = prefetch.vectors if prefetch.encoder_id == worker.known.encoder.encoder_id else {}
         vectors = worker.known.vectors(rows, made)
     table, lakehouse = decisions.DOCUMENTS[kind], worker.known.lakehouse
     answers, broken = decisions.decided(
@@ -222,11 +222,11 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, ahead: Ahead) -> pl.
 
 
 FLOWS = (
-    Flow(page_fetches.EXPECTED, page_signals.TABLE, advance_pages, read_pages),
-    Flow(social_messages.EXPECTED, message_signals.TABLE, advance_messages, encode_messages),
-    Flow(bronze_ad_events.EXPECTED, ad_events.TABLE, advance_ad_events),
-    Flow(bronze_inventory.EXPECTED, inventory.TABLE, advance_inventory),
-    _rows(bronze_rtb_auctions.EXPECTED, rtb_auctions.TABLE, rtb_auctions.opened),
-    _rows(bronze_user_sync.EXPECTED, user_sync.TABLE, user_sync.typed),
-    Flow(review_labels.EXPECTED, review_labels.EXPECTED.table, _nothing),
+    Flow(page_fetches.SCHEMA, page_signals.TABLE, process_pages, read_pages),
+    Flow(social_messages.SCHEMA, message_signals.TABLE, process_messages, encode_messages),
+    Flow(bronze_ad_events.SCHEMA, ad_events.TABLE, process_ad_events),
+    Flow(bronze_inventory.SCHEMA, inventory.TABLE, process_inventory),
+    _rows(bronze_rtb_auctions.SCHEMA, rtb_auctions.TABLE, rtb_auctions.opened),
+    _rows(bronze_user_sync.SCHEMA, user_sync.TABLE, user_sync.typed),
+    Flow(review_labels.SCHEMA, review_labels.SCHEMA.table, _nothing),
 )

@@ -18,7 +18,7 @@ import polars as pl
 from deltalake.exceptions import CommitFailedError
 
 from governance.quality import prepare_rules
-from platform_assets.bronze import RECEIVED
+from platform_assets.bronze import SCHEMAS
 from platform_assets.conventions import table_key
 from platform_assets.ingestion import Reading, append, prepare
 from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
@@ -27,15 +27,15 @@ from platform_assets.silver import embeddings, page_signals
 from platform_assets.silver.decisions import serving
 from resources.encoder import Encoder
 from resources.encoder import encoder as serving_encoder
-from resources.lakehouse.snapshot import glance
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, Lakehouse, lakehouse
 from resources.registry.models import registry
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
 from resources.sources.topics import Batch, BrokerError, Partition, Reader
 from resources.sources.topics import reader as reader_of_topics
-from serving.stream.embedding_cache import KnownVectors
-from serving.stream.flows import FLOWS, Ahead, Flow, Held, Worker
+from serving.stream.embedding_cache import EmbeddingCache
+from serving.stream.flows import FLOWS, Flow, Prefetch, StreamState, Worker
 from signals.classify import Models
 
 # How often Dagster is told, which each micro-batch would cost more than the micro-batch.
@@ -57,26 +57,26 @@ TOPICS = [flow.topic for flow in FLOWS]
 
 
 @dataclass
-class Landed:
+class IngestedBatch:
     """A micro-batch that bronze holds.
 
     Attributes:
         events: how many they are.
         oldest: when the broker got the first of them, seconds since 1970; None if there is none.
         last: there is none, and every topic has been read to its end.
-        ahead: what has been worked out of them.
+        prefetch: what has been worked out of them.
         rows: of each flow that got some, with the positions after them.
     """
 
     events: int
     oldest: float | None
     last: bool
-    ahead: Ahead
+    prefetch: Prefetch
     rows: list[tuple[Flow, pl.DataFrame, dict[str, int]]] = field(default_factory=list)
 
 
 @dataclass
-class Tally:
+class BatchStats:
     """What has happened since Dagster was told last.
 
     Attributes:
@@ -93,7 +93,7 @@ class Tally:
 
 
 @dataclass
-class Pace:
+class BatchSizer:
     """How many events a micro-batch holds at most: as many as are worked on in a few seconds.
 
     A backlog of events that are quick to work on is drained in ever larger batches, whose commits cost the same; while
@@ -129,27 +129,31 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
         suit_the_interpreter()
         # The broker sends what comes first while the encoder is still being loaded.
         reader.seek(positions(tables, partitions))
-        known, pace = KnownVectors(tables, serving_encoder(settings)), Pace(settings.stream_events)
+        known, sizer = EmbeddingCache(tables, serving_encoder(settings)), BatchSizer(settings.stream_events)
 
-        def read_on(*, look: bool = False) -> Landed:
+        def read_on(*, look: bool = False) -> IngestedBatch:
             more = added(reader) if look else set()
             if more:
                 return resumed(known, reader, reader.partitions | more)
-            batch = reader.read(pace.most, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained)
+            batch = reader.read(
+                sizer.most, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained
+            )
             began = time.monotonic()
-            found = landed(known, reader, batch)
-            pace.follow(found.events, time.monotonic() - began)
+            found = ingest_batch(known, reader, batch)
+            sizer.follow(found.events, time.monotonic() - began)
             return found
 
         # While one micro-batch is taken through the tables, and before it the champions are loaded, the next is read
         # into bronze.
         with ThreadPoolExecutor(1) as other:
-            batch = undone(known, partitions)
+            batch = backlog(known, partitions)
             coming = other.submit(read_on)
-            worker = Worker(serving_models(settings, known.encoder), f"stream-{uuid.uuid4()}", known, Held(tables))
+            worker = Worker(
+                serving_models(settings, known.encoder), f"stream-{uuid.uuid4()}", known, StreamState(tables)
+            )
             looked = told = time.monotonic()
-            tally = Tally()
-            take_through(worker, store, batch, tally)
+            stats = BatchStats()
+            process_batch(worker, store, batch, stats)
             while True:
                 try:
                     batch = coming.result()
@@ -160,15 +164,15 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                 look = began - looked >= LOOK_SECONDS
                 coming = other.submit(read_on, look=look)
                 if look:
-                    looked, worker = began, as_now(settings, worker)
+                    looked, worker = began, refreshed(settings, worker)
                     known = worker.known
-                    tally.published += publish_made(tables, store)
-                take_through(worker, store, batch, tally)
-                pace.follow(batch.events, time.monotonic() - began)
+                    stats.published += publish_made(tables, store)
+                process_batch(worker, store, batch, stats)
+                sizer.follow(batch.events, time.monotonic() - began)
                 over = until_drained and batch.last
                 if over or time.monotonic() - told >= TELL_SECONDS:
-                    _tell(instance, worker, tally, settings, say)
-                    told, tally = time.monotonic(), Tally()
+                    _tell(instance, worker, stats, settings, say)
+                    told, stats = time.monotonic(), BatchStats()
                 if over:
                     return
 
@@ -187,7 +191,7 @@ def suit_the_interpreter() -> None:
 def prepared(settings: Settings) -> Lakehouse:
     """Return the lakehouse, in which the tables that the stream reads and writes exist."""
     tables = lakehouse(settings, streaming=True)
-    for expected in RECEIVED:
+    for expected in SCHEMAS:
         prepare(tables, expected, datetime.now(UTC))
     if not tables.exists(embeddings.TABLE):
         tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
@@ -203,20 +207,20 @@ def serving_models(settings: Settings, encoder: Encoder, known: Models | None = 
     return serving(found, encoder.transform_id)
 
 
-def as_now(settings: Settings, worker: Worker) -> Worker:
+def refreshed(settings: Settings, worker: Worker) -> Worker:
     """Return the worker with the encoder and the models that answer now."""
     known, encoder = worker.known, worker.known.encoder.now()
     if encoder is known.encoder:
         return replace(worker, models=serving_models(settings, encoder, worker.models))
-    return replace(worker, known=KnownVectors(known.lakehouse, encoder), models=serving_models(settings, encoder))
+    return replace(worker, known=EmbeddingCache(known.lakehouse, encoder), models=serving_models(settings, encoder))
 
 
-def undone(known: KnownVectors, partitions: Iterable[Partition]) -> Landed:
+def backlog(known: EmbeddingCache, partitions: Iterable[Partition]) -> IngestedBatch:
     """Return what bronze holds and later tables do not: what a kill has left undone."""
-    found = Landed(0, None, last=False, ahead=Ahead(known.encoder.encoder_id))
+    found = IngestedBatch(0, None, last=False, prefetch=Prefetch(known.encoder.encoder_id))
     for flow in FLOWS:
         sources = [source_of(partition) for partition in partitions if partition[0] == flow.topic]
-        rows, reached = flow.undone(known.lakehouse, sources)
+        rows, reached = flow.backlog(known.lakehouse, sources)
         if reached:
             found.rows.append((flow, rows, reached))
     return found
@@ -227,7 +231,7 @@ def publish_made(tables: Lakehouse, store: SignalStore) -> int:
 
     Batch makes signals of files, and makes them again where other models have come to answer.
     """
-    found = glance(tables)
+    found = snapshot(tables)
     kept, changed = found.positions(page_signals.TABLE), found.changed(page_signals.TABLE)
     made = [day for day in found.days(page_signals.TABLE) if day in changed]
     behind = [day for day in made if kept.get(f"{PUBLISHED}{day}", (None, 0))[0] != changed[day]]
@@ -247,28 +251,28 @@ def added(reader: Reader) -> set[Partition]:
         return set()
 
 
-def resumed(known: KnownVectors, reader: Reader, partitions: Iterable[Partition]) -> Landed:
+def resumed(known: EmbeddingCache, reader: Reader, partitions: Iterable[Partition]) -> IngestedBatch:
     """Have partitions read from where the tables end, and return what has been left undone of them before that.
 
     What another worker appends meanwhile is part of what is undone, or read again: that worker may be killed.
     """
     ends = positions(known.lakehouse, partitions)
-    found = undone(known, partitions)
+    found = backlog(known, partitions)
     reader.seek(ends)
     return found
 
 
-def landed(known: KnownVectors, reader: Reader, batch: Batch) -> Landed:
+def ingest_batch(known: EmbeddingCache, reader: Reader, batch: Batch) -> IngestedBatch:
     """Append what has been read to bronze, with how far, and work out of it what takes long.
 
     Raises:
         CommitFailedError: another worker has read the same; what of it is in bronze is that worker's.
     """
-    found = Landed(
+    found = IngestedBatch(
         events=sum(map(len, batch.records.values())),
         oldest=batch.oldest,
         last=not batch.records and reader.drained,
-        ahead=Ahead(known.encoder.encoder_id),
+        prefetch=Prefetch(known.encoder.encoder_id),
     )
     for flow in FLOWS:
         readings = [
@@ -282,18 +286,18 @@ def landed(known: KnownVectors, reader: Reader, batch: Batch) -> Landed:
             reached = {source: position for reading in readings for source, position in reading.reached.items()}
             found.rows.append((flow, rows, reached))
             if flow.look_ahead is not None:
-                flow.look_ahead(known, rows, found.ahead)
+                flow.look_ahead(known, rows, found.prefetch)
     return found
 
 
-def take_through(worker: Worker, store: SignalStore, batch: Landed, tally: Tally) -> None:
+def process_batch(worker: Worker, store: SignalStore, batch: IngestedBatch, stats: BatchStats) -> None:
     """Take what is in bronze through the tables, and publish its signals."""
     for flow, rows, reached in batch.rows:
-        tally.flows.add(flow.topic)
-        tally.published += _advance(worker, store, flow, rows, reached, batch.ahead)
+        stats.flows.add(flow.topic)
+        stats.published += _process(worker, store, flow, rows, reached, batch.prefetch)
     if batch.oldest is not None:
-        tally.lag_seconds = max(tally.lag_seconds, time.time() - batch.oldest)
-    tally.events += batch.events
+        stats.lag_seconds = max(stats.lag_seconds, time.time() - batch.oldest)
+    stats.events += batch.events
 
 
 def positions(tables: Lakehouse, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
@@ -307,11 +311,11 @@ def source_of(partition: Partition) -> str:
     return f"kafka:{partition[0]}:{partition[1]}"
 
 
-def _advance(
-    worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame, reached: dict[str, int], ahead: Ahead
+def _process(
+    worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame, reached: dict[str, int], prefetch: Prefetch
 ) -> int:
     """Take rows through, publish their signals, and only then note how far: a kill in between does it all again."""
-    signals = flow.advance(worker, rows, ahead)
+    signals = flow.process(worker, rows, prefetch)
     published = 0 if signals is None else _publish(store, signals)
     flow.done(worker.known.lakehouse, reached)
     return published
@@ -324,13 +328,13 @@ def _publish(store: SignalStore, signals: pl.DataFrame) -> int:
 
 
 def _tell(
-    instance: dg.DagsterInstance, worker: Worker, tally: Tally, settings: Settings, say: Callable[[str], None]
+    instance: dg.DagsterInstance, worker: Worker, stats: BatchStats, settings: Settings, say: Callable[[str], None]
 ) -> None:
     """Show the tables as live in the graph, and whether they keep up; say a line, and put small files together."""
-    lag, now = round(tally.lag_seconds, 3), datetime.now(UTC)
-    figures = {"events": tally.events, "pages_published": tally.published, LAG: dg.MetadataValue.float(lag)}
+    lag, now = round(stats.lag_seconds, 3), datetime.now(UTC)
+    figures = {"events": stats.events, "pages_published": stats.published, LAG: dg.MetadataValue.float(lag)}
     passed, why = verdict([(now, figures)], now, settings.stream_lag_seconds)
-    flows, tables = [flow for flow in FLOWS if flow.topic in tally.flows], worker.known.lakehouse
+    flows, tables = [flow for flow in FLOWS if flow.topic in stats.flows], worker.known.lakehouse
     for table in sorted({table for flow in flows for table in (flow.bronze.table, flow.last)}):
         (version, rows), key = tables.state(table), table_key(table)
         state = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
@@ -340,4 +344,4 @@ def _tell(
             check = dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warned, description=why)
             instance.report_runless_asset_event(check)
         tables.compact(table, COMMITS)
-    say(f"{tally.events} events, {tally.published} pages published, lag {lag:.1f} s at most")
+    say(f"{stats.events} events, {stats.published} pages published, lag {lag:.1f} s at most")

@@ -38,7 +38,7 @@ def pixels(body: bytes | None) -> int | None:
         return None
 
 
-def inspect(body: bytes | None) -> Picture | None:
+def probe_image(body: bytes | None) -> Picture | None:
     """Return format and size in pixels; None if the bytes are no picture that can be decoded."""
     from PIL import Image
 

@@ -1,6 +1,6 @@
 """An OpenRTB 2.6 request and the bids on it, reduced to what is analysed.
 
-Whatever JSON says, the answer is a row of ``SCHEMA``: with ``rule`` where it is no OpenRTB, never an exception.
+Whatever JSON says, the answer is a row of ``AUCTION``: with ``rule`` where it is no OpenRTB, never an exception.
 """
 
 import json
@@ -11,7 +11,7 @@ import polars as pl
 
 from signals.documents.currency import USD, Rates
 from signals.documents.supply_chain import domain
-from signals.documents.urls import address, site
+from signals.documents.urls import canonical_url, hostname
 
 # Beyond this, a price or a delay is none.
 LARGEST = 1e12
@@ -27,7 +27,7 @@ BID = pl.Struct(
         "price_cpm_usd": pl.Float64,
     }
 )
-SCHEMA = {
+AUCTION = {
     "url": pl.String,
     "document_id": pl.String,
     "site": pl.String,
@@ -49,7 +49,7 @@ class NotOpenRtbError(ValueError):
 
 
 def auction(request: str | None, bids: str | None, rates: Rates, day: date) -> dict[str, Any]:
-    """Return a row of ``SCHEMA``; what is not told is missing in it.
+    """Return a row of ``AUCTION``; what is not told is missing in it.
 
     Args:
         request: an OpenRTB request as JSON; None or empty where the source has none.
@@ -93,8 +93,8 @@ def _request(request: Any, rates: Rates, day: date) -> dict[str, Any]:
 def _place(told: dict[str, Any]) -> dict[str, Any]:
     """Return the page and the site; a site is named by its page, or else by its domain."""
     page, named = _text(told.get("page")), domain(_text(told.get("domain")))
-    host = site(page) if page else ""
-    return {"url": page, "document_id": address(page) if page else None, "site": host or named}
+    host = hostname(page) if page else ""
+    return {"url": page, "document_id": canonical_url(page) if page else None, "site": host or named}
 
 
 def _floor(imps: list[dict[str, Any]], rates: Rates, day: date) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
-from signals.documents.urls import address
+from signals.documents.urls import canonical_url
 
 MAX_TITLE = 1_000
 # A script of linked data that is longer says more than what the page is.
@@ -282,7 +282,7 @@ def _addresses(one: dict[str, Any]) -> Iterator[str]:
 
 def _place(url: str) -> str:
     """Return what all spellings of an address have in common, as pages spell their own."""
-    return address(url).partition("://")[2].removeprefix("www.").rstrip("/").lower()
+    return canonical_url(url).partition("://")[2].removeprefix("www.").rstrip("/").lower()
 
 
 def _folded(text: str) -> str:

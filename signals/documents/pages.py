@@ -26,7 +26,7 @@ from signals.documents.page_metadata import (
     title_of,
 )
 from signals.documents.text import content_hash, document_text, normalise
-from signals.documents.urls import address, joined, site
+from signals.documents.urls import canonical_url, hostname, joined
 
 # Budgets of a page. A longer text is a dump; more elements, or more in one, take longer than a page is worth.
 MAX_TEXT = 200_000
@@ -150,7 +150,7 @@ def articles(batches: Iterable[pa.RecordBatch], known: Mapping[Fetch, Article] =
 
     Yields:
         Batches of schema ``ARTICLE``. Where there is no article, ``failure`` names the rule that the page broke
-        (see ``article``) and the other columns but ``document_id`` and ``site`` are null.
+        (see ``article``) and the other columns but ``document_id`` and ``hostname`` are null.
     """
     for batch in batches:
         given = batch.select([name for name in FETCH if name in batch.schema.names]).to_pylist()
@@ -166,7 +166,7 @@ def article(fetch: Fetch) -> Article:
     (also if only headings and links are left), ``text_too_long``, ``too_many_elements``, ``nested_too_deep``, and
     ``unreadable:<error>`` for what the extraction fails on.
     """
-    row: Article = dict.fromkeys(ARTICLE.names) | {"document_id": address(fetch.url), "site": site(fetch.url)}
+    row: Article = dict.fromkeys(ARTICLE.names) | {"document_id": canonical_url(fetch.url), "site": hostname(fetch.url)}
     try:
         return row | _read(fetch)
     except NoArticleError as fault:
@@ -197,7 +197,7 @@ def _read(fetch: Fetch) -> Article:
     tree = _shown(tree)
     title = normalise(title_of(tree, own))
     text = _text(tree, title)
-    row: Article = {"document_id": address(canonical), "site": site(canonical)} if canonical else {}
+    row: Article = {"document_id": canonical_url(canonical), "site": hostname(canonical)} if canonical else {}
     return row | {
         "title": title or None,
         "text": text,
@@ -358,9 +358,9 @@ def _canonical(tree: Any, url: str, base: str) -> str | None:
     links = [one.get("href") for one in tree.xpath(HEAD.format("link[@rel][@href]")) if "canonical" in _relations(one)]
     for reference in (*links, *tree.xpath(HEAD.format("meta[@property='og:url']/@content"))):
         named = joined(base, reference.strip()) if reference.strip() else ""
-        if not named.startswith(WEB) or not site(named):
+        if not named.startswith(WEB) or not hostname(named):
             continue
-        ours = site(named) == site(url) if url.startswith(WEB) else True
+        ours = hostname(named) == hostname(url) if url.startswith(WEB) else True
         if ours and (not _is_root(named) or (url.startswith(WEB) and _is_root(url))):
             return named
     return None
@@ -371,7 +371,7 @@ def _relations(link: Any) -> list[str]:
 
 
 def _is_root(url: str) -> bool:
-    path = address(url).partition("://")[2].partition("/")[2]
+    path = canonical_url(url).partition("://")[2].partition("/")[2]
     return HOME.fullmatch(f"/{path}") is not None
 
 

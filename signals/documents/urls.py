@@ -27,7 +27,7 @@ def _tracking() -> re.Pattern[str]:
 TRACKING = _tracking()
 
 
-def address(url: str) -> str:
+def canonical_url(url: str) -> str:
     """Return the one address that all spellings of a web address share.
 
     User names, fragments and tracking parameters are no part of it; other parameters keep their order. What is no web
@@ -43,7 +43,7 @@ def address(url: str) -> str:
     return f"{parts.protocol}//{_host(parts)}{port}{path}{'?' if kept else ''}{kept}"
 
 
-def site(url: str) -> str:
+def hostname(url: str) -> str:
     """Return the host of a web address without ``www.``, in ASCII; an empty string where there is none."""
     parts = _parsed(url.strip())
     return "" if parts is None else _host(parts).strip("[]").removeprefix("www.")

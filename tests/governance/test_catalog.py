@@ -5,14 +5,14 @@ import pytest
 from pydantic import ValidationError
 
 from governance import catalog
-from platform_assets.bronze import RECEIVED
+from platform_assets.bronze import SCHEMAS
 from platform_assets.definitions import defs
 from platform_assets.parsing import ROW
 from platform_assets.silver.quarantine import WRITERS
 from serving.stream.flows import FLOWS
 
 TABLES = catalog.tables()
-BRONZE = {expected.table: {*expected.columns, "undeclared", *ROW} for expected in RECEIVED}
+BRONZE = {expected.table: {*expected.columns, "undeclared", *ROW} for expected in SCHEMAS}
 LOOKUPS = [(table, lookup) for table in TABLES.values() for lookup in table.lookups]
 
 

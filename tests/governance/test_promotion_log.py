@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.promotion_log import Move, earlier, rolled_back
+from governance.promotion_log import PromotionEvent, earlier, rolled_back
 
 START = datetime(2026, 11, 10, tzinfo=UTC)
 
@@ -11,7 +11,7 @@ START = datetime(2026, 11, 10, tzinfo=UTC)
 def moves(*told):
     """Return moves of (action, version, before), a minute apart."""
     return [
-        Move(START + timedelta(minutes=i), action, version, before, "ada", "why")
+        PromotionEvent(START + timedelta(minutes=i), action, version, before, "ada", "why")
         for i, (action, version, before) in enumerate(told)
     ]
 
@@ -44,5 +44,5 @@ def test_the_champion_is_never_rolled_back(told):
 
 
 def test_a_move_can_be_kept():
-    move = Move(START, "traffic", 3, 2, "ada", "„why“", 0.25)
-    assert Move.load(move.dump()) == move
+    move = PromotionEvent(START, "traffic", 3, 2, "ada", "„why“", 0.25)
+    assert PromotionEvent.load(move.dump()) == move

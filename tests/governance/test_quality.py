@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from governance import catalog
 from governance.catalog import Table
-from governance.quality import sift
+from governance.quality import validate
 from signals.documents.text import content_hash
 
 TABLES = sorted(name for name, table in catalog.tables().items() if table.rules)
@@ -31,21 +31,21 @@ def things(*rows: tuple) -> pl.DataFrame:
 
 
 def broken(found) -> dict[tuple, set[str]]:
-    return {tuple(row[:2]): set(row[-1].split(", ")) for row in found.broken.select("id", "part", "rule").rows()}
+    return {tuple(row[:2]): set(row[-1].split(", ")) for row in found.rejected.select("id", "part", "rule").rows()}
 
 
 def test_rows_are_parted_by_the_rule_they_break_and_keep_their_order_and_columns():
     rows = things(("c", 1, "good", 1), ("a", 1, None, 1), ("b", 1, "good", -1), ("a", 2, "fine", 9))
-    found = sift(rows, RULES)
-    assert found.kept.equals(rows[[0, 3]])
+    found = validate(rows, RULES)
+    assert found.valid.equals(rows[[0, 3]])
     assert broken(found) == {("a", 1): {"name_given"}, ("b", 1): {"size_believable"}}
-    assert found.broken.columns == [*rows.columns, "rule"]
-    assert found.broken.drop("rule").equals(rows[[1, 2]])
+    assert found.rejected.columns == [*rows.columns, "rule"]
+    assert found.rejected.drop("rule").equals(rows[[1, 2]])
 
 
 def test_a_row_that_breaks_several_rules_is_listed_once_with_all_of_them():
-    found = sift(things(("a", 1, "x", 10), ("b", 1, None, float("inf"))), RULES)
-    assert found.kept.is_empty()
+    found = validate(things(("a", 1, "x", 10), ("b", 1, None, float("inf"))), RULES)
+    assert found.valid.is_empty()
     assert broken(found) == {
         ("a", 1): {"name_long_enough", "size_believable"},
         ("b", 1): {"name_given", "size_believable"},
@@ -53,26 +53,26 @@ def test_a_row_that_breaks_several_rules_is_listed_once_with_all_of_them():
 
 
 def test_two_rules_that_expect_alike_of_one_column_both_hold():
-    found = sift(things(("a", 1, "x", 1), ("b", 1, "too long", 1), ("c", 1, "fine", 1)), RULES)
+    found = validate(things(("a", 1, "x", 1), ("b", 1, "too long", 1), ("c", 1, "fine", 1)), RULES)
     assert broken(found) == {("a", 1): {"name_long_enough"}, ("b", 1): {"name_short_enough"}}
 
 
 def test_a_value_that_is_missing_breaks_only_the_rule_that_it_be_given():
-    found = sift(things(("a", 1, "fine", None), ("b", 1, None, None)), RULES)
-    assert found.kept["id"].to_list() == ["a"]
+    found = validate(things(("a", 1, "fine", None), ("b", 1, None, None)), RULES)
+    assert found.valid["id"].to_list() == ["a"]
     assert broken(found) == {("b", 1): {"name_given"}}
 
 
 def test_of_valid_rows_with_one_key_the_first_is_kept_and_the_others_break_duplicate_key():
-    found = sift(things(("a", 1, "one", 1), ("a", 2, "two", 1), ("a", 1, "three", 1), ("a", 1, None, 1)), RULES)
-    assert found.kept["name"].to_list() == ["one", "two"]
-    assert found.broken.select("name", "rule").rows() == [(None, "name_given"), ("three", "duplicate_key")]
+    found = validate(things(("a", 1, "one", 1), ("a", 2, "two", 1), ("a", 1, "three", 1), ("a", 1, None, 1)), RULES)
+    assert found.valid["name"].to_list() == ["one", "two"]
+    assert found.rejected.select("name", "rule").rows() == [(None, "name_given"), ("three", "duplicate_key")]
 
 
 def test_a_broken_row_keeps_no_valid_one_of_its_key_away():
-    found = sift(things(("a", 1, None, 1), ("a", 1, "fine", 1)), RULES)
-    assert found.kept["name"].to_list() == ["fine"]
-    assert found.broken["rule"].to_list() == ["name_given"]
+    found = validate(things(("a", 1, None, 1), ("a", 1, "fine", 1)), RULES)
+    assert found.valid["name"].to_list() == ["fine"]
+    assert found.rejected["rule"].to_list() == ["name_given"]
 
 
 @pytest.mark.parametrize(
@@ -88,33 +88,33 @@ def test_a_broken_row_keeps_no_valid_one_of_its_key_away():
 def test_of_rows_with_one_key_the_preferred_is_kept_and_what_is_missing_comes_last(prefer, kept):
     rows = things(("a", 1, "none", None), ("a", 1, "two", 1), ("a", 1, "four", 2), ("a", 1, "six", 2))
     for order in ((0, 1, 2, 3), (0, 3, 2, 1)):
-        found = sift(rows[list(order)], RULES.model_copy(update={"prefer": prefer}))
-        assert found.kept["name"].to_list() == [kept]
-        assert found.broken["rule"].to_list() == ["duplicate_key"] * 3
+        found = validate(rows[list(order)], RULES.model_copy(update={"prefer": prefer}))
+        assert found.valid["name"].to_list() == [kept]
+        assert found.rejected["rule"].to_list() == ["duplicate_key"] * 3
 
 
 def test_rows_without_a_key_have_one_key_and_are_not_lost():
-    found = sift(things((None, None, "one", 1), (None, None, "two", 1)), RULES)
-    assert found.kept["name"].to_list() == ["one"]
-    assert found.broken["rule"].to_list() == ["duplicate_key"]
+    found = validate(things((None, None, "one", 1), (None, None, "two", 1)), RULES)
+    assert found.valid["name"].to_list() == ["one"]
+    assert found.rejected["rule"].to_list() == ["duplicate_key"]
 
 
 def test_an_empty_frame_has_nothing_to_keep_and_nothing_broken():
-    found = sift(things(), RULES)
-    assert (found.kept.schema, found.kept.height) == (pl.Schema(SCHEMA), 0)
-    assert (found.broken.schema, found.broken.height) == (pl.Schema(SCHEMA | {"rule": pl.String}), 0)
+    found = validate(things(), RULES)
+    assert (found.valid.schema, found.valid.height) == (pl.Schema(SCHEMA), 0)
+    assert (found.rejected.schema, found.rejected.height) == (pl.Schema(SCHEMA | {"rule": pl.String}), 0)
     assert found.page is None
 
 
 def test_a_suite_of_a_key_alone_finds_repeated_rows_and_makes_no_page():
-    found = sift(things(("a", 1, "one", 1), ("a", 1, "two", 1)), Table(name="silver/things", key=("id",), rules={}))
-    assert (found.kept["name"].to_list(), found.broken["name"].to_list()) == (["one"], ["two"])
+    found = validate(things(("a", 1, "one", 1), ("a", 1, "two", 1)), Table(name="silver/things", key=("id",), rules={}))
+    assert (found.valid["name"].to_list(), found.rejected["name"].to_list()) == (["one"], ["two"])
     assert found.page is None
 
 
 def test_the_page_shows_the_validation_whether_it_passed_or_not():
     for rows in (things(("a", 1, "good", 1)), things(("a", 1, None, 99))):
-        page = sift(rows, RULES).page
+        page = validate(rows, RULES).page
         assert page is not None
         assert page.startswith("<!DOCTYPE html>")
         assert "size" in page
@@ -123,19 +123,19 @@ def test_the_page_shows_the_validation_whether_it_passed_or_not():
 def test_a_rule_that_names_no_rows_is_refused_rather_than_passed_over():
     average = {"expect": "column_mean_to_be_between", "column": "size", "min_value": 100}
     with pytest.raises(RuntimeError, match="rule average of silver/things"):
-        sift(things(("a", 1, "good", 1)), Table(name="silver/things", key=("id",), rules={"average": average}))
+        validate(things(("a", 1, "good", 1)), Table(name="silver/things", key=("id",), rules={"average": average}))
 
 
 @pytest.mark.parametrize("column", ["name", "size", "id"])
 def test_a_column_that_a_rule_or_the_key_needs_must_be_there(column):
     with pytest.raises(pl.exceptions.ColumnNotFoundError, match=column):
-        sift(things(("a", 1, "good", 1)).drop(column), RULES)
+        validate(things(("a", 1, "good", 1)).drop(column), RULES)
 
 
 def test_a_rule_that_cannot_be_checked_is_an_error():
     rules = {"x": {"expect": "column_values_to_match_regex", "column": "name", "regex": "("}}
     with pytest.raises(Exception, match=r"rule x of silver/things|regex|pattern"):
-        sift(things(("a", 1, "good", 1)), Table(name="silver/things", key=("id",), rules=rules))
+        validate(things(("a", 1, "good", 1)), Table(name="silver/things", key=("id",), rules=rules))
 
 
 NAMES = st.sampled_from([None, "", "x", "fine", "too long"])
@@ -149,16 +149,16 @@ THINGS = st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.integers(0, 3)
 @pytest.mark.slow
 def test_every_row_is_kept_or_broken_once_and_a_second_sifting_keeps_the_same(rows):
     staged = things(*rows)
-    found = sift(staged, RULES)
-    parted = pl.concat([found.kept, found.broken.drop("rule")])
+    found = validate(staged, RULES)
+    parted = pl.concat([found.valid, found.rejected.drop("rule")])
     assert sorted(parted.rows(), key=str) == sorted(staged.rows(), key=str)
-    assert not found.kept.select("id", "part").is_duplicated().any()
-    assert found.kept["name"].is_in(["fine"]).all()
-    assert (found.kept["size"].is_null() | found.kept["size"].is_between(0, 9)).all()
-    assert found.broken["rule"].is_not_null().all()
-    again = sift(found.kept, RULES)
-    assert again.kept.equals(found.kept)
-    assert again.broken.is_empty()
+    assert not found.valid.select("id", "part").is_duplicated().any()
+    assert found.valid["name"].is_in(["fine"]).all()
+    assert (found.valid["size"].is_null() | found.valid["size"].is_between(0, 9)).all()
+    assert found.rejected["rule"].is_not_null().all()
+    again = validate(found.valid, RULES)
+    assert again.valid.equals(found.valid)
+    assert again.rejected.is_empty()
 
 
 # For each shipped suite a row that keeps its rules, and for each rule a change to that row that breaks it alone.
@@ -243,10 +243,10 @@ def test_each_rule_of_a_shipped_suite_breaks_the_row_that_it_is_for_and_no_other
     rules = catalog.table(table)
     good, changes = SHIPPED[table]
     rows = [good | {"tenant_id": f"t{n}"} | change for n, change in enumerate(({}, *changes.values()))]
-    found = sift(pl.DataFrame(rows, schema_overrides={"url": pl.String}), rules)
-    assert found.kept.rows(named=True) == rows[:1]
-    assert found.broken["rule"].to_list() == list(changes)
-    assert found.broken.drop("rule").rows(named=True) == rows[1:]
+    found = validate(pl.DataFrame(rows, schema_overrides={"url": pl.String}), rules)
+    assert found.valid.rows(named=True) == rows[:1]
+    assert found.rejected["rule"].to_list() == list(changes)
+    assert found.rejected.drop("rule").rows(named=True) == rows[1:]
     assert 0 <= rules.tolerated < 1
 
 
@@ -254,9 +254,9 @@ def test_each_rule_of_a_shipped_suite_breaks_the_row_that_it_is_for_and_no_other
 def test_what_one_organisation_sends_is_no_repetition_of_what_another_does(table):
     good, _ = SHIPPED[table]
     rows = pl.DataFrame([good | {"tenant_id": tenant} for tenant in ("a", "b", "a")])
-    found = sift(rows, catalog.table(table))
-    assert found.kept["tenant_id"].to_list() == ["a", "b"]
-    assert found.broken["rule"].to_list() == ["duplicate_key"]
+    found = validate(rows, catalog.table(table))
+    assert found.valid["tenant_id"].to_list() == ["a", "b"]
+    assert found.rejected["rule"].to_list() == ["duplicate_key"]
 
 
 def test_a_table_that_the_catalog_does_not_know_is_an_error():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.decision_pivot import decided, newest_answers, side_by_side, worst_picture
+from platform_assets.decision_pivot import decided, newest_answers, pivoted, worst_picture
 from resources.lakehouse.tables import DAY
 from signals.classify import ASKED_ABOUT
 from signals.consumer_record import LEVELS, UNKNOWN
@@ -97,7 +97,7 @@ def test_an_unchanged_document_has_its_own_answer_each_day():
     stored = pl.concat([decisions((*row, "none", 0.9, 1)), decisions((*row, "arms", 0.9, 2), at=NEXT)])
     found = newest_answers(stored, {"threat": Traffic(1)}).sort(DAY)
     assert found.select(DAY, "label").rows() == [(NOON.date(), "none"), (NEXT.date(), "arms")]
-    told = side_by_side(found, "page")
+    told = pivoted(found, "page")
     assert told.select(DAY, "threat").rows() == [(NOON.date(), "none"), (NEXT.date(), "arms")]
 
 
@@ -127,7 +127,7 @@ def test_the_answer_does_not_depend_on_the_order_of_decisions(rows):
 
 
 def test_answers_stand_side_by_side_with_names_and_risk():
-    found = side_by_side(
+    found = pivoted(
         decisions(
             ("d1", "c1", "threat", "arms", 0.8, 1),
             ("d1", "c1", "sentiment", "neutral", 0.9, 1),
@@ -147,7 +147,7 @@ def test_answers_stand_side_by_side_with_names_and_risk():
 
 @pytest.mark.parametrize("kind", ["page", "message", "image"])
 def test_every_task_of_a_kind_has_its_columns_though_it_has_no_answers(kind):
-    columns = side_by_side(decisions(), kind).columns
+    columns = pivoted(decisions(), kind).columns
     expected = ["tenant_id", "document_id", "content_hash", DAY]
     for task in tasks_for(kind):
         expected += [task.name, f"{task.name}_score"]
@@ -222,7 +222,7 @@ def test_no_picture_of_a_page_tells_nothing():
 def test_each_organisation_has_its_own_answers_and_pictures_of_one_page():
     row = ("d", "c", "threat")
     both = pl.concat([decisions((*row, "none", 0.9, 1)), decisions((*row, "arms", 0.8, 2), tenant="other")])
-    told = side_by_side(newest_answers(both, {}), "page").select("tenant_id", "threat")
+    told = pivoted(newest_answers(both, {}), "page").select("tenant_id", "threat")
     assert told.sort("tenant_id").rows() == [("acme", "none"), ("other", "arms")]
     images = pl.concat([pictures(("a", "ha", "p")), pictures(("b", "hb", "p"), tenant="other")])
     looked = pl.concat([seen(("a", "safe", 0.9)), seen(("b", "adult", 0.9), tenant="other")])

@@ -242,8 +242,8 @@ def test_a_page_or_picture_that_changes_is_read_again_and_one_that_does_not_is_n
 
     def ingested(body):
         path.write_bytes(gzip.compress(body) if path.suffix == ".gz" else body)
-        ingest(lake, page_fetches.EXPECTED, landed_files(tmp_path / "landing", "pages"), NOW)
-        return lake.read(page_fetches.EXPECTED.table).sort("position")["body"].to_list()
+        ingest(lake, page_fetches.SCHEMA, landed_files(tmp_path / "landing", "pages"), NOW)
+        return lake.read(page_fetches.SCHEMA.table).sort("position")["body"].to_list()
 
     assert ingested(b"<p>old") == [b"<p>old"]
     assert ingested(b"<p>new") == [b"<p>old", b"<p>new"]
@@ -320,14 +320,14 @@ def test_a_file_of_any_name_is_read_once(landing, name):
 @pytest.mark.parametrize(
     ("expected", "name", "content"),
     [
-        (page_fetches.EXPECTED, b"pages/\xff.html", b"<p>page"),
-        (page_fetches.EXPECTED, b"pages/\xff.html.gz", gzip.compress(b"<p>page", mtime=0)),
-        (page_fetches.EXPECTED, b"pages/\xff/a.png", b"PNG"),
-        (page_fetches.EXPECTED, b"pages/\xff.jsonl.zst", zstd(b'{"url": "https://a.example/"}\n')),
-        (page_fetches.EXPECTED, b"pages/\xff.warc", warc(1)),
-        (page_fetches.EXPECTED, b"pages/\xff.warc.zst", zstd(warc(1))),
-        (seller_declarations.EXPECTED, b"supply_chain/\xff/ads.txt", b"x.example, 1, DIRECT"),
-        (seller_declarations.EXPECTED, b"supply_chain/\xff/a.example/ads.txt.zst", zstd(b"")),
+        (page_fetches.SCHEMA, b"pages/\xff.html", b"<p>page"),
+        (page_fetches.SCHEMA, b"pages/\xff.html.gz", gzip.compress(b"<p>page", mtime=0)),
+        (page_fetches.SCHEMA, b"pages/\xff/a.png", b"PNG"),
+        (page_fetches.SCHEMA, b"pages/\xff.jsonl.zst", zstd(b'{"url": "https://a.example/"}\n')),
+        (page_fetches.SCHEMA, b"pages/\xff.warc", warc(1)),
+        (page_fetches.SCHEMA, b"pages/\xff.warc.zst", zstd(warc(1))),
+        (seller_declarations.SCHEMA, b"supply_chain/\xff/ads.txt", b"x.example, 1, DIRECT"),
+        (seller_declarations.SCHEMA, b"supply_chain/\xff/a.example/ads.txt.zst", zstd(b"")),
     ],
     ids=lambda value: value.decode("latin-1") if isinstance(value, bytes) and len(value) < 50 else None,
 )
@@ -645,7 +645,7 @@ def test_a_database_that_does_not_answer_leaves_files_to_be_read(things, caplog)
 def test_users_and_labels_of_postgres_become_bronze_tables(things, server):
     configure(postgres_dsn=server, landing=current().landing)
     assets = [user_profiles.user_profiles, review_labels.review_labels]
-    tables = [user_profiles.EXPECTED, review_labels.EXPECTED]
+    tables = [user_profiles.SCHEMA, review_labels.SCHEMA]
 
     def materialise():
         done = dg.materialize(assets, resources={"lakehouse": things.lake})

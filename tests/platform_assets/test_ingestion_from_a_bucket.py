@@ -13,7 +13,7 @@ from tests.platform_assets.test_records import EXPECTED, GOOD, NOW
 from tests.resources.test_pull import serving
 
 from platform_assets import ingestion
-from platform_assets.bronze import RECEIVED, social_messages
+from platform_assets.bronze import SCHEMAS, social_messages
 from platform_assets.ingestion import has_unread, ingest, landed
 from platform_assets.publishing import QUARANTINE
 from resources.lakehouse.tables import Lakehouse, lakehouse
@@ -89,13 +89,13 @@ def test_what_lands_in_a_bucket_and_in_a_folder_gives_the_same_rows(landing, tmp
         if path.is_file():
             landing.store.put(path.relative_to(samples).as_posix(), path.read_bytes())
     here = Lakehouse(uri=str(tmp_path / "here"))
-    for expected in RECEIVED:
+    for expected in SCHEMAS:
         ingest(here, expected, ingestion.landed_files(samples, expected.folder), NOW)
         counted = landing.ingest(expected=expected)
         assert counted["rows_in"] > 0
         assert landing.ingest(expected=expected)["files"] == 0
         assert not has_unread(landing.lake, expected)
-    for table in (*(expected.table for expected in RECEIVED), QUARANTINE):
+    for table in (*(expected.table for expected in SCHEMAS), QUARANTINE):
         rows, theirs = (lake.read(table) for lake in (landing.lake, here))
         declared = pl.col("source").str.starts_with("supply_chain/")
         order = ["source", "position"]

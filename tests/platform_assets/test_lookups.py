@@ -9,15 +9,15 @@ import pytest
 
 from governance import catalog
 from platform_assets import lookups
-from platform_assets.bronze import RECEIVED
-from platform_assets.bronze.ad_events import EXPECTED as EVENTS
-from platform_assets.bronze.inventory import EXPECTED as SNAPSHOTS
-from platform_assets.bronze.review_labels import EXPECTED as LABELS
-from platform_assets.bronze.seller_declarations import EXPECTED as DECLARATIONS
-from platform_assets.bronze.social_messages import EXPECTED as MESSAGES
-from platform_assets.bronze.user_profiles import EXPECTED as PROFILES
-from platform_assets.parsing import TIME, declared, receive
-from platform_assets.publishing import QUARANTINE, marks_of
+from platform_assets.bronze import SCHEMAS
+from platform_assets.bronze.ad_events import SCHEMA as EVENTS
+from platform_assets.bronze.inventory import SCHEMA as SNAPSHOTS
+from platform_assets.bronze.review_labels import SCHEMA as LABELS
+from platform_assets.bronze.seller_declarations import SCHEMA as DECLARATIONS
+from platform_assets.bronze.social_messages import SCHEMA as MESSAGES
+from platform_assets.bronze.user_profiles import SCHEMA as PROFILES
+from platform_assets.parsing import TIME, declared, parse_records
+from platform_assets.publishing import QUARANTINE, fingerprints_of
 from platform_assets.silver import ad_events, inventory, labels, message_features, messages, rtb_auctions, user_sync
 from resources.lakehouse.tables import DAY, Lakehouse
 from resources.landing.files import Record
@@ -39,7 +39,7 @@ PAGE = {
     DAY: pl.Date,
 }  # fmt: skip
 IMAGE = {name: PAGE[name] for name in ("tenant_id", "document_id", "content_hash", "fetched_at", DAY)}
-DELIVERED = {expected.table: expected for expected in RECEIVED}
+DELIVERED = {expected.table: expected for expected in SCHEMAS}
 WHOLE = {
     "bronze/ad_events": {"impression_id": "i", "campaign_id": "c"},
     "bronze/review_labels": {"task": "irony", "label": "irony", "text": "so good"},
@@ -53,17 +53,17 @@ class World:
 
     def __init__(self, folder):
         self.lake, self.numbers = Lakehouse(uri=str(folder)), count(1)
-        for expected in RECEIVED:
+        for expected in SCHEMAS:
             self.land(expected)
         for table, schema in (("pages", PAGE), ("images", IMAGE)):
             self.lake.insert_missing(f"silver/{table}", pl.DataFrame(schema=schema), ["document_id"])
-        sent, profiles = (declared(receive([], of, "", NOW)[0], of) for of in (MESSAGES, PROFILES))
+        sent, profiles = (declared(parse_records([], of, "", NOW)[0], of) for of in (MESSAGES, PROFILES))
         self.lake.insert_missing("silver/messages", messages.cleaned(sent, profiles), ["message_id"])
 
     def land(self, expected, *records):
         number = next(self.numbers)
         landed = [Record(position, fields) for position, fields in enumerate(records, 1)]
-        rows, broken = receive(landed, expected, f"{number}.jsonl", NOW + timedelta(seconds=number))
+        rows, broken = parse_records(landed, expected, f"{number}.jsonl", NOW + timedelta(seconds=number))
         assert broken.is_empty(), broken
         self.lake.append_once(expected.table, rows, {}, {})
 
@@ -324,7 +324,7 @@ def test_pages_that_are_judged_otherwise_mark_the_days_of_events_on_them(world):
 
     def make():
         days = behind()
-        marks = marks_of(world.lake, table.name, inputs, days)
+        marks = fingerprints_of(world.lake, table.name, inputs, days)
         world.lake.replace_days(table.name, days, world.lake.read("silver/ad_events", days), marks=marks)
         assert behind() == []
 
@@ -346,7 +346,7 @@ def test_what_changes_while_days_are_made_leaves_them_behind(world):
     world.make("silver/messages")
     world.land(PROFILES, {"user_id": "ann", "consent": False})
     assert world.behind("silver/messages") == [MON]
-    marks = marks_of(world.lake, "silver/messages", messages.INPUTS, [MON])
+    marks = fingerprints_of(world.lake, "silver/messages", messages.INPUTS, [MON])
     world.land(PROFILES, {"user_id": "ann", "consent": True})
     world.lake.replace_days("silver/messages", [MON], world.lake.read("silver/messages", [MON]), marks=marks)
     assert world.behind("silver/messages") == [MON]

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from platform_assets import parsing
-from platform_assets.parsing import AT_ONCE, ROW, TIME, UNDECLARED, Received, declared, receive
+from platform_assets.parsing import AT_ONCE, ROW, TIME, UNDECLARED, SourceSchema, declared, parse_records
 from platform_assets.publishing import quarantined, shown
 from resources.lakehouse.tables import DAY
 from resources.landing.files import Record, parse
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
-EXPECTED = Received(
+EXPECTED = SourceSchema(
     table="bronze/things",
     folder="messages",
     owner="nobody",
@@ -53,7 +53,7 @@ OBJECTS = st.dictionaries(NAMES, VALUES, max_size=5).flatmap(
 
 def received(*fields):
     parsing = [Record(position, one) for position, one in enumerate(fields, 1)]
-    return receive(parsing, EXPECTED, "messages/a.jsonl", NOW)
+    return parse_records(parsing, EXPECTED, "messages/a.jsonl", NOW)
 
 
 def rule(fields):
@@ -146,7 +146,7 @@ def test_each_rule(changes, expected):
 
 
 def test_unreadable_records_keep_their_rule_and_beginning():
-    rows, broken = receive(
+    rows, broken = parse_records(
         [parse(b"{oops", 1), parse(b"[1]", 2), parse(b"\xff{}", 3), parse(b'{"id": NaN}', 4), Record(5, GOOD)],
         EXPECTED,
         "f",
@@ -288,14 +288,14 @@ def test_lines_that_nobody_has_read_yet_give_what_read_ones_give(objects, noise)
     lines = [*(json.dumps(fields).encode() for fields in objects), noise, b'{"id": "1"} x', b"\xef\xbb\xbf{}"]
     unread = [Record(position, line=line) for position, line in enumerate(lines, 1)]
     read = [parse(line, position) for position, line in enumerate(lines, 1)]
-    for side, other in zip(*(receive(some, EXPECTED, "f", NOW) for some in (unread, read)), strict=True):
+    for side, other in zip(*(parse_records(some, EXPECTED, "f", NOW) for some in (unread, read)), strict=True):
         assert_frame_equal(side, other)
 
 
 def test_no_depth_of_nesting_crashes():
     for depth in range(900, 1_010):
         record = parse(b'{"id": "1", "x": ' + b"[" * depth + b"]" * depth + b"}", 1)
-        rows, broken = receive([record], EXPECTED, "f", NOW)
+        rows, broken = parse_records([record], EXPECTED, "f", NOW)
         assert rows.height + broken.height == 1
 
 
@@ -305,7 +305,7 @@ BEFORE = replace(EXPECTED, columns={name: EXPECTED.columns[name] for name in ("i
 def declared_since(*fields):
     """Return rows that were received when only two fields were declared, as they are now."""
     parsing = [Record(position, one) for position, one in enumerate(fields, 1)]
-    rows, broken = receive(parsing, BEFORE, "messages/a.jsonl", NOW)
+    rows, broken = parse_records(parsing, BEFORE, "messages/a.jsonl", NOW)
     assert broken.is_empty()
     return declared(rows, EXPECTED)
 

@@ -13,17 +13,17 @@ from platform_assets.publishing import (
     MANY,
     MAX_ROW,
     QUARANTINE,
-    Hop,
+    PartitionWrite,
     RowsLostError,
-    account,
     checks,
     publish_increment,
     quarantine,
     quarantined,
+    reconcile,
     shown,
     transformed,
 )
-from resources.lakehouse.key_index import KnownKeys
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import DAY, Lakehouse
 
 TABLE = "silver/user_sync"
@@ -66,9 +66,9 @@ def lake(tmp_path):
     return Lakehouse(uri=str(tmp_path / "lake"))
 
 
-def hop(lake, days=DAYS, marks=None):
+def written(lake, days=DAYS, marks=None):
     versions = [lake.version(one) if lake.exists(one) else None for one in (QUARANTINE, TABLE)]
-    return Hop(lake, TABLE, days, time.perf_counter(), marks or {}, (versions[0], versions[1]))
+    return PartitionWrite(lake, TABLE, days, time.perf_counter(), marks or {}, (versions[0], versions[1]))
 
 
 def as_they_are(rows):
@@ -85,7 +85,7 @@ def rejected(lake):
 
 
 def test_every_row_is_published_or_quarantined_with_its_rule(lake):
-    result = hop(lake).publish(as_they_are, BOTH)
+    result = written(lake).publish(as_they_are, BOTH)
     assert published(lake) == [("a", "u1", date(2026, 11, 9)), ("c", "u2", date(2026, 11, 10))]
     assert rejected(lake) == [
         (TABLE, "duplicate_key", "user_sync/2026-11-09.jsonl", 3),
@@ -102,16 +102,16 @@ def test_every_row_is_published_or_quarantined_with_its_rule(lake):
 
 
 def test_publishing_again_leaves_the_same_rows(lake):
-    hop(lake).publish(as_they_are, BOTH)
+    written(lake).publish(as_they_are, BOTH)
     before = lake.read(TABLE).sort("sync_id"), lake.read(QUARANTINE).sort("quarantine_id")
-    hop(lake).publish(as_they_are, BOTH.reverse())
+    written(lake).publish(as_they_are, BOTH.reverse())
     assert_frame_equal(lake.read(TABLE).sort("sync_id"), before[0])
     assert_frame_equal(lake.read(QUARANTINE).sort("quarantine_id"), before[1])
 
 
 def test_publishing_replaces_its_days_and_no_others(lake):
-    hop(lake).publish(as_they_are, BOTH)
-    hop(lake, DAYS[:1]).publish(as_they_are, staged(("x", "u9", "p")))
+    written(lake).publish(as_they_are, BOTH)
+    written(lake, DAYS[:1]).publish(as_they_are, staged(("x", "u9", "p")))
     assert published(lake) == [("c", "u2", date(2026, 11, 10)), ("x", "u9", date(2026, 11, 9))]
     assert [row[1] for row in rejected(lake)] == ["partner_given"]
 
@@ -120,7 +120,7 @@ def test_rows_of_other_days_decide_what_counts_and_are_written_with_their_own_da
     earlier = staged(("c", "u0", "p"))
     for order in (DAYS, DAYS[::-1]):
         for day in order:
-            result = hop(lake, [day]).publish(as_they_are, pl.concat([BOTH, earlier]))
+            result = written(lake, [day]).publish(as_they_are, pl.concat([BOTH, earlier]))
             assert result.metadata["rows_in"] == {DAYS[0]: 4, DAYS[1]: 2}[day]
         assert published(lake) == [("a", "u1", date(2026, 11, 9)), ("c", "u0", date(2026, 11, 9))]
         assert [row[1:] for row in rejected(lake)] == [
@@ -134,37 +134,37 @@ def test_rows_of_other_days_decide_what_counts_and_are_written_with_their_own_da
 def test_a_quarantine_of_another_table_stays(lake):
     other = staged(("z", "u", "p")).with_columns(rule=pl.lit("not_json"))
     quarantine(lake, "bronze/user_sync", shown(other))
-    hop(lake).publish(as_they_are, BOTH)
+    written(lake).publish(as_they_are, BOTH)
     assert [row[:2] for row in rejected(lake)].count(("bronze/user_sync", "not_json")) == 1
     assert len(rejected(lake)) == 4
 
 
 def test_a_deleted_day_comes_back_when_it_is_published_again(lake):
-    hop(lake).publish(as_they_are, BOTH)
+    written(lake).publish(as_they_are, BOTH)
     before = published(lake)
     lake.open(TABLE).delete(f"{DAY} = '{DAYS[0]}'")
     assert published(lake) == before[1:]
-    hop(lake, DAYS[:1]).publish(as_they_are, BOTH.filter(pl.col(DAY) == date(2026, 11, 9)))
+    written(lake, DAYS[:1]).publish(as_they_are, BOTH.filter(pl.col(DAY) == date(2026, 11, 9)))
     assert published(lake) == before
 
 
 def test_days_without_rows_are_emptied(lake):
-    hop(lake).publish(as_they_are, BOTH)
-    hop(lake, DAYS[1:]).publish(as_they_are, staged())
+    written(lake).publish(as_they_are, BOTH)
+    written(lake, DAYS[1:]).publish(as_they_are, staged())
     assert published(lake) == [("a", "u1", date(2026, 11, 9))]
     assert [row[1] for row in rejected(lake)] == ["duplicate_key", "user_given"]
 
 
 def test_rows_of_which_the_stage_says_what_they_break_are_quarantined_with_the_others(lake):
     of_u2 = pl.when(pl.col("user_id") == "u2").then(pl.lit("unheard_of"))
-    result = hop(lake).publish(lambda rows: rows.with_columns(rule=of_u2), BOTH)
+    result = written(lake).publish(lambda rows: rows.with_columns(rule=of_u2), BOTH)
     assert result.metadata["rules_broken"]["unheard_of"] == 1
     assert (TABLE, "unheard_of", "user_sync/2026-11-10.jsonl", 1) in rejected(lake)
     assert "rule" not in lake.columns(TABLE)
 
 
 def test_a_row_on_which_the_stage_raises_is_quarantined_as_it_was_and_stops_no_other(lake):
-    result = hop(lake).publish(raising_on({"u2"}), BOTH)
+    result = written(lake).publish(raising_on({"u2"}), BOTH)
     assert published(lake) == [("a", "u1", date(2026, 11, 9))]
     assert result.metadata["rules_broken"]["raised:TypeError"] == 1
     row = lake.read(QUARANTINE).filter(rule="raised:TypeError").row(0, named=True)
@@ -175,20 +175,20 @@ def test_a_row_on_which_the_stage_raises_is_quarantined_as_it_was_and_stops_no_o
 @pytest.mark.parametrize("stage", [lambda rows: rows.head(4), lambda rows: pl.concat([rows, rows.head(1)])])
 def test_nothing_is_written_when_rows_are_lost_or_doubled(lake, stage):
     with pytest.raises(RowsLostError, match=f"{TABLE}: 5 rows in, but"):
-        hop(lake).publish(stage, BOTH)
+        written(lake).publish(stage, BOTH)
     assert not lake.exists(TABLE)
     assert not lake.exists(QUARANTINE)
 
 
 def test_a_stage_may_make_several_rows_of_one_or_none_where_it_says_so(lake):
-    result = hop(lake).publish(lambda rows: pl.concat([rows, rows]).filter(user_id="u1"), BOTH, several=True)
+    result = written(lake).publish(lambda rows: pl.concat([rows, rows]).filter(user_id="u1"), BOTH, several=True)
     assert published(lake) == [("a", "u1", date(2026, 11, 9))]
     assert (result.metadata["rows_in"], result.metadata["rows_quarantined"]) == (4, 3)
     assert lake.read(QUARANTINE)["quarantine_id"].is_unique().all()
 
 
 def test_the_state_of_the_inputs_is_kept_with_the_rows(lake):
-    hop(lake, marks={"inputs:2026-11-09": 7}).publish(as_they_are, BOTH)
+    written(lake, marks={"inputs:2026-11-09": 7}).publish(as_they_are, BOTH)
     assert lake.position(TABLE, "inputs:2026-11-09") == 7
 
 
@@ -269,7 +269,7 @@ def test_columns_of_parts_that_differ_in_type_alone_are_put_together():
 
 
 def increment(lake, rows, stage=as_they_are, **more):
-    return publish_increment(lake, TABLE, stage, rows, KnownKeys(lake, TABLE), **more)
+    return publish_increment(lake, TABLE, stage, rows, KeyIndex(lake, TABLE), **more)
 
 
 def test_an_increment_is_added_and_taken_again_leaves_the_same_rows(lake):
@@ -297,7 +297,7 @@ def test_where_a_row_of_a_stored_key_is_preferred_the_days_of_both_are_to_be_mad
     increment(lake, staged(("a", "u2", "p")))
     assert published(lake)[0] == ("a", "u1", date(2026, 11, 10))
     assert lake.stale_days(TABLE, []) == DAYS
-    hop(lake).publish(as_they_are, pl.concat([staged(("a", "u2", "p")), staged(("a", "u1", "p"), day=DAYS[1])]))
+    written(lake).publish(as_they_are, pl.concat([staged(("a", "u2", "p")), staged(("a", "u1", "p"), day=DAYS[1])]))
     assert published(lake) == [("a", "u2", date(2026, 11, 9))]
 
 
@@ -309,7 +309,7 @@ def test_an_increments_row_on_which_the_stage_raises_is_quarantined_and_stops_no
 def test_an_increment_of_nothing_new_stops_no_stream_where_keys_hold_within_a_day(lake):
     table, at = "silver/page_signals", pl.lit(NOW)
     rows = staged(("a", "u1", "p")).rename({"sync_id": "url"}).with_columns(fetched_at=at)
-    known = KnownKeys(lake, table)
+    known = KeyIndex(lake, table)
     assert publish_increment(lake, table, as_they_are, rows.clear(), known).is_empty()
     assert publish_increment(lake, table, as_they_are, rows, known).height == 1
     again = rows.with_columns(source=pl.lit("kafka:pages:0"))
@@ -327,13 +327,13 @@ def test_an_increment_that_loses_rows_writes_nothing(lake):
 
 @pytest.mark.parametrize("counts", [(0, 0, 0), (3, 3, 0), (3, 1, 2)])
 def test_account_passes_where_counts_add_up(counts):
-    account("t", *counts)
+    reconcile("t", *counts)
 
 
 @pytest.mark.parametrize("counts", [(3, 2, 0), (2, 2, 1), (0, 1, 0), (0, 0, 1)])
 def test_account_raises_where_they_do_not(counts):
     with pytest.raises(RowsLostError, match=f"t: {counts[0]} rows in, but {counts[1]} out and {counts[2]} quarantined"):
-        account("t", *counts)
+        reconcile("t", *counts)
 
 
 def broken(**columns):

@@ -16,7 +16,7 @@ from platform_assets.reports import model_monitoring as monitoring
 from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
 from platform_assets.reports import risk_analysis as risk
-from platform_assets.reports.ab_tests import trials, tried
+from platform_assets.reports.ab_tests import ab_tests, tried
 from resources.lakehouse.tables import DAY, Lakehouse
 
 DAY_1, DAY_2 = date(2026, 11, 9), date(2026, 11, 10)
@@ -523,9 +523,9 @@ class TestPages:
             "agreement": pytest.approx(1 / 3), "champion_score": 0.5, "challenger_score": 0.5,
             "labelled": 2, "champion_right": 0.0, "challenger_right": 1.0,
         }]  # fmt: skip
-        (shown,) = trials(found)
+        (shown,) = ab_tests(found)
         assert "33.3\u00a0% of 6 documents" in shown.reading
-        assert trials(found.clear()) == []
+        assert ab_tests(found.clear()) == []
 
     def test_a_page_is_named_by_its_materialisation(self, tmp_path):
         lakehouse = lake(tmp_path, {})

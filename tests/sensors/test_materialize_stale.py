@@ -17,13 +17,13 @@ from sensors.materialize_stale import (
     WAIT,
     State,
     decide,
-    keeping_up,
     labels_coming,
+    materialize_stale,
 )
-from sensors.stale_days import Work
+from sensors.stale_days import RunPlan
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-EARLY, LATE = (Work("2026-11-10", "2026-11-12", (table,)) for table in ("silver/pages", "gold/rtb_hourly"))
+EARLY, LATE = (RunPlan("2026-11-10", "2026-11-12", (table,)) for table in ("silver/pages", "gold/rtb_hourly"))
 ALL = {"unread": ("bronze/ad_events",), "early": (EARLY,), "due": ("models/hate",), "late": (LATE,)}
 
 
@@ -53,7 +53,7 @@ def test_labels_that_have_been_read_and_not_cleaned_are_counted(tmp_path):
     def label(name, task, at=NOW):
         return pl.DataFrame([{"label_id": name, "task": task, "received_at": at, DAY: day}])
 
-    work = Work(str(day), str(day), ("silver/labels", "silver/embeddings"))
+    work = RunPlan(str(day), str(day), ("silver/labels", "silver/embeddings"))
     old, fresh = datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(minutes=1)
     lake.insert_missing("bronze/review_labels", label("a", "hate", old), ["label_id"])
     assert labels_coming(lake, (work,)) == {}
@@ -108,7 +108,7 @@ def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_
                 with dg.build_sensor_context(
                     instance=instance, repository_def=repository, resources=platform.defs().resources
                 ) as context:
-                    return keeping_up(context)
+                    return materialize_stale(context)
 
             def carry_out(request):
                 tags = {name: value for name, value in request.tags.items() if name.startswith("dagster/asset")}

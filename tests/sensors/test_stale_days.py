@@ -10,7 +10,7 @@ from platform_assets.silver.ad_events import ad_events
 from platform_assets.silver.page_signals import page_signals
 from platform_assets.silver.quarantine import quarantine
 from resources.lakehouse.tables import DAY, Lakehouse
-from sensors.stale_days import GAP, Work, daily_inputs, decide, stale
+from sensors.stale_days import GAP, RunPlan, daily_inputs, decide, stale
 
 FIRST = date(2026, 1, 1)
 INPUTS = {"silver/a": ("bronze/a",), "silver/b": ("bronze/b",), "silver/ab": ("silver/a", "silver/b")}
@@ -27,22 +27,22 @@ def day(offset):
         ({}, []),
         ({"silver/a": []}, []),
         ({"silver/other": ["2026-11-10"]}, []),
-        ({"silver/ab": ["2026-11-10"]}, [Work("2026-11-10", "2026-11-10", ("silver/ab",))]),
-        ({"silver/a": ["2026-11-12", "2026-11-10"]}, [Work("2026-11-10", "2026-11-12", ("silver/a", "silver/ab"))]),
+        ({"silver/ab": ["2026-11-10"]}, [RunPlan("2026-11-10", "2026-11-10", ("silver/ab",))]),
+        ({"silver/a": ["2026-11-12", "2026-11-10"]}, [RunPlan("2026-11-10", "2026-11-12", ("silver/a", "silver/ab"))]),
         (
             {"silver/a": ["2026-11-10"], "silver/b": ["2026-11-10", "2026-11-11"]},
-            [Work("2026-11-10", "2026-11-11", ("silver/a", "silver/ab", "silver/b"))],
+            [RunPlan("2026-11-10", "2026-11-11", ("silver/a", "silver/ab", "silver/b"))],
         ),
-        ({"silver/ab": ["2026-01-01", "2026-02-01"]}, [Work("2026-01-01", "2026-02-01", ("silver/ab",))]),
+        ({"silver/ab": ["2026-01-01", "2026-02-01"]}, [RunPlan("2026-01-01", "2026-02-01", ("silver/ab",))]),
         (
             {"silver/ab": ["2026-01-01", "2026-02-02"]},
-            [Work("2026-01-01", "2026-01-01", ("silver/ab",)), Work("2026-02-02", "2026-02-02", ("silver/ab",))],
+            [RunPlan("2026-01-01", "2026-01-01", ("silver/ab",)), RunPlan("2026-02-02", "2026-02-02", ("silver/ab",))],
         ),
         (
             {"silver/a": ["2020-05-03"], "silver/b": ["2026-11-10"], "silver/ab": ["2026-11-12", "2020-05-01"]},
             [
-                Work("2020-05-01", "2020-05-03", ("silver/a", "silver/ab")),
-                Work("2026-11-10", "2026-11-12", ("silver/ab", "silver/b")),
+                RunPlan("2020-05-01", "2020-05-03", ("silver/a", "silver/ab")),
+                RunPlan("2026-11-10", "2026-11-12", ("silver/ab", "silver/b")),
             ],
         ),
     ],

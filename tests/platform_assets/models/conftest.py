@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from platform_assets.bronze.review_labels import EXPECTED
+from platform_assets.bronze.review_labels import SCHEMA
 from platform_assets.models.heads import model_asset
-from platform_assets.parsing import receive
+from platform_assets.parsing import parse_records
 from platform_assets.silver.embeddings import encoded
 from platform_assets.silver.labels import resolved
 from resources.encoder import Encoder
@@ -43,7 +43,7 @@ def land(lake, encoder, rows, now=NOW, *, encode=True):
     """Put labels into silver/labels as its asset does, and their vectors into silver/embeddings."""
     count = lake.count("silver/labels") if lake.exists("silver/labels") else 0
     records = [Record(i, {"label_id": f"{count + i:05}"} | row) for i, row in enumerate(rows, 1)]
-    received, broken = receive(records, EXPECTED, "labels/a.jsonl", now)
+    received, broken = parse_records(records, SCHEMA, "labels/a.jsonl", now)
     assert broken.is_empty()
     staged = resolved(received, pictures(lake)).filter(pl.col("rule").is_null())
     lake.insert_missing("silver/labels", staged.drop("rule"), ["label_id"])

@@ -202,7 +202,7 @@ def test_an_encoder_is_compared_again_with_what_serves_by_the_time_it_has_been_j
 
 def tick(lake, registry, dagster):
     with dg.build_sensor_context(instance=dagster, resources={"lakehouse": lake, "registry": registry}) as context:
-        return retrain_encoder.retuning(context)
+        return retrain_encoder.retrain_encoder(context)
 
 
 def test_the_sensor_starts_one_run_tries_again_after_an_hour_and_leaves_what_was_rolled_back(

@@ -12,7 +12,7 @@ from platform_assets.models import evaluation, heads
 from platform_assets.models.evaluation import contested, held_out, slices_of
 from platform_assets.models.heads import model_asset
 from platform_assets.operations.model_versions import row
-from resources.registry.models import Registry, TamperedModelError, history
+from resources.registry.models import Registry, TamperedModelError, promotion_log
 from sensors import retraining
 from signals.models import training
 from signals.models.ngrams import ngrams
@@ -183,7 +183,7 @@ def test_of_two_trainings_at_once_the_later_is_compared_with_what_the_earlier_ma
     """Both have been compared with version 1; while the worse one is judged, the better one is promoted."""
     better = registry.register("irony", registry.fetched(trained), trained.metrics, trained.record)
     head = registry.load(trained, encoder.transform_id).scorer
-    real, judged_first = evaluation.judged, []
+    real, judged_first = evaluation.evaluate, []
 
     def rival_first(*given):
         verdict = real(*given)
@@ -193,14 +193,14 @@ def test_of_two_trainings_at_once_the_later_is_compared_with_what_the_earlier_ma
             registry.promote("irony", better.version, by="gate", why="faster", unless_moved=True)
         return verdict
 
-    monkeypatch.setattr(evaluation, "judged", rival_first)
+    monkeypatch.setattr(evaluation, "evaluate", rival_first)
     folder = registry.fetched(trained).parent / "again"
     folder.mkdir()
     head.save(folder, task="irony", transform_id=encoder.transform_id)
     later = registry.register("irony", folder, trained.metrics, trained.record)
     verdict = contested(IRONY, later, registry, lake, encoder)
     assert (judged_first[0].against, verdict.against) == (1, better.version)
-    assert [move.version for move in history(registry.versions("irony"))] == [1, better.version, later.version]
+    assert [move.version for move in promotion_log(registry.versions("irony"))] == [1, better.version, later.version]
 
 
 @pytest.mark.usefixtures("trained")

@@ -3,7 +3,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pytest
 
-from platform_assets.bronze import RECEIVED, social_messages
+from platform_assets.bronze import SCHEMAS, social_messages
 from platform_assets.ingestion import Reading, append, prepare
 from platform_assets.operations.schema_drift import TABLE, schema_drift
 from resources.lakehouse.tables import DAY, Lakehouse
@@ -16,7 +16,7 @@ ONE, TWO = "2026-11-10", "2026-11-11"
 @pytest.fixture
 def lake(tmp_path):
     made = Lakehouse(uri=str(tmp_path / "lake"))
-    for expected in RECEIVED:
+    for expected in SCHEMAS:
         prepare(made, expected, NOW)
     return made
 
@@ -30,7 +30,7 @@ def test_each_undeclared_field_is_told_with_its_types_and_its_share_of_the_day(l
         {"sent_at": f"{TWO}T11:00:00Z", "score": 0.5},
     ]
     records = [Record(place, {"message_id": str(place), **fields}) for place, fields in enumerate(given, 1)]
-    append(lake, social_messages.EXPECTED, [Reading("a", records, {"a": None}, {"a": 5})], NOW)
+    append(lake, social_messages.SCHEMA, [Reading("a", records, {"a": None}, {"a": 5})], NOW)
     with dg.instance_for_test() as instance:
         tags = {"dagster/asset_partition_range_start": ONE, "dagster/asset_partition_range_end": TWO}
         assert dg.materialize([schema_drift], instance=instance, resources={"lakehouse": lake}, tags=tags).success

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, stream_keeps_up, verdict
+from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, stream_lag, verdict
 
 NOW = datetime(2026, 11, 16, 12, tzinfo=UTC)
 
@@ -29,7 +29,7 @@ def test_the_check_repeats_it_for_each_table():
         late = dg.AssetMaterialization(TABLES[0], metadata={LAG: 1e6})
         instance.report_runless_asset_event(late)
         instance.report_runless_asset_event(dg.AssetMaterialization(TABLES[0], metadata={"rows_in": 1}))
-        job = dg.Definitions(asset_checks=[stream_keeps_up]).resolve_implicit_global_asset_job_def()
+        job = dg.Definitions(asset_checks=[stream_lag]).resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(instance=instance)
         found = {one.asset_key: one.passed for one in result.get_asset_check_evaluations() if one.check_name == CHECK}
     assert found == {key: key != TABLES[0] for key in TABLES}
@@ -38,6 +38,6 @@ def test_the_check_repeats_it_for_each_table():
 def test_the_check_of_one_table_alone():
     selection = dg.AssetSelection.checks_for_assets(TABLES[1])
     job = dg.define_asset_job("one", selection)
-    defs = dg.Definitions(asset_checks=[stream_keeps_up], jobs=[job])
+    defs = dg.Definitions(asset_checks=[stream_lag], jobs=[job])
     result = defs.resolve_job_def("one").execute_in_process()
     assert [one.asset_key for one in result.get_asset_check_evaluations()] == [TABLES[1]]

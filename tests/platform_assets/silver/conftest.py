@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from platform_assets.parsing import receive
+from platform_assets.parsing import parse_records
 from resources.landing.files import Record
 
 
@@ -12,7 +12,7 @@ def bronze():
 
     def rows(expected, *records, now=datetime(2026, 11, 10, 12, tzinfo=UTC)):
         landed = [Record(position, fields) for position, fields in enumerate(records, 1)]
-        found, broken = receive(landed, expected, f"{expected.folder}/a.jsonl", now)
+        found, broken = parse_records(landed, expected, f"{expected.folder}/a.jsonl", now)
         assert broken.is_empty(), broken["rule"].to_list()
         return found
 

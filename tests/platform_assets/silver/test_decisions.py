@@ -22,9 +22,9 @@ from resources.encoder import Encoder
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse
 from sensors.stale_days import stale
 from serving.stream import flows
-from serving.stream.embedding_cache import KnownVectors
+from serving.stream.embedding_cache import EmbeddingCache
 from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Models, load_model
-from signals.documents.text import content_hash, document_texts, document_text
+from signals.documents.text import content_hash, document_text, document_texts
 from signals.models.encoder import DIMENSIONS
 from signals.models.heads import LinearHead
 from signals.models.ngrams import FEATURES
@@ -304,9 +304,9 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
     models = serving(rivals, encoder.transform_id)
-    worker = flows.Worker(models, "run", KnownVectors(stream, encoder), flows.Held(stream))
+    worker = flows.Worker(models, "run", EmbeddingCache(stream, encoder), flows.StreamState(stream))
     rows = stream.read("silver/pages", DAYS)
-    read = flows._answers(worker, "page", rows, flows.Ahead(encoder.encoder_id))
+    read = flows._answers(worker, "page", rows, flows.Prefetch(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
     assert stream.read("silver/decisions").select(of).sort(of).equals(batch.select(of).sort(of))
     assert "shadow" not in read["traffic_arm"].to_list()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
-from platform_assets.bronze.page_fetches import EXPECTED
+from platform_assets.bronze.page_fetches import SCHEMA
 from platform_assets.silver import images as images_table
 from platform_assets.silver.images import unpacked
 from resources.landing.budgets import MAX_PICTURES_PER_RECORD
@@ -31,7 +31,7 @@ def rules(found):
 def test_a_picture_fetched_by_itself(bronze):
     body = picture(kind="JPEG")
     fetch = {"url": "http://Example.org/a.jpg#x", "content_type": "image/jpeg", "body": body, "tenant_id": "acme"}
-    row = unpacked(bronze(EXPECTED, fetch)).row(0, named=True)
+    row = unpacked(bronze(SCHEMA, fetch)).row(0, named=True)
     assert (row["document_id"], row["page_url"], row["rule"]) == ("http://example.org/a.jpg", None, None)
     assert (row["format"], row["width"], row["height"], row["bytes"]) == ("jpeg", 20, 10, len(body))
     assert row["content_hash"] == hashlib.sha256(body).hexdigest()
@@ -41,7 +41,7 @@ def test_a_picture_fetched_by_itself(bronze):
 
 def test_pictures_that_came_with_a_page_in_their_order(bronze):
     images = [embedded(picture("red")), embedded(picture("blue"), "https://cdn.example/b.png")]
-    found = unpacked(bronze(EXPECTED, {"url": PAGE, "images": images}))
+    found = unpacked(bronze(SCHEMA, {"url": PAGE, "images": images}))
     assert found.select("document_id", "page_url", "ordinal", "rule").rows() == [
         ("http://example.org/a.png", PAGE, 0, None),
         ("https://cdn.example/b.png", PAGE, 1, None),
@@ -65,7 +65,7 @@ def test_pictures_that_came_with_a_page_in_their_order(bronze):
     ],
 )
 def test_what_is_no_picture_names_its_rule_and_leaves_the_others(bronze, item, rule):
-    found = unpacked(bronze(EXPECTED, {"url": PAGE, "images": [embedded(picture()), item, embedded(picture("blue"))]}))
+    found = unpacked(bronze(SCHEMA, {"url": PAGE, "images": [embedded(picture()), item, embedded(picture("blue"))]}))
     assert rules(found) == [None, rule, None]
     assert found["page_url"].to_list() == [PAGE] * 3
     assert found["ordinal"].to_list() == [0, 1, 2]
@@ -73,41 +73,41 @@ def test_what_is_no_picture_names_its_rule_and_leaves_the_others(bronze, item, r
 
 @pytest.mark.parametrize("images", ["a.png", {"url": "http://example.org/a.png"}])
 def test_what_is_no_list_names_its_rule(bronze, images):
-    assert rules(unpacked(bronze(EXPECTED, {"url": PAGE, "images": images}))) == ["images_not_a_list"]
+    assert rules(unpacked(bronze(SCHEMA, {"url": PAGE, "images": images}))) == ["images_not_a_list"]
 
 
 def test_a_fetched_picture_that_cannot_be_decoded_names_its_rule(bronze):
     fetches = [{"url": PAGE, "content_type": "image/png", "body": b"x"}, {"url": PAGE, "content_type": "image/png"}]
-    assert rules(unpacked(bronze(EXPECTED, *fetches))) == ["image_undecodable"] * 2
+    assert rules(unpacked(bronze(SCHEMA, *fetches))) == ["image_undecodable"] * 2
 
 
 def test_an_empty_list_and_no_fetch_hold_no_picture(bronze):
-    assert unpacked(bronze(EXPECTED, {"url": PAGE, "images": []})).is_empty()
-    assert unpacked(bronze(EXPECTED)).is_empty()
+    assert unpacked(bronze(SCHEMA, {"url": PAGE, "images": []})).is_empty()
+    assert unpacked(bronze(SCHEMA)).is_empty()
 
 
 def test_a_list_that_is_no_json_names_its_rule(bronze):
-    assert rules(unpacked(bronze(EXPECTED, {"url": PAGE, "images": "[oops"}))) == ["images_not_a_list"]
+    assert rules(unpacked(bronze(SCHEMA, {"url": PAGE, "images": "[oops"}))) == ["images_not_a_list"]
 
 
 def test_a_fetched_picture_with_a_hostile_address_does_not_stop_the_others(bronze):
     fetch = {"content_type": "image/png", "body": picture()}
-    assert unpacked(bronze(EXPECTED, fetch | {"url": "http://[bad/"}, fetch | {"url": PAGE})).height == 2
+    assert unpacked(bronze(SCHEMA, fetch | {"url": "http://[bad/"}, fetch | {"url": PAGE})).height == 2
 
 
 def test_a_relative_address_is_that_of_the_page(bronze):
-    found = unpacked(bronze(EXPECTED, {"url": PAGE, "images": [embedded(picture(), "/a.png")]}))
+    found = unpacked(bronze(SCHEMA, {"url": PAGE, "images": [embedded(picture(), "/a.png")]}))
     assert found["document_id"].to_list() == ["http://example.org/a.png"]
 
 
 def test_so_many_pictures_of_a_record_are_looked_at_and_no_more(bronze):
     one, more = embedded(picture()), 7
-    found = unpacked(bronze(EXPECTED, {"url": PAGE, "images": [one] * (MAX_PICTURES_PER_RECORD + more)}))
+    found = unpacked(bronze(SCHEMA, {"url": PAGE, "images": [one] * (MAX_PICTURES_PER_RECORD + more)}))
     assert rules(found) == [None] * MAX_PICTURES_PER_RECORD + [f"too_many_pictures:{MAX_PICTURES_PER_RECORD + more}"]
 
 
 def test_so_many_pixels_of_a_record_are_decoded_and_no_more(bronze, monkeypatch):
     monkeypatch.setattr(images_table, "MAX_PIXELS_PER_RECORD", 500)
     sizes = [(20, 10), (20, 20), (20, 10), (20, 15), (1, 1)]
-    found = unpacked(bronze(EXPECTED, {"url": PAGE, "images": [embedded(picture(size=size)) for size in sizes]}))
+    found = unpacked(bronze(SCHEMA, {"url": PAGE, "images": [embedded(picture(size=size)) for size in sizes]}))
     assert rules(found) == [None, "too_many_pixels:400", None, "too_many_pixels:300", None]

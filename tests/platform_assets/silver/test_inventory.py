@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.aliases import Aliases
-from platform_assets.bronze.inventory import EXPECTED as SNAPSHOTS
+from platform_assets.bronze.inventory import SCHEMA as SNAPSHOTS
 from platform_assets.bronze.inventory import inventory as bronze_inventory
-from platform_assets.bronze.seller_declarations import EXPECTED, seller_declarations
+from platform_assets.bronze.seller_declarations import SCHEMA, seller_declarations
 from platform_assets.ingestion import has_unread, ingest
-from platform_assets.parsing import receive
+from platform_assets.parsing import parse_records
 from platform_assets.publishing import QUARANTINE
 from platform_assets.silver.inventory import inventory, offered
 from resources.lakehouse.tables import Lakehouse
@@ -55,11 +55,11 @@ class Landing:
         ]  # fmt: skip
         self.put("inventory/a.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
 
-    def ingest(self, expected=EXPECTED, root=None):
+    def ingest(self, expected=SCHEMA, root=None):
         return ingest(self.lake, expected, landed_files(root or self.root, expected.folder), datetime.now(UTC))
 
     def declared(self):
-        rows = self.lake.read(EXPECTED.table).filter(pl.col("record") != "end").sort("source", "position")
+        rows = self.lake.read(SCHEMA.table).filter(pl.col("record") != "end").sort("source", "position")
         return rows.select("seller_id").to_series().to_list()
 
     def said(self):
@@ -98,14 +98,14 @@ def test_the_assets_say_of_each_snapshot_whether_its_seller_may_sell_it(landing)
     ]
     assert found["site"].to_list() == ["a.example"] * 4
     broken = landing.lake.read(QUARANTINE).select("table", "source", "rule")
-    assert broken.rows() == [(EXPECTED.table, "supply_chain/a.example/ads.txt", "too_few_fields")]
+    assert broken.rows() == [(SCHEMA.table, "supply_chain/a.example/ads.txt", "too_few_fields")]
     assert landing.lake.stale_days("silver/inventory", ["bronze/inventory"], streamed=True) == []
 
 
 def test_every_line_says_whose_it_is_and_where_it_stands(landing):
     path = landing.put("supply_chain/WWW.A.example/ads.txt", ADS_TXT)
     landing.ingest()
-    row = landing.lake.read(EXPECTED.table).sort("position").row(1, named=True)
+    row = landing.lake.read(SCHEMA.table).sort("position").row(1, named=True)
     assert (row["declared_by"], row["document"], row["line"]) == ("a.example", "ads.txt", 3)
     assert (row["source"], row["position"] % 1_000_000) == ("supply_chain/WWW.A.example/ads.txt", 3)
     assert abs(row["fetched_at"].timestamp() - path.stat().st_ctime) < 0.01
@@ -130,7 +130,7 @@ def test_a_replaced_file_is_read_anew_and_decides(landing):
     assert landing.ingest()["rows_in"] == 3
     assert landing.said() == ["direct", "not_in_ads_txt"]
     assert landing.declared() == ["1", "2", "3", "2", "3", "1", "2"]
-    rows = landing.lake.read(EXPECTED.table)
+    rows = landing.lake.read(SCHEMA.table)
     assert rows.height == rows.select("source", "position").n_unique() == 11
     assert landing.ingest()["files"] == 0
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_written_after_a_kill_in_the_middle_of_it_is_read_as_a_wh
             super().append_once(table, rows, started, reached)
 
     with pytest.raises(InterruptedError):
-        ingest(Dying(uri=landing.lake.uri), EXPECTED, landed_files(landing.root, EXPECTED.folder), datetime.now(UTC))
+        ingest(Dying(uri=landing.lake.uri), SCHEMA, landed_files(landing.root, SCHEMA.folder), datetime.now(UTC))
     path.touch()
     assert landing.ingest()["rows_in"] == 11
     assert landing.said() == ["direct", "direct"]
@@ -201,7 +201,7 @@ def test_a_kill_in_the_middle_of_a_file_goes_on_where_it_was(landing, monkeypatc
             super().append_once(table, rows, started, reached)
 
     with pytest.raises(InterruptedError):
-        ingest(Dying(uri=landing.lake.uri), EXPECTED, landed_files(landing.root, EXPECTED.folder), datetime.now(UTC))
+        ingest(Dying(uri=landing.lake.uri), SCHEMA, landed_files(landing.root, SCHEMA.folder), datetime.now(UTC))
     assert landing.declared() == ["0", "1", "2", "3"]
     assert landing.said() == ["no_ads_txt"]
     assert landing.ingest()["rows_in"] == 7
@@ -219,16 +219,16 @@ def test_any_bytes_are_rows_or_quarantined(tmp_path_factory, name, content):
     path = root / "supply_chain" / "a.example" / name
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    (file,) = landed_files(root, EXPECTED.folder)
+    (file,) = landed_files(root, SCHEMA.folder)
     records = list(file.read(path, 10_000))
-    rows, broken = receive(records, EXPECTED, file.name, datetime.now(UTC))
+    rows, broken = parse_records(records, SCHEMA, file.name, datetime.now(UTC))
     assert rows.height + broken.height == len(records) == len({record.position for record in records})
     lost = (name.endswith(".gz") and content) or broken["rule"].is_in(["not_json", "no_sellers"]).any()
     assert (rows["record"] == "end").sum() == (0 if lost else 1)
 
 
 def test_the_samples_show_each_case(landing):
-    for folder in (EXPECTED, SNAPSHOTS):
+    for folder in (SCHEMA, SNAPSHOTS):
         landing.ingest(folder, PROJECT / "samples")
     reasons = dict(pl.Series(landing.said()).value_counts().rows())
     assert reasons == {
@@ -242,7 +242,7 @@ def test_the_real_files_are_read_to_the_last_line(landing):
     if not folder.is_dir():
         pytest.skip("the shared data with a real ads.txt and sellers.json is not here")
     assert landing.ingest(root=SHARED)["rows_quarantined"] == 0
-    rows = landing.lake.read(EXPECTED.table).filter(record="seller")
+    rows = landing.lake.read(SCHEMA.table).filter(record="seller")
     assert dict(rows["document"].value_counts().rows()) == {"ads.txt": 234, "sellers.json": 45}
     assert set(rows["declared_by"]) == {"1xsmp.lol", "admaru.com"}
     lines = [line for line in (folder / "ads.txt").read_text().splitlines() if line.strip()]
@@ -264,14 +264,14 @@ def test_a_file_that_waits_is_seen(landing):
     kept = settings()
     configure(landing=landing.root)
     try:
-        assert has_unread(landing.lake, EXPECTED), "a table that does not exist yet"
+        assert has_unread(landing.lake, SCHEMA), "a table that does not exist yet"
         landing.ingest()
-        assert not has_unread(landing.lake, EXPECTED)
+        assert not has_unread(landing.lake, SCHEMA)
         landing.put("supply_chain/a.example/ads.txt", ADS_TXT, written=1_790_000_000)
-        assert has_unread(landing.lake, EXPECTED)
+        assert has_unread(landing.lake, SCHEMA)
         landing.ingest()
-        assert not has_unread(landing.lake, EXPECTED)
+        assert not has_unread(landing.lake, SCHEMA)
         landing.put("supply_chain/a.example/ads.txt", ADS_TXT, written=1_790_000_100)
-        assert has_unread(landing.lake, EXPECTED)
+        assert has_unread(landing.lake, SCHEMA)
     finally:
         configure(**kept.model_dump())

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from platform_assets.bronze.review_labels import EXPECTED
+from platform_assets.bronze.review_labels import SCHEMA
 from platform_assets.silver.labels import HELD_OUT, documents, resolved
 from resources.lakehouse.tables import DAY, Lakehouse
 from signals.documents.text import content_hash, normalise
@@ -21,7 +21,7 @@ KNOWN = pl.DataFrame(
 
 
 def one(bronze, **fields):
-    return resolved(bronze(EXPECTED, SAID | fields), KNOWN).row(0, named=True)
+    return resolved(bronze(SCHEMA, SAID | fields), KNOWN).row(0, named=True)
 
 
 def test_a_label_that_carries_its_text_is_about_its_normal_form(bronze):
@@ -40,7 +40,7 @@ def test_a_label_that_names_a_document_is_about_its_text(bronze):
 
 def test_a_label_that_does_not_say_whose_it_is_goes_with_the_newest_of_the_documents_that_it_names(bronze):
     later = KNOWN.with_columns(tenant_id=pl.lit("other"), text=pl.lit("Later"))
-    said = bronze(EXPECTED, SAID | {"document_id": "m1"}, SAID | {"document_id": "m1", "tenant_id": "acme"})
+    said = bronze(SCHEMA, SAID | {"document_id": "m1"}, SAID | {"document_id": "m1", "tenant_id": "acme"})
     found = resolved(said, pl.concat([KNOWN, later])).select("tenant_id", "text")
     assert found.rows()[::-1] == [("other", "Later"), ("acme", "Text of the message")]
 
@@ -94,7 +94,7 @@ def test_the_split_is_the_given_one_or_that_of_the_hash(bronze):
 
 def test_a_fifth_is_held_out_and_equal_texts_are_on_one_side(bronze):
     rows = [SAID | {"label_id": str(i), "text": f"text {i // 2}"} for i in range(2_000)]
-    found = resolved(bronze(EXPECTED, *rows), KNOWN)
+    found = resolved(bronze(SCHEMA, *rows), KNOWN)
     assert found.group_by("content_hash").agg(pl.col("split").n_unique())["split"].max() == 1
     assert abs((found["split"] == "val").mean() - HELD_OUT) < 0.05
     assert set(found["split"]) == {"train", "val"}
@@ -102,7 +102,7 @@ def test_a_fifth_is_held_out_and_equal_texts_are_on_one_side(bronze):
 
 def test_every_label_comes_out_once_in_its_place(bronze):
     said = bronze(
-        EXPECTED,
+        SCHEMA,
         SAID | {"document_id": "m1", "tenant_id": "acme"},
         SAID,
         SAID | {"document_id": "https://example.org/a"},
@@ -113,7 +113,7 @@ def test_every_label_comes_out_once_in_its_place(bronze):
 
 def test_a_label_under_another_address_of_a_page_is_about_its_document(bronze):
     alias = KNOWN.head(1).with_columns(name=pl.lit("https://example.org/seen"))
-    found = resolved(bronze(EXPECTED, SAID | {"document_id": "https://Example.org/seen"}), pl.concat([KNOWN, alias]))
+    found = resolved(bronze(SCHEMA, SAID | {"document_id": "https://Example.org/seen"}), pl.concat([KNOWN, alias]))
     assert found.select("document_id", "content_hash").row(0) == ("https://example.org/a", "a" * 64)
 
 
@@ -136,7 +136,7 @@ def test_documents_are_found_by_each_name_and_their_own_comes_first(bronze, tmp_
     lake.insert_missing("silver/messages", pl.DataFrame([told | {"sent_at": monday}]), ["document_id"])
     lake.insert_missing("silver/images", pl.DataFrame([told | {"fetched_at": monday}]).clear(), ["document_id"])
     names = ("https://E.org/a", "https://e.org/seen", "m1", "https://e.org/none")
-    found = documents(lake, bronze(EXPECTED, *(SAID | {"document_id": name} for name in names)))
+    found = documents(lake, bronze(SCHEMA, *(SAID | {"document_id": name} for name in names)))
     assert sorted(found.select("name", "tenant_id", "document_id", "text").rows()) == [
         ("https://e.org/a", "acme", "https://e.org/a", "Tuesday"),
         ("https://e.org/a", "other", "https://e.org/a", "Of others"),
@@ -147,6 +147,6 @@ def test_documents_are_found_by_each_name_and_their_own_comes_first(bronze, tmp_
 
 
 def test_nothing_in_nothing_out(bronze):
-    found = resolved(bronze(EXPECTED), KNOWN)
+    found = resolved(bronze(SCHEMA), KNOWN)
     assert found.is_empty()
     assert {"text", "content_hash", "split", "rule"} <= set(found.columns)

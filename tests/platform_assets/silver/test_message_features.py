@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from platform_assets.bronze.social_messages import EXPECTED
-from platform_assets.bronze.user_profiles import EXPECTED as PROFILES
+from platform_assets.bronze.social_messages import SCHEMA
+from platform_assets.bronze.user_profiles import SCHEMA as PROFILES
 from platform_assets.silver.message_features import features
 from platform_assets.silver.messages import cleaned
 from signals.documents.text import plain_texts
@@ -21,7 +21,7 @@ TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map(" ".join)
 def told(bronze, *texts):
     """Return messages, and what is counted in them, one row a text."""
     sent = [{"message_id": f"m{i}", "author_id": "ann", "text": text} for i, text in enumerate(texts)]
-    messages = cleaned(bronze(EXPECTED, *sent), bronze(PROFILES))
+    messages = cleaned(bronze(SCHEMA, *sent), bronze(PROFILES))
     return messages, features(messages, messages.clear()).drop("message_id", "position")
 
 
@@ -66,5 +66,5 @@ def test_counted_is_what_a_reader_sees(bronze):
 
 
 def test_a_message_without_text_has_nothing_to_count(bronze):
-    messages = cleaned(bronze(EXPECTED, {"message_id": "m1"}), bronze(PROFILES))
+    messages = cleaned(bronze(SCHEMA, {"message_id": "m1"}), bronze(PROFILES))
     assert features(messages, messages.clear())["words"].to_list() == [0]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.lakehouse import key_index
-from resources.lakehouse.key_index import RUNS, KnownKeys
+from resources.lakehouse.key_index import RUNS, KeyIndex
 from resources.lakehouse.tables import DAY, Lakehouse
 
 TABLE = "silver/user_sync"
@@ -31,14 +31,14 @@ def stored(known, *named):
 
 
 def test_of_a_table_that_does_not_exist_nothing_is_stored(lake):
-    found, version = KnownKeys(lake, TABLE).stored(rows(("a", "1")), ["position", DAY])
+    found, version = KeyIndex(lake, TABLE).stored(rows(("a", "1")), ["position", DAY])
     assert (found.height, version) == (0, None)
     assert found.columns == ["tenant_id", "sync_id", "position", DAY]
 
 
 def test_rows_of_a_key_are_found_whatever_their_day_and_null_is_a_key(lake):
     lake.insert_missing(TABLE, pl.concat([rows(("a", "1"), (None, "1")), rows(("b", "1"), day=TUE)]), ["tenant_id"])
-    known = KnownKeys(lake, TABLE)
+    known = KeyIndex(lake, TABLE)
     assert stored(known, ("b", "1"), (None, "1"), ("a", "2"), ("c", "1")) == [
         ("b", "1", "f", TUE),
         (None, "1", "f", MON),
@@ -47,7 +47,7 @@ def test_rows_of_a_key_are_found_whatever_their_day_and_null_is_a_key(lake):
 
 
 def test_what_this_worker_and_others_add_is_known_without_reading_the_rest_again(lake, monkeypatch):
-    known, read = KnownKeys(lake, TABLE), []
+    known, read = KeyIndex(lake, TABLE), []
     hashed = key_index._hashed
     for number in range(3):
         lake.insert_missing(TABLE, rows(("a", str(number)), source=str(number)), ["tenant_id", "sync_id"])
@@ -61,7 +61,7 @@ def test_what_this_worker_and_others_add_is_known_without_reading_the_rest_again
 
 def test_a_key_that_is_gone_is_not_found(lake):
     lake.replace_days(TABLE, [str(MON)], rows(("a", "1"), ("a", "2")))
-    known = KnownKeys(lake, TABLE)
+    known = KeyIndex(lake, TABLE)
     assert len(stored(known, ("a", "1"), ("a", "2"))) == 2
     lake.replace_days(TABLE, [str(MON)], rows(("a", "2")))
     assert stored(known, ("a", "1"), ("a", "2")) == [("a", "2", "f", MON)]
@@ -71,7 +71,7 @@ def test_a_key_that_holds_within_a_day_is_looked_for_on_that_day_only(lake):
     table = "silver/message_signals"
     of_days = pl.concat([rows(("a", "1")), rows(("a", "1"), day=TUE)]).rename({"sync_id": "message_id"})
     lake.replace_days(table, [str(MON), str(TUE)], of_days)
-    found, _ = KnownKeys(lake, table).stored(of_days.filter(pl.col(DAY) == TUE), [DAY])
+    found, _ = KeyIndex(lake, table).stored(of_days.filter(pl.col(DAY) == TUE), [DAY])
     assert found.rows() == [("a", "1", TUE)]
 
 
@@ -80,7 +80,7 @@ def test_keys_that_share_a_hash_are_told_apart(lake, monkeypatch):
         key_index, "_hashed", lambda some, _: pl.repeat(7, some.height, dtype=pl.UInt64, eager=True).to_numpy()
     )
     lake.insert_missing(TABLE, rows(("a", "1")), ["tenant_id"])
-    assert stored(KnownKeys(lake, TABLE), ("a", "1"), ("b", "2")) == [("a", "1", "f", MON)]
+    assert stored(KeyIndex(lake, TABLE), ("a", "1"), ("b", "2")) == [("a", "1", "f", MON)]
 
 
 @settings(max_examples=10, deadline=None)
@@ -88,7 +88,7 @@ def test_keys_that_share_a_hash_are_told_apart(lake, monkeypatch):
 @pytest.mark.slow
 def test_whatever_was_added_in_whatever_order_is_what_is_found(tmp_path_factory, steps):
     lake = Lakehouse(uri=str(tmp_path_factory.mktemp("lake")))
-    known, key = KnownKeys(lake, TABLE), ["tenant_id", "sync_id"]
+    known, key = KeyIndex(lake, TABLE), ["tenant_id", "sync_id"]
     every = rows(*(("a", str(number)) for number in range(41)))
     held = set()
     for numbers in steps:

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from resources.lakehouse import tables as lakehouse_module
-from resources.lakehouse.snapshot import glance
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse, TableMissingError
 
 ROWS = pl.DataFrame({"id": ["a"]})
@@ -11,7 +11,7 @@ ROWS = pl.DataFrame({"id": ["a"]})
 def test_a_glance_opens_each_table_once_and_sees_it_as_it_was_then(tmp_path, monkeypatch):
     lake, opened, table = Lakehouse(uri=str(tmp_path)), [], lakehouse_module.DeltaTable
     lake.append_once("a/b", ROWS, {}, {"kafka:0": 7})
-    before, seen = lake.version("a/b"), glance(lake)
+    before, seen = lake.version("a/b"), snapshot(lake)
 
     def counted(location, **options):
         opened.append(location)
@@ -28,4 +28,4 @@ def test_a_glance_opens_each_table_once_and_sees_it_as_it_was_then(tmp_path, mon
     with pytest.raises(TableMissingError):
         seen.read("a/c")
     assert sorted(opened) == [lake.location("a/b"), lake.location("a/c")]
-    assert glance(lake).position("a/b", "kafka:0") == 8
+    assert snapshot(lake).position("a/b", "kafka:0") == 8

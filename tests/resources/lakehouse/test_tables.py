@@ -116,7 +116,7 @@ def test_a_column_that_is_new_is_null_in_older_rows_and_one_that_is_missing_in_n
 def test_a_table_that_is_read_as_it_was_stays_so_whatever_is_written_and_others_do_not(lake):
     for name in (PAGES, "silver/other"):
         lake.replace_days(name, [MON], frame(("a", 1, MON)))
-    then = lake.as_now([PAGES])
+    then = lake.pinned_to([PAGES])
     for name in (PAGES, "silver/other"):
         lake.replace_days(name, [MON], frame(("b", 2, MON)))
     assert [then.read(name)["id"].item() for name in (PAGES, "silver/other")] == ["a", "b"]

@@ -16,7 +16,7 @@ from resources.registry.models import (
     NotPassedError,
     Registry,
     TamperedModelError,
-    history,
+    promotion_log,
 )
 from sensors import retrain_encoder
 from tests.encoders import head, other_encoder
@@ -123,7 +123,7 @@ def test_rollbacks_go_back_step_by_step_to_the_packaged_encoder_and_its_heads(he
     assert pinned.now().encoder_id == Encoder().encoder_id
     with pytest.raises(ModelMissingError, match=r"the packaged encoder serves in .*: there is none before it"):
         encoder_promotion.roll_back(here, None, **TOLD)
-    told = [(move.action, move.version, move.before) for move in history(here.versions(ENCODER))]
+    told = [(move.action, move.version, move.before) for move in promotion_log(here.versions(ENCODER))]
     assert told[2:] == [("rollback", 1, 2), ("rollback", PACKAGED, 1)]
     assert promotions.recorded(here).filter(task=ENCODER, action="rollback")["moved_by"].to_list() == ["ada"] * 2
     encoder_promotion.promote(here.version(ENCODER, 1), here, here, **TOLD)
@@ -203,7 +203,7 @@ def test_of_two_processes_that_roll_back_at_once_each_finds_what_the_other_left(
     said = sorted(racer.communicate(timeout=300)[0].strip() for racer in racers)
     assert said == [f"({PACKAGED}, 1)", "ModelMissingError"]
     assert answering(here)[0] == ""
-    assert [move.action for move in history(here.versions(ENCODER))] == ["promotion", "rollback"]
+    assert [move.action for move in promotion_log(here.versions(ENCODER))] == ["promotion", "rollback"]
 
 
 @pytest.mark.usefixtures("serving")

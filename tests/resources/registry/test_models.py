@@ -18,7 +18,7 @@ from resources.registry.models import (
     NotPassedError,
     Registry,
     TamperedModelError,
-    history,
+    promotion_log,
     registry,
 )
 from resources.settings import load_settings
@@ -162,7 +162,7 @@ def test_a_promotion_moves_the_champion_and_is_recorded(store, tmp_path):
     assert move.at.tzinfo is not None
     assert store.version("moves", 1).promoted.by == "gate"
     store.promote("moves", 2, by="ada", why="again")
-    assert [one.version for one in history(store.versions("moves"))] == [1, 2]
+    assert [one.version for one in promotion_log(store.versions("moves"))] == [1, 2]
 
 
 def test_a_promotion_copies_nothing_and_retrains_nothing(store, elsewhere, tmp_path):
@@ -286,7 +286,7 @@ def test_what_has_not_passed_the_gate_is_made_champion_by_no_way(store, tmp_path
             way()
     assert store.champion(task).version == 1
     assert store.of("prod").versions(task) == []
-    assert len(history(store.versions(task))) == 1
+    assert len(promotion_log(store.versions(task))) == 1
 
 
 def test_a_challenger_is_not_promoted_over_a_champion_that_it_was_not_compared_with(store, tmp_path):
@@ -315,7 +315,7 @@ def test_of_several_that_promote_at_once_one_does(store, tmp_path):
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(promote, range(2, 6))).count(True) == 1
-    assert len(history(store.versions("race"))) == 2
+    assert len(promotion_log(store.versions("race"))) == 2
 
 
 def test_another_machine_is_waited_for_unless_it_was_killed(store, tmp_path, monkeypatch):
@@ -342,7 +342,7 @@ def test_who_holds_a_lock_for_too_long_moves_nothing(store, tmp_path, monkeypatc
     monkeypatch.setattr(lock, "LOCK_SECONDS", 0.0)
     with pytest.raises(lock.LeaseLostError, match=r"the lock of dev\.slow was held for too long"):
         store.promote("slow", 1, by="ada", why="first")
-    assert history(store.versions("slow")) == []
+    assert promotion_log(store.versions("slow")) == []
     assert [one.champion for one in store.versions("slow")] == [False]
 
 
@@ -358,7 +358,7 @@ def test_a_rollback_goes_back_step_by_step_and_is_recorded(store, tmp_path):
         assert store.champion("back").version == target
     with pytest.raises(ModelMissingError, match="no champion before version 1"):
         store.before("back")
-    told = [(move.action, move.version, move.before, move.by) for move in history(store.versions("back"))]
+    told = [(move.action, move.version, move.before, move.by) for move in promotion_log(store.versions("back"))]
     assert told[3:] == [("rollback", 2, 3, "ada"), ("rollback", 1, 2, "ada")]
     assert store.version("back", 3).promoted.action == "promotion"
 
@@ -381,7 +381,7 @@ def test_traffic_is_given_recorded_and_ends_with_the_champion(store, tmp_path):
     assert store.traffic()["tried"] == Traffic(2)
     with pytest.raises(NotPassedError, match="is the champion"):
         store.give_traffic("tried", 2, 0.5, by="ada", why="a slip")
-    shares = [move.share for move in history(store.versions("tried")) if move.action == "traffic"]
+    shares = [move.share for move in promotion_log(store.versions("tried")) if move.action == "traffic"]
     assert shares == [0.25, 0.0, None, 0.5]
 
 

@@ -12,7 +12,7 @@ from governance.gates.promotion import Verdict
 from platform_assets.operations import promotions
 from resources.encoder import Encoder
 from resources.lakehouse.tables import lakehouse
-from resources.registry.models import Registry, history, registry
+from resources.registry.models import Registry, promotion_log, registry
 from resources.settings import configure, settings
 from serving.cli.main import main
 from serving.cli.models import models_app
@@ -89,7 +89,7 @@ def test_promotion_traffic_and_rollback_take_effect_and_are_told(models, say, tm
     assert "version 2 challenges: 10% of traffic, by ada" in shown
     assert "version 1: champion" in shown
     recorded = promotions.recorded(models)
-    assert recorded.height == sum(len(history(models.versions(task))) for task in models.traffic())
+    assert recorded.height == sum(len(promotion_log(models.versions(task))) for task in models.traffic())
     assert promotions.behind(lakehouse(settings()), models)
 
 

@@ -14,7 +14,7 @@ from platform_assets.models import encoder as encoder_asset
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT, configure, settings
 from sensors import retrain_encoder
-from sensors.stale_days import Work
+from sensors.stale_days import RunPlan
 from serving.cli.run import RunFailedError, run, until_none
 from signals.classify import ASKED_ABOUT
 from signals.tasks import TASKS
@@ -245,7 +245,7 @@ def test_a_run_whose_tuning_fails_is_made_to_its_end_and_fails(home: Path, tmp_p
     assert about["sentiment"].item() is not None
 
 
-MONDAY, TUESDAY = Work("2026-11-09", "2026-11-09", ("a",)), Work("2026-11-10", "2026-11-10", ("a", "b"))
+MONDAY, TUESDAY = RunPlan("2026-11-09", "2026-11-09", ("a",)), RunPlan("2026-11-10", "2026-11-10", ("a", "b"))
 
 
 def test_what_is_behind_is_made_until_nothing_is_also_what_that_leaves_behind():

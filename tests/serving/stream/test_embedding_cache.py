@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from platform_assets.silver import embeddings
 from resources.lakehouse.tables import DAY, Lakehouse
 from serving.stream import embedding_cache
-from serving.stream.embedding_cache import KnownVectors
+from serving.stream.embedding_cache import EmbeddingCache
 from signals.documents.text import content_hash
 from signals.models.encoder import DIMENSIONS
 
@@ -38,7 +38,7 @@ def made(path):
     lake, encoder = Lakehouse(uri=str(path)), CountingEncoder()
     if not lake.exists(embeddings.TABLE):
         lake.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
-    return lake, encoder, KnownVectors(lake, encoder)
+    return lake, encoder, EmbeddingCache(lake, encoder)
 
 
 def stored(lake):
@@ -61,7 +61,7 @@ def test_each_text_is_encoded_once_whatever_comes_and_is_forgotten(tmp_path_fact
             if data.draw(st.booleans()):
                 ahead = known.encoded((content_hash(text), text) for text in texts)
             if data.draw(st.booleans()):
-                known = KnownVectors(lake, encoder)
+                known = EmbeddingCache(lake, encoder)
             assert right(known.vectors(frame(texts, f"2026-11-{number + 1:02d}"), ahead), texts)
         distinct = {text for texts in batches for text in texts}
         assert sorted(encoder.encoded) == sorted(distinct)

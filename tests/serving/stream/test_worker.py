@@ -30,7 +30,7 @@ from resources.sources.topics import Reader
 from sensors.stale_days import daily_inputs, stale
 from serving.stream import worker as serving_stream
 from serving.stream.flows import FLOWS, Flow
-from serving.stream.worker import landed, positions, publish_made, source_of, stream
+from serving.stream.worker import ingest_batch, positions, publish_made, source_of, stream
 from tests.conftest import SEAMLESS, environment
 
 pytestmark = pytest.mark.slow
@@ -351,7 +351,7 @@ def test_topics_and_workers_that_come_and_go_lose_and_double_nothing(copied: Pat
 def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path, broker: str, monkeypatch):
     events = [event[:2] for event in kills.events(6_000) if event[0] == "user-sync"]
     send(broker, events)
-    looked, lake = serving_stream.undone, Lakehouse(uri=str(copied / "lake"))
+    looked, lake = serving_stream.backlog, Lakehouse(uri=str(copied / "lake"))
     appended = []
 
     def looked_before_a_rival_appends(known, partitions):
@@ -360,10 +360,10 @@ def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path,
             with closing(Reader(broker)) as rival:
                 rival.seek(positions(lake, partitions))
                 batch = rival.read(50, 10, 10_000)
-                appended.append(landed(known, rival, batch).events)
+                appended.append(ingest_batch(known, rival, batch).events)
         return found
 
-    monkeypatch.setattr(serving_stream, "undone", looked_before_a_rival_appends)
+    monkeypatch.setattr(serving_stream, "backlog", looked_before_a_rival_appends)
     drain(copied, broker)
     assert min(appended) > 0
     places = places_of(next(flow for flow in FLOWS if flow.topic == "user-sync"))

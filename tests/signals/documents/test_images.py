@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from signals.documents.images import MAX_PIXELS, OpenNsfw, Picture, inspect, package
+from signals.documents.images import MAX_PIXELS, OpenNsfw, Picture, package, probe_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 
@@ -58,7 +58,7 @@ def model(folder):
 @pytest.mark.parametrize(("mode", "kind"), FORMATS)
 def test_formats_are_told_and_what_is_told_can_be_scored(model, mode, kind):
     body = encoded(mode, kind)
-    assert inspect(body) == Picture(kind.lower(), 20, 10)
+    assert probe_image(body) == Picture(kind.lower(), 20, 10)
     assert model.scores([body]).sum() == pytest.approx(1.0)
 
 
@@ -90,18 +90,18 @@ def test_formats_are_told_and_what_is_told_can_be_scored(model, mode, kind):
     ],
 )
 def test_what_cannot_be_decoded_is_no_picture(body):
-    assert inspect(body) is None
+    assert probe_image(body) is None
 
 
 @pytest.mark.parametrize("size", [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (1, MAX_PIXELS + 1), (10_000, 5_001)])
 def test_a_bomb_is_refused_before_it_is_decoded(size):
-    assert inspect(declared_png(*size)) is None
+    assert probe_image(declared_png(*size)) is None
 
 
 def test_a_bomb_that_decodes_is_refused_too():
     flat = encoded("1", "PNG", (8_000, 8_000))
     assert len(flat) < 50_000
-    assert inspect(flat) is None
+    assert probe_image(flat) is None
 
 
 @settings(max_examples=150, deadline=None)
@@ -111,12 +111,12 @@ def test_damaged_bytes_never_crash(kind, data):
     for place in data.draw(st.lists(st.integers(0, len(body) - 1), min_size=1, max_size=4)):
         body[place] = data.draw(st.integers(0, 255))
     body = bytes(body[: data.draw(st.integers(1, len(body)))])
-    assert inspect(body) is None or isinstance(inspect(body), Picture)
+    assert probe_image(body) is None or isinstance(probe_image(body), Picture)
 
 
 def test_a_damaged_avif_never_crashes():
     body = encoded("RGB", "AVIF", (64, 64))
-    assert inspect(body[:-20] + b"\xff" * 20) is None
+    assert probe_image(body[:-20] + b"\xff" * 20) is None
 
 
 @settings(max_examples=100, deadline=None)
@@ -125,7 +125,7 @@ def test_a_damaged_avif_never_crashes():
 @example(b"GIF89a")
 @example(b"RIFF\0\0\0\0WEBP")
 def test_any_bytes_never_crash(body):
-    assert inspect(body) is None or isinstance(inspect(body), Picture)
+    assert probe_image(body) is None or isinstance(probe_image(body), Picture)
 
 
 def test_the_packaged_model_is_two_files_of_data(folder):
@@ -161,6 +161,6 @@ def test_real_benign_pictures_are_decoded_and_safe(model):
     if not CORPUS.exists():
         pytest.skip(f"{CORPUS} is not here")
     bodies = [path.read_bytes() for path in sorted((CORPUS / "benign").iterdir())[::4]]
-    assert all(inspect(body) for body in bodies)
+    assert all(probe_image(body) for body in bodies)
     safe = model.scores(bodies).argmax(axis=1) == 0
     assert safe.mean() >= 0.9

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signals.documents.currency import Rates, rates
-from signals.documents.openrtb import FORMATS, SCHEMA, auction
+from signals.documents.openrtb import AUCTION, FORMATS, auction
 
 DAY = date(2026, 11, 10)
 RATES = rates("2026-11-01 EUR 1.5\n2026-11-01 JPY 0.01\n")
@@ -28,7 +28,7 @@ BIDS = [
 def read(request=REQUEST, bids=BIDS, known=RATES):
     """Return the row of one auction, after it has been through the schema; text is given as it is."""
     said = [value if isinstance(value, str | None) else json.dumps(value) for value in (request, bids)]
-    return pl.DataFrame([auction(*said, known, DAY)], schema=SCHEMA).row(0, named=True)
+    return pl.DataFrame([auction(*said, known, DAY)], schema=AUCTION).row(0, named=True)
 
 
 def imps(*items):
@@ -250,7 +250,7 @@ def changed(value, path, to):
 def test_whatever_a_field_holds_the_answer_is_a_row(path, value, name, other):
     bid = other if name is None else {"bidder": "one", name: other}
     row = read(changed(REQUEST, path, value) if path or not isinstance(value, str) else value, [bid, BIDS[0]])
-    assert set(row) == set(SCHEMA)
+    assert set(row) == set(AUCTION)
     told = {"openrtb_malformed", "bid_price_negative", "openrtb_request_without_id", "openrtb_request_without_imp"}
     assert row["rule"] is None or row["rule"] in told | {"openrtb_imp_ids", "openrtb_imp_without_format"}
 
@@ -258,4 +258,4 @@ def test_whatever_a_field_holds_the_answer_is_a_row(path, value, name, other):
 @settings(max_examples=200, deadline=None)
 @given(st.text() | st.none(), st.text() | st.none())
 def test_whatever_text_there_is_the_answer_is_a_row(request_, bids):
-    assert set(read(request_, bids)) == set(SCHEMA)
+    assert set(read(request_, bids)) == set(AUCTION)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from signals.documents.pages import ARTICLE, MAX_ELEMENTS, MAX_IMAGES, MAX_TEXT, Fetch, article, articles
 from signals.documents.text import content_hash, document_text, normalise
-from signals.documents.urls import site
+from signals.documents.urls import hostname
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 URL = "https://www.example.org/news/story.html?id=7#top"
@@ -464,7 +464,7 @@ def test_a_canonical_link_resolves_against_the_base_of_the_page():
 def test_a_link_to_the_root_is_believed_from_the_root_only(root, link):
     assert found(link.format(root))["document_id"] == "https://www.example.org/news/story.html?id=7"
     for url in ("https://www.example.org/", "https://www.example.org/index.php", "https://www.example.org"):
-        assert site(found(link.format(root), url)["document_id"]) == "example.org"
+        assert hostname(found(link.format(root), url)["document_id"]) == "example.org"
         assert "news" not in found(link.format(root), url)["document_id"]
     assert found(link.format("https://www.example.org/"), "file:///story.html")["document_id"] == "file:///story.html"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from signals.documents.urls import MAX_LENGTH, TRACKING, UNRESERVED, address, joined, site
+from signals.documents.urls import MAX_LENGTH, TRACKING, UNRESERVED, canonical_url, hostname, joined
 
 HOSTS = ["example.org", "news.example.co.uk", "münchen.example", "例え.テスト", "192.0.2.7", "[2001:db8::1]"]
 PIECES = ["a", "B~b", "café", "x%2Fy", "日本", "a.b", "100%25", "a:b@c", "(1)", ";v=1"]
@@ -65,8 +65,8 @@ def respelt(draw):
 @given(respelt())
 def test_all_spellings_of_an_address_are_one(pair):
     url, other = pair
-    assert address(other) == address(url)
-    assert site(other) == site(url)
+    assert canonical_url(other) == canonical_url(url)
+    assert hostname(other) == hostname(url)
 
 
 @settings(max_examples=300, deadline=None)
@@ -79,10 +79,10 @@ def test_all_spellings_of_an_address_are_one(pair):
 @example("https://0x7f../")
 @example("https://\ud83d/")
 def test_an_address_is_its_own_address_and_of_the_same_site(url):
-    short = address(url)
-    assert address(short) == short
-    assert site(short) == site(url)
-    if site(url):
+    short = canonical_url(url)
+    assert canonical_url(short) == short
+    assert hostname(short) == hostname(url)
+    if hostname(url):
         assert re.fullmatch(r"https?://[!-~]+", short)
         assert not re.search(r"#|://[^/]*@", short)
 
@@ -114,7 +114,7 @@ def test_an_address_is_its_own_address_and_of_the_same_site(url):
     ],
 )
 def test_links_to_one_page_share_an_address(url, expected):
-    assert address(url) == expected
+    assert canonical_url(url) == expected
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_links_to_one_page_share_an_address(url, expected):
     ],
 )
 def test_what_is_no_web_address_is_only_stripped(url):
-    assert address(f" {url}\n") == url
-    assert site(url) == ""
+    assert canonical_url(f" {url}\n") == url
+    assert hostname(url) == ""
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_is_no_web_address_is_only_stripped(url):
     ],
 )
 def test_a_site_is_a_host_without_www(url, expected):
-    assert site(url) == expected
+    assert hostname(url) == expected
 
 
 def test_a_reference_is_joined_to_the_page_that_it_stands_on():
@@ -175,4 +175,4 @@ def test_parameters_that_only_track_are_known_by_whole_names():
 def test_no_address_takes_long(unit):
     for start in ("https://", "https://example.org/", "https://example.org/?"):
         for length in (MAX_LENGTH, 4_000_000):
-            assert address(start + unit * ((length - len(start)) // len(unit)))
+            assert canonical_url(start + unit * ((length - len(start)) // len(unit)))
