@@ -6,5 +6,5 @@ from governance import catalog
 from platform_assets.parsing import SourceSchema
 
 SCHEMAS: tuple[SourceSchema, ...] = tuple(
-    import_module(f"{__name__}.{table.removeprefix('bronze/')}").EXPECTED for table in catalog.names("bronze")
+    import_module(f"{__name__}.{table.removeprefix('bronze/')}").SCHEMA for table in catalog.names("bronze")
 )

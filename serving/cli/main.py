@@ -212,7 +212,7 @@ def _one_line(error: Exception) -> str:
 
 
 # Errors that our own code raises say what to do.
-EXPECTED = ("signals", "governance", "resources", "platform_assets", "sensors", "serving")
+EXPECTED = ("signals", "governance", "resources", "platform_assets", "sensors", "serving", "devstack")
 
 
 def _fail(message: str, code: int) -> None:

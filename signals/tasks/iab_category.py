@@ -1,7 +1,7 @@
 """What is the document about, in the 37 tier-1 topics of the IAB Content Taxonomy 3.1?
 
 Labels are the taxonomy's unique ids. Topics that nobody has labelled are answered from their names and
-descriptions in ``signals/lexicons/iab_topics.tsv``.
+descriptions in ``signals/tasks/iab_topics.tsv``.
 """
 
 import csv

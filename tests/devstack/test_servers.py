@@ -370,6 +370,6 @@ def test_a_server_that_does_not_start_is_named_with_its_log(tmp_path, monkeypatc
 
 def test_servers_outlive_the_command_that_started_them(folder):
     down(folder)
-    command = f"from pathlib import Path; from resources.stack import up; up(Path({str(folder)!r}))"
+    command = f"from pathlib import Path; from devstack.servers import up; up(Path({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", command], check=True)
     assert all(one.healthy for one in status(folder))

@@ -15,10 +15,6 @@ import pytest
 from deltalake.exceptions import CommitFailedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.platform_assets.test_records import EXPECTED, GOOD, NOW
-from tests.resources.test_database import server
-from tests.resources.test_landing import warc, zstd
-from tests.resources.test_pull import serving
 
 from platform_assets import ingestion
 from platform_assets.bronze import page_fetches, review_labels, seller_declarations, user_profiles
@@ -29,6 +25,10 @@ from resources.landing.files import LandedFile, landed_files
 from resources.settings import configure
 from resources.settings import settings as current
 from resources.sources.incremental import SourceError
+from tests.platform_assets.test_parsing import GOOD, NOW, SCHEMA
+from tests.resources.landing.test_files import warc, zstd
+from tests.resources.sources.test_database import server
+from tests.resources.sources.test_http import serving
 
 __all__ = ["server"]
 
@@ -78,10 +78,10 @@ class Landing:
             stream.writelines(f"{line}\n" for line in lines)
 
     def ingest(self, now=NOW, lake=None):
-        return ingest(lake or self.lake, EXPECTED, landed_files(self.root, "messages"), now)
+        return ingest(lake or self.lake, SCHEMA, landed_files(self.root, "messages"), now)
 
     def stored(self):
-        return sorted(self.lake.read(EXPECTED.table)["id"].to_list())
+        return sorted(self.lake.read(SCHEMA.table)["id"].to_list())
 
     def broken(self):
         return sorted(self.lake.read(QUARANTINE).select("source", "position", "rule").rows())
@@ -100,12 +100,12 @@ def small_chunks(monkeypatch):
 def test_ingesting_twice_is_ingesting_once(landing):
     landing.write("a", None, "b")
     assert landing.ingest() == {"rows_in": 3, "rows_out": 2, "rows_quarantined": 1, "files": 1}
-    version = landing.lake.version(EXPECTED.table)
+    version = landing.lake.version(SCHEMA.table)
     assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
-    assert landing.lake.version(EXPECTED.table) == version
+    assert landing.lake.version(SCHEMA.table) == version
     assert landing.stored() == ["a", "b"]
     assert landing.broken() == [("messages/a.jsonl", 2, "not_json")]
-    row = landing.lake.read(EXPECTED.table).sort("id").row(0, named=True)
+    row = landing.lake.read(SCHEMA.table).sort("id").row(0, named=True)
     assert (row["source"], row["position"], row["received_at"]) == ("messages/a.jsonl", 1, NOW)
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_grew_is_read_on(landing):
     assert landing.ingest(NOW + timedelta(hours=1)) == {"rows_in": 2, "rows_out": 1, "rows_quarantined": 1, "files": 1}
     assert landing.stored() == ["a", "b", "c"]
     assert landing.broken() == [("messages/a.jsonl", 4, "not_json")]
-    assert landing.lake.position(EXPECTED.table, "landing:messages/a.jsonl") == 4
+    assert landing.lake.position(SCHEMA.table, "landing:messages/a.jsonl") == 4
 
 
 def rewritten(path, data, *, times_put_back=False):
@@ -146,7 +146,7 @@ def test_a_rewritten_file_is_read_as_a_whole_whatever_its_size(landing, now, pac
     with landing.file.open("ab") as stream:
         stream.write(packed(lines("later")))
     assert landing.ingest()["rows_in"] == 1
-    rows = landing.lake.read(EXPECTED.table)
+    rows = landing.lake.read(SCHEMA.table)
     assert rows.height == rows.select("source", "position").n_unique()
     assert rows.sort("position")["id"].to_list() == [*"abc", *now, "later"]
 
@@ -155,7 +155,7 @@ def receiving_finds_more(landing):
     kept = current()
     configure(landing=landing.root)
     try:
-        return ingestion.has_unread(landing.lake, EXPECTED)
+        return ingestion.has_unread(landing.lake, SCHEMA)
     finally:
         configure(**kept.model_dump())
 
@@ -227,7 +227,7 @@ def test_a_file_that_goes_away_while_others_are_read_is_passed_over(landing):
     landing.write("b", file="b.jsonl")
     files = landed_files(landing.root, "messages")
     landing.file.unlink()
-    assert ingest(landing.lake, EXPECTED, files, NOW) == {
+    assert ingest(landing.lake, SCHEMA, files, NOW) == {
         "rows_in": 1,
         "rows_out": 1,
         "rows_quarantined": 0,
@@ -269,7 +269,7 @@ def test_whatever_becomes_of_a_file_and_whenever_it_is_killed_its_records_are_th
             landing.ingest()
             expected += content.removeprefix(read)
             read = content
-            rows = landing.lake.read(EXPECTED.table).sort("position")
+            rows = landing.lake.read(SCHEMA.table).sort("position")
             assert rows["id"].to_list() == expected
             assert rows["position"].is_unique().all()
 
@@ -314,7 +314,7 @@ def test_a_file_of_any_name_is_read_once(landing, name):
     path.write_bytes(lines("a") + b"broken\n" + lines("c"))
     assert landing.ingest()["rows_in"] == 1
     assert landing.stored() == ["a", "b", "c"]
-    assert landing.lake.read(EXPECTED.table)["source"].n_unique() == 2
+    assert landing.lake.read(SCHEMA.table)["source"].n_unique() == 2
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_whatever_lies_under_a_name_that_is_not_utf_8_is_read_or_quarantined_onc
 def test_undeclared_fields_never_widen_the_table_whatever_they_are_called(landing):
     landing.write("a")
     landing.ingest()
-    columns = landing.lake.columns(EXPECTED.table)
+    columns = landing.lake.columns(SCHEMA.table)
     more = [
         {"extra": 5},
         {"extra": "a text"},
@@ -358,8 +358,8 @@ def test_undeclared_fields_never_widen_the_table_whatever_they_are_called(landin
     with landing.file.open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(GOOD | {"id": f"b{n}"} | fields) + "\n" for n, fields in enumerate(more))
     landing.ingest()
-    rows = landing.lake.read(EXPECTED.table).sort("id")
-    assert landing.lake.columns(EXPECTED.table) == columns
+    rows = landing.lake.read(SCHEMA.table).sort("id")
+    assert landing.lake.columns(SCHEMA.table) == columns
     assert landing.broken() == []
     assert rows["undeclared"][0] is None
     assert [json.loads(said) for said in rows["undeclared"][1:]] == more
@@ -456,12 +456,12 @@ def test_a_rival_that_read_the_same_file_first_wins_and_nothing_is_doubled(landi
 
 def cleaned_up(lake):
     """Put a table's files together and forget its log up to a checkpoint, as if all of it were old."""
-    delta = lake.open(EXPECTED.table)
+    delta = lake.open(SCHEMA.table)
     delta.optimize.compact()
     delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
     delta.create_checkpoint()
     delta.cleanup_metadata()
-    log = Path(lake.location(EXPECTED.table)) / "_delta_log"
+    log = Path(lake.location(SCHEMA.table)) / "_delta_log"
     assert len(list(log.glob("*.json"))) <= 1
 
 
@@ -473,7 +473,7 @@ class Things:
 
     def __init__(self, folder):
         self.file, self.lake = folder / "app.db", Lakehouse(uri=str(folder / "lake"))
-        self.expected = replace(EXPECTED, sql_table="things")
+        self.expected = replace(SCHEMA, sql_table="things")
         (folder / "landing" / "messages").mkdir(parents=True)
         configure(postgres_dsn=f"sqlite:///{self.file}", landing=folder / "landing")
         self.run("CREATE TABLE things (id TEXT, at DATETIME, count INTEGER)")
@@ -493,7 +493,7 @@ class Things:
         return count["rows_in"], count["rows_out"], count["rows_quarantined"]
 
     def stored(self):
-        return sorted(self.lake.read(EXPECTED.table).select("id", "count").rows())
+        return sorted(self.lake.read(SCHEMA.table).select("id", "count").rows())
 
     def broken(self):
         return sorted(self.lake.read(QUARANTINE).select("source", "rule").rows())
@@ -516,14 +516,14 @@ def test_rows_of_a_database_are_ingested_once_with_how_far(things):
     things.add(("a", 0, 1), ("b", 5, 2))
     assert things.has_unread()
     assert things.ingest() == (2, 2, 0)
-    version = things.lake.version(EXPECTED.table)
+    version = things.lake.version(SCHEMA.table)
     assert not things.has_unread()
     assert things.ingest() == (0, 0, 0)
-    assert things.lake.version(EXPECTED.table) == version
-    row = things.lake.read(EXPECTED.table).sort("id").row(1, named=True)
+    assert things.lake.version(SCHEMA.table) == version
+    row = things.lake.read(SCHEMA.table).sort("id").row(1, named=True)
     assert (row["source"], row["at"], row[DAY]) == ("database:things", TODAY + timedelta(seconds=5), TODAY.date())
     newest = TODAY + timedelta(seconds=5)
-    assert things.lake.position(EXPECTED.table, "database:things") == int(newest.timestamp()) * 1_000_000
+    assert things.lake.position(SCHEMA.table, "database:things") == int(newest.timestamp()) * 1_000_000
 
 
 def test_ties_late_rows_and_updates_are_each_read_once(things):
@@ -575,7 +575,7 @@ def test_a_new_column_of_a_database_is_kept_and_makes_no_new_versions(things):
     assert things.ingest() == (0, 0, 0)
     things.run("INSERT INTO things SELECT 'b', at, 1, 'north' FROM things")
     assert things.ingest() == (1, 1, 0)
-    said = things.lake.read(EXPECTED.table).sort("id")["undeclared"].to_list()
+    said = things.lake.read(SCHEMA.table).sort("id")["undeclared"].to_list()
     assert (said[0], json.loads(said[1])) == (None, {"region": "north"})
 
 
@@ -613,7 +613,7 @@ def test_of_two_that_read_a_database_at_once_one_appends(things):
 def test_a_large_table_is_committed_a_chunk_at_a_time(things):
     things.add(*((f"{i}", i, 1) for i in range(11)))
     assert things.ingest() == (11, 11, 0)
-    assert things.lake.position(EXPECTED.table, "database:things:commits") == 3
+    assert things.lake.position(SCHEMA.table, "database:things:commits") == 3
     assert len(things.stored()) == 11
 
 
@@ -624,7 +624,7 @@ def test_what_is_kept_of_a_database_survives_checkpoint_compaction_and_clean_up_
     things.ingest()
     cleaned_up(things.lake)
     assert things.ingest() == (0, 0, 0)
-    assert things.lake.position(EXPECTED.table, "database:things:commits") == 2
+    assert things.lake.position(SCHEMA.table, "database:things:commits") == 2
 
 
 def test_a_database_that_does_not_answer_leaves_files_to_be_read(things, caplog):
@@ -685,7 +685,7 @@ class Feed:
     """An API's messages, the lakehouse that they are pulled into, and what that holds of them."""
 
     def __init__(self, folder, api):
-        self.api, self.lake, self.expected = api, Lakehouse(uri=str(folder / "lake")), replace(EXPECTED, pulled=True)
+        self.api, self.lake, self.expected = api, Lakehouse(uri=str(folder / "lake")), replace(SCHEMA, pulled=True)
         configure(pull_url=api.url, landing=folder, pull_requests_per_second=1_000)
 
     def add(self, *ids):
@@ -696,7 +696,7 @@ class Feed:
         return count["rows_in"], count["rows_out"], count["rows_quarantined"]
 
     def stored(self):
-        return sorted(self.lake.read(EXPECTED.table)["id"].to_list())
+        return sorted(self.lake.read(SCHEMA.table)["id"].to_list())
 
     def broken(self):
         return sorted(self.lake.read(QUARANTINE)["rule"].to_list())
@@ -720,16 +720,16 @@ def test_an_api_is_ingested_once_with_how_far(feed):
     feed.add("a", "b", "c", "d")
     assert feed.has_unread()
     assert feed.ingest() == (4, 4, 0)
-    version = feed.lake.version(EXPECTED.table)
+    version = feed.lake.version(SCHEMA.table)
     assert not feed.has_unread()
     assert feed.ingest() == (0, 0, 0)
-    assert feed.lake.version(EXPECTED.table) == version
+    assert feed.lake.version(SCHEMA.table) == version
     feed.add("e", "f", "g")
     assert feed.has_unread()
     assert feed.ingest() == (3, 3, 0)
     assert feed.stored() == list("abcdefg")
     (source,) = ingestion.sources_of(feed.expected)
-    assert feed.lake.read(EXPECTED.table)["source"].unique().to_list() == [source.name]
+    assert feed.lake.read(SCHEMA.table)["source"].unique().to_list() == [source.name]
 
 
 def test_an_api_that_grew_by_just_a_page_is_looked_at_beyond_it(feed):

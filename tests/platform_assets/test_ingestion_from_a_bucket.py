@@ -8,9 +8,6 @@ import boto3
 import dagster as dg
 import polars as pl
 import pytest
-from tests.platform_assets.test_receiving import KilledError, dying_at_commits
-from tests.platform_assets.test_records import EXPECTED, GOOD, NOW
-from tests.resources.test_pull import serving
 
 from platform_assets import ingestion
 from platform_assets.bronze import SCHEMAS, social_messages
@@ -22,6 +19,9 @@ from resources.settings import PROJECT, configure
 from resources.settings import settings as current
 from resources.sources.incremental import SourceError
 from tests.conftest import environment, seamless
+from tests.platform_assets.test_ingestion import KilledError, dying_at_commits
+from tests.platform_assets.test_parsing import GOOD, NOW, SCHEMA
+from tests.resources.sources.test_http import serving
 
 pytestmark = pytest.mark.slow
 
@@ -37,19 +37,19 @@ class Landing:
         lines = "".join(json.dumps(GOOD | {"id": one}) + "\n" for one in ids)
         self.store.put(f"messages/{name}.jsonl", lines.encode())
 
-    def ingest(self, lake=None, expected=EXPECTED):
+    def ingest(self, lake=None, expected=SCHEMA):
         lake = lake or self.lake
         files, listed = landed(expected, lake.positions(expected.table))
         return ingest(lake, expected, files, NOW, ingestion.sources_of(expected), listed)
 
     def stored(self):
-        return sorted(self.lake.read(EXPECTED.table)["id"].to_list())
+        return sorted(self.lake.read(SCHEMA.table)["id"].to_list())
 
     def broken(self):
         return sorted(self.lake.read(QUARANTINE).select("source", "position", "rule").rows())
 
     def has_unread(self):
-        return has_unread(self.lake, EXPECTED)
+        return has_unread(self.lake, SCHEMA)
 
 
 @pytest.fixture
@@ -113,11 +113,11 @@ def test_each_file_is_read_once_however_often_is_looked(landing):
     for number in range(5):
         landing.put(f"2026/11/1{number}/a", f"{number}")
     assert landing.ingest()["files"] == 5
-    version = landing.lake.version(EXPECTED.table)
+    version = landing.lake.version(SCHEMA.table)
     for _ in range(3):
         assert not landing.has_unread()
         assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
-    assert landing.lake.version(EXPECTED.table) == version
+    assert landing.lake.version(SCHEMA.table) == version
     assert landing.stored() == [f"{number}" for number in range(5)]
 
 
@@ -249,7 +249,7 @@ def test_an_object_in_whose_place_another_comes_is_read_whatever_its_size_and_th
         assert not landing.has_unread()
         assert landing.ingest()["files"] == 0
     assert landing.stored() == sorted(["1", "2", "3", "2", "4", "5", "6", "7"])
-    rows = landing.lake.read(EXPECTED.table)
+    rows = landing.lake.read(SCHEMA.table)
     assert rows.height == rows.select("source", "position").n_unique()
 
 
@@ -268,10 +268,10 @@ def test_garbage_is_quarantined_once_and_what_follows_is_read(landing):
 def test_what_is_replaced_while_it_is_read_is_read_at_the_next_look(landing):
     landing.put("a", "old")
     landing.put("b", "b")
-    files, listed = landed(EXPECTED, {})
+    files, listed = landed(SCHEMA, {})
     files = list(files)
     landing.put("a", "new", "newer")
-    ingest(landing.lake, EXPECTED, files, NOW, (), listed)
+    ingest(landing.lake, SCHEMA, files, NOW, (), listed)
     assert landing.stored() == ["b"]
     assert landing.has_unread()
     landing.ingest()
@@ -336,10 +336,10 @@ def test_a_store_that_does_not_answer_is_one_line_and_other_sources_are_read(lan
         api.items += [GOOD | {"id": "pulled"}]
         configure(landing=landing.store.uri, pull_url=api.url, pull_requests_per_second=1_000)
         with pytest.raises(SourceError, match=rf"^{fault}$"):
-            landing.ingest(expected=replace(EXPECTED, pulled=True))
+            landing.ingest(expected=replace(SCHEMA, pulled=True))
         assert landing.stored() == ["pulled"]
         assert not landing.has_unread()
-        assert caplog.messages == [f"{EXPECTED.table}: {fault}"]
+        assert caplog.messages == [f"{SCHEMA.table}: {fault}"]
     configure(landing=landing.store.uri)
     with pytest.raises(SourceError, match=rf"^{fault}$"):
         dg.materialize([social_messages.social_messages], resources={"lakehouse": landing.lake})

@@ -15,7 +15,7 @@ from resources.lakehouse.tables import DAY
 from resources.landing.files import Record, parse
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
-EXPECTED = SourceSchema(
+SCHEMA = SourceSchema(
     table="bronze/things",
     folder="messages",
     owner="nobody",
@@ -45,7 +45,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=4,
 )
-NAMES = st.sampled_from([*EXPECTED.columns, *ROW, UNDECLARED, "extra", "Extra", "ID", "a b", ""]) | st.text(max_size=4)
+NAMES = st.sampled_from([*SCHEMA.columns, *ROW, UNDECLARED, "extra", "Extra", "ID", "a b", ""]) | st.text(max_size=4)
 OBJECTS = st.dictionaries(NAMES, VALUES, max_size=5).flatmap(
     lambda fields: st.sampled_from([fields, GOOD | fields, fields | GOOD])
 )
@@ -53,7 +53,7 @@ OBJECTS = st.dictionaries(NAMES, VALUES, max_size=5).flatmap(
 
 def received(*fields):
     parsing = [Record(position, one) for position, one in enumerate(fields, 1)]
-    return parse_records(parsing, EXPECTED, "messages/a.jsonl", NOW)
+    return parse_records(parsing, SCHEMA, "messages/a.jsonl", NOW)
 
 
 def rule(fields):
@@ -78,7 +78,7 @@ def test_a_record_becomes_a_typed_row_with_its_place_and_day():
     fields = {"id": "7", "at": "2026-11-09T23:30:00-02:00", "count": 3, "price": 2, "open": True}
     rows, broken = received(fields | {"parts": [{"a": 1}], "kind": "small", "body": "ü"})
     assert broken.is_empty()
-    assert rows.schema == pl.Schema({**EXPECTED.columns, UNDECLARED: pl.String, **ROW})
+    assert rows.schema == pl.Schema({**SCHEMA.columns, UNDECLARED: pl.String, **ROW})
     assert rows.row(0, named=True) == {
         "id": "7",
         "at": datetime(2026, 11, 10, 1, 30, tzinfo=UTC),
@@ -148,7 +148,7 @@ def test_each_rule(changes, expected):
 def test_unreadable_records_keep_their_rule_and_beginning():
     rows, broken = parse_records(
         [parse(b"{oops", 1), parse(b"[1]", 2), parse(b"\xff{}", 3), parse(b'{"id": NaN}', 4), Record(5, GOOD)],
-        EXPECTED,
+        SCHEMA,
         "f",
         NOW,
     )
@@ -193,7 +193,7 @@ def test_text_can_be_written_whatever_it_holds():
     assert value("parts", {"k\ud800": "v"}) == '{"k?":"v"}'
 
 
-@given(st.dictionaries(NAMES.filter(lambda name: name not in EXPECTED.columns), VALUES, min_size=1, max_size=5))
+@given(st.dictionaries(NAMES.filter(lambda name: name not in SCHEMA.columns), VALUES, min_size=1, max_size=5))
 def test_no_undeclared_field_is_a_column_or_changes_one(fields):
     try:
         said = json.dumps(fields, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace").decode()
@@ -217,7 +217,7 @@ def test_a_field_may_change_its_type_from_record_to_record():
 def test_no_records_make_an_empty_table_of_the_declared_columns():
     rows, broken = received()
     assert (rows.height, broken.height) == (0, 0)
-    assert rows.schema == pl.Schema({**EXPECTED.columns, UNDECLARED: pl.String, **ROW})
+    assert rows.schema == pl.Schema({**SCHEMA.columns, UNDECLARED: pl.String, **ROW})
 
 
 @settings(max_examples=150, deadline=None)
@@ -229,7 +229,7 @@ def test_every_object_is_a_row_or_quarantined(objects):
     assert sorted([*rows["position"], *broken["position"]]) == list(range(1, len(objects) + 1))
     assert broken["rule"].str.len_chars().min() != 0
     assert len({name.lower() for name in rows.columns}) == len(rows.columns)
-    names = quarantined(EXPECTED.table, shown(broken))
+    names = quarantined(SCHEMA.table, shown(broken))
     assert names.height == broken.height
     assert names["quarantine_id"].is_unique().all()
 
@@ -288,18 +288,18 @@ def test_lines_that_nobody_has_read_yet_give_what_read_ones_give(objects, noise)
     lines = [*(json.dumps(fields).encode() for fields in objects), noise, b'{"id": "1"} x', b"\xef\xbb\xbf{}"]
     unread = [Record(position, line=line) for position, line in enumerate(lines, 1)]
     read = [parse(line, position) for position, line in enumerate(lines, 1)]
-    for side, other in zip(*(parse_records(some, EXPECTED, "f", NOW) for some in (unread, read)), strict=True):
+    for side, other in zip(*(parse_records(some, SCHEMA, "f", NOW) for some in (unread, read)), strict=True):
         assert_frame_equal(side, other)
 
 
 def test_no_depth_of_nesting_crashes():
     for depth in range(900, 1_010):
         record = parse(b'{"id": "1", "x": ' + b"[" * depth + b"]" * depth + b"}", 1)
-        rows, broken = parse_records([record], EXPECTED, "f", NOW)
+        rows, broken = parse_records([record], SCHEMA, "f", NOW)
         assert rows.height + broken.height == 1
 
 
-BEFORE = replace(EXPECTED, columns={name: EXPECTED.columns[name] for name in ("id", "at")}, allowed={})
+BEFORE = replace(SCHEMA, columns={name: SCHEMA.columns[name] for name in ("id", "at")}, allowed={})
 
 
 def declared_since(*fields):
@@ -307,7 +307,7 @@ def declared_since(*fields):
     parsing = [Record(position, one) for position, one in enumerate(fields, 1)]
     rows, broken = parse_records(parsing, BEFORE, "messages/a.jsonl", NOW)
     assert broken.is_empty()
-    return declared(rows, EXPECTED)
+    return declared(rows, SCHEMA)
 
 
 @settings(max_examples=100, deadline=None)
@@ -330,7 +330,7 @@ def test_a_field_that_is_declared_later_is_as_if_it_had_been_declared_then_where
 def test_what_is_declared_later_has_its_type_and_its_place():
     moment = {"body": "ü", "at": "2026-11-10T08:00:00Z"}
     found = declared_since(GOOD | moment | {"open": True, "undeclared": 1}, GOOD | {"body": 5, "source": "theirs"})
-    assert found.schema == pl.Schema({**EXPECTED.columns, **ROW})
+    assert found.schema == pl.Schema({**SCHEMA.columns, **ROW})
     assert found.select("body", "open", "source", "position").rows() == [
         ("ü".encode(), True, "messages/a.jsonl", 1),
         (None, None, "messages/a.jsonl", 2),
@@ -340,10 +340,10 @@ def test_what_is_declared_later_has_its_type_and_its_place():
 def test_what_a_row_has_comes_before_what_was_undeclared_of_it():
     rows, _ = received(GOOD | {"count": 3}, GOOD)
     rows = rows.with_columns(pl.lit('{"count":7,"x":{"count":9}}').alias(UNDECLARED))
-    assert declared(rows, EXPECTED)["count"].to_list() == [3, 7]
+    assert declared(rows, SCHEMA)["count"].to_list() == [3, 7]
 
 
 def test_rows_of_a_table_that_has_no_such_column_yet_have_it_as_null():
     rows, _ = received(GOOD)
-    assert declared(rows.drop("kind", "open"), EXPECTED).select("kind", "open").row(0) == (None, None)
-    assert declared(rows.clear(), EXPECTED).schema == pl.Schema({**EXPECTED.columns, **ROW})
+    assert declared(rows.drop("kind", "open"), SCHEMA).select("kind", "open").row(0) == (None, None)
+    assert declared(rows.clear(), SCHEMA).schema == pl.Schema({**SCHEMA.columns, **ROW})

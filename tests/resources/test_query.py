@@ -247,7 +247,7 @@ ASKING = """
 import sys
 from datetime import UTC, datetime
 import polars as pl
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from resources.query import query
 lake = Lakehouse(uri=sys.argv[1])
 at = datetime(2026, 11, 24, 23, 10, tzinfo=UTC)

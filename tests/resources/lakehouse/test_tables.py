@@ -695,7 +695,7 @@ from datetime import date
 import polars as pl
 from deltalake.exceptions import CommitFailedError
 
-from resources.lakehouse import Lakehouse
+from resources.lakehouse.tables import Lakehouse
 
 lake = Lakehouse(uri=sys.argv[1])
 DAYS = [f"2026-11-{day:02}" for day in range(9, 13)]

@@ -177,7 +177,7 @@ def test_what_a_person_rolled_back_is_put_back_by_a_person_only(here, serving):
 RACER = """
 import sys
 from resources import encoder_moves
-from resources.registry import ChampionMovedError, Registry
+from resources.registry.models import ChampionMovedError, Registry
 registry = Registry.model_validate_json(sys.argv[1])
 registry.versions("encoder")
 print("ready", flush=True)

@@ -15,7 +15,7 @@ TEXTS = st.lists(
 )
 FINGERPRINT = """
 import hashlib, sys
-from signals.ngrams import ngrams
+from signals.models.ngrams import ngrams
 found = ngrams(["the red fox", "", "Ünïcode 😀 text", "שלום"])
 sys.stdout.write(hashlib.sha256(b"".join(a.tobytes() for a in (found.data, found.indices, found.indptr))).hexdigest())
 """
