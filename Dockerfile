@@ -24,7 +24,7 @@ WORKDIR /app
 RUN groupadd --gid 10001 seamless \
     && useradd --uid 10001 --gid seamless --no-create-home --home-dir /state seamless \
     && install --directory --owner seamless --group seamless /state \
-    && printf '#!/opt/venv/bin/python\nfrom serving.cli.main import main\nmain()\n' > /usr/local/bin/seamless \
+    && printf '#!/opt/venv/bin/python\nfrom serving.cli import main\nmain()\n' > /usr/local/bin/seamless \
     && chmod 755 /usr/local/bin/seamless \
     && python -c "from platform_assets.definitions import defs; defs()"
 # Settings name folders relative to the working folder, so tables, models and runs lie in this one volume.

@@ -3,14 +3,12 @@
 import ctypes
 import os
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import dagster as dg
 import numpy.typing as npt
-from pydantic import PrivateAttr
 
 from governance.promotion_log import ENCODER, PACKAGED
 from resources.registry.models import ModelMissingError, Registered, Registry, registry
@@ -35,7 +33,8 @@ class Precisions:
         return transform_id(self.int8.identity), transform_id(self.half.identity)
 
 
-class Encoder(dg.ConfigurableResource):
+@dataclass
+class Encoder:
     """all-MiniLM-L6-v2, as a package carries it or as it was tuned; nothing is downloaded.
 
     It is int8 on the CPU; half precision on a GPU where there is one and the registry records that both answer alike.
@@ -47,7 +46,6 @@ class Encoder(dg.ConfigurableResource):
     threads: int = 2
     registry: Registry | None = None
     version: int | None = None
-    _chosen: tuple[str, Int8Encoder | HalfEncoder] | None = PrivateAttr(None)
 
     @property
     def digest(self) -> str:
@@ -70,13 +68,13 @@ class Encoder(dg.ConfigurableResource):
 
     def of(self, version: int) -> "Encoder":
         """Return the encoder of a registered version, serving or not; or the one that is ``PACKAGED``."""
-        return Encoder(threads=self.threads, registry=self.registry, version=version)
+        return replace(self, version=version)
 
     def now(self) -> "Encoder":
         """Return the encoder that serves: this one, if it still does, in the precision that it now has here."""
         same = self.registry is None or self.registry.serving_encoder() == self.digest
         still = same and _fitting(self._loaded.weights, self.threads, self.registry).identity == self._loaded.identity
-        return self if still else Encoder(threads=self.threads, registry=self.registry)
+        return self if still else replace(self, version=None)
 
     def precisions(self) -> Precisions | None:
         """Return both encoders of these weights; None where no GPU works."""
@@ -86,13 +84,8 @@ class Encoder(dg.ConfigurableResource):
     def _loaded(self) -> Int8Encoder | HalfEncoder:
         return self._pinned[1]
 
-    @property
+    @cached_property
     def _pinned(self) -> tuple[str, Int8Encoder | HalfEncoder]:
-        if self._chosen is None:
-            self._chosen = self._look_up()
-        return self._chosen
-
-    def _look_up(self) -> tuple[str, Int8Encoder | HalfEncoder]:
         """Return digest and encoder.
 
         Raises:

@@ -184,7 +184,10 @@ def _runs(instance: dg.DagsterInstance, state: State) -> State:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def materialize_stale(
-    context: dg.SensorEvaluationContext, lakehouse: Lakehouse, registry: Registry, encoder: Encoder
+    context: dg.SensorEvaluationContext,
+    lakehouse: dg.ResourceParam[Lakehouse],
+    registry: dg.ResourceParam[Registry],
+    encoder: dg.ResourceParam[Encoder],
 ) -> dg.RunRequest | dg.SkipReason:
     """Bring the graph up to date with what has landed, one run at a time; all it knows is in the tables."""
     now, state = datetime.now(UTC), _runs(context.instance, State())

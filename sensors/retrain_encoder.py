@@ -49,7 +49,7 @@ def observe(lakehouse: Lakehouse, registry: Registry) -> State:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def retrain_encoder(
-    context: dg.SensorEvaluationContext, lakehouse: Lakehouse, registry: Registry
+    context: dg.SensorEvaluationContext, lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.RunRequest | dg.SkipReason:
     """Tune the encoder beside what goes on, one run at a time."""
     last = next(iter(context.instance.get_run_records(dg.RunsFilter(tags=TAG), limit=1)), None)

@@ -65,7 +65,7 @@ def landed(folder: Path) -> None:
 
 def seamless(project: Path, folder: Path, *arguments: str) -> str:
     """Return what the command line of the copy says."""
-    command = [sys.executable, "-c", "from serving.cli.main import main; main()", *arguments]
+    command = [sys.executable, "-c", "from serving.cli import main; main()", *arguments]
     env = environment(folder) | {"LANDING": str(folder / "landing"), "PYTHONPATH": str(project)}
     ran = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr

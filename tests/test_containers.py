@@ -101,9 +101,10 @@ def test_what_is_copied_exists_and_is_let_in():
 
 
 def test_the_code_is_let_in():
-    packages = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    packages = [name.removesuffix("*") for name in found["include"]]
     wanted = [
-        *(package.replace(".", "/") for package in packages),
+        *packages,
         "dbt_gold/models",
         "dagster.yaml",
         "workspace.yaml",

@@ -17,7 +17,7 @@ KNOWN = manifest()
 @dbt_assets(
     manifest=KNOWN, dagster_dbt_translator=TRANSLATOR, name="gold", partitions_def=DAYS, backfill_policy=BACKFILL
 )
-def gold(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> Iterator[Any]:
+def gold(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:
     """Build the tables, then note in each from which state of its inputs it was made."""
     days = list(context.partition_keys)
     tables = {key: context.assets_def.specs_by_key[key].metadata for key in context.selected_asset_keys}

@@ -45,7 +45,10 @@ TOLD = 100
 
 @dg.asset(**model_spec(ENCODER_MODEL, __doc__, GATE_DOC, deps=SOURCE, kinds=("mlflow", "pytorch", "onnx")))
 def encoder_model(
-    context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
+    context: dg.AssetExecutionContext,
+    lakehouse: dg.ResourceParam[Lakehouse],
+    encoder: dg.ResourceParam[Encoder],
+    registry: dg.ResourceParam[Registry],
 ) -> dg.MaterializeResult:
     """Take the newest version, or one that is tuned now, through to champion, or refuse it."""
     started = time.perf_counter()

@@ -40,7 +40,9 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
     name = f"models/{task.name}"
 
     @dg.asset(**model_spec(name, task_doc(task), GATE_DOC, deps=source, kinds=kinds, blocking=True), pool="encoder")
-    def model(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
+    def model(
+        lakehouse: dg.ResourceParam[Lakehouse], encoder: dg.ResourceParam[Encoder], registry: dg.ResourceParam[Registry]
+    ) -> dg.MaterializeResult:
         started = time.perf_counter()
         under = registry.under(encoder.digest)
         try:

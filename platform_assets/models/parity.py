@@ -29,7 +29,9 @@ GATE_DOC = "Vectors of both precisions are close, and nearly every held-out text
         PARITY_MODEL, __doc__, GATE_DOC, deps=(ENCODER_MODEL, "silver/labels"), kinds=("mlflow", "pytorch", "onnx")
     )
 )
-def encoder_parity(lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> dg.MaterializeResult:
+def encoder_parity(
+    lakehouse: dg.ResourceParam[Lakehouse], encoder: dg.ResourceParam[Encoder], registry: dg.ResourceParam[Registry]
+) -> dg.MaterializeResult:
     """Compare both precisions of the encoder that serves, and keep the verdict."""
     both = encoder.precisions()
     if both is None:

@@ -4,10 +4,11 @@ Key: event_date and task. Grain: one task and day of which documents were answer
 is that day. Measured is the champion, or where it was not asked the newest version that answered; a later champion
 does not change the row. ``input_drift`` is of the texts against those that trained the version, ``category_drift`` of
 its labels against its labels on held-out rows, ``prediction_drift`` of labels and scores against those of its earlier
-windows; each has drifted beyond its limit (``signals/models/drift.py``). ``drifted`` is null where nothing could be measured;
-``finding`` says why. Calibration is of what labels of the day say about documents of the last 28 days, and only labels
-that the version was not trained on. The delay of a label runs from its document to when it was given, in seconds. Of a
-day's texts, as many as ``MOST`` are measured, and only those that first came in the last 28 days. Owner: ml.
+windows; each has drifted beyond its limit (``signals/models/drift.py``). ``drifted`` is null where nothing could be
+measured; ``finding`` says why. Calibration is of what labels of the day say about documents of the last 28 days, and
+only labels that the version was not trained on. The delay of a label runs from its document to when it was given, in
+seconds. Of a day's texts, as many as ``MOST`` are measured, and only those that first came in the last 28 days. Owner:
+ml.
 """
 
 from collections import Counter, defaultdict
@@ -80,7 +81,10 @@ Row = dict[str, Any]
     )
 )
 def drift(
-    context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
+    context: dg.AssetExecutionContext,
+    lakehouse: dg.ResourceParam[Lakehouse],
+    encoder: dg.ResourceParam[Encoder],
+    registry: dg.ResourceParam[Registry],
 ) -> dg.MaterializeResult:
     """Measure each task on each of these days that has answers or labels."""
     write = start(context, lakehouse, TABLE, INPUTS)

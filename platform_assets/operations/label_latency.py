@@ -82,7 +82,9 @@ class Generation:
     **described(TABLE, __doc__, owner="ml", deps=[LABELS, DECISIONS, EVENTS, *MODELS], daily=False),
     check_specs=[dg.AssetCheckSpec(CHECK, asset=table_key(TABLE), description=CHECK_DOC)],
 )
-def model_staleness(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+def model_staleness(
+    lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
+) -> dg.MaterializeResult:
     """Measure what is not final yet, and keep what is."""
     started, now = time.perf_counter(), datetime.now(UTC)
     champions = {f"{registry.environment}.{task}": generations(registry, task) for task in TASKS}

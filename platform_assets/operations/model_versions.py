@@ -40,7 +40,9 @@ SCHEMA = {
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ml", deps=[*MODELS, "models/encoder"], daily=False))
-def model_versions(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+def model_versions(
+    lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
+) -> dg.MaterializeResult:
     """Copy the registry's record of every version."""
     started = time.perf_counter()
     found = registry.versions_by_task(every_encoder=True)

@@ -31,7 +31,7 @@ SCHEMA = {
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ml", deps=MODELS, daily=False))
-def promotions(lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+def promotions(lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]) -> dg.MaterializeResult:
     """Copy the registry's record of every change."""
     started = time.perf_counter()
     rows = recorded(registry)

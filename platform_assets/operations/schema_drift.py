@@ -35,7 +35,7 @@ SCHEMA = {
 
 
 @dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS))
-def schema_drift(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def schema_drift(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count the fields that nobody has declared."""
     write = start(context, lakehouse, TABLE, INPUTS)
     found = [row for table in INPUTS for row in undeclared(lakehouse, table, write.days)]

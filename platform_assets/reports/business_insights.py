@@ -100,7 +100,9 @@ TERMS = {
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, kinds=KINDS))
-def business_insights(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def business_insights(
+    context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
+) -> dg.MaterializeResult:
     """Add up what campaigns got in which context."""
     write = start(context, lakehouse, TABLE, INPUTS)
     rows = insights(beside(lakehouse, write.days))

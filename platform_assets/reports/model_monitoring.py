@@ -75,7 +75,7 @@ TERMS = {
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
-def model_monitoring(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Show what was measured of every task."""
     write = start(context, lakehouse, TABLE, INPUTS)
     rows = lakehouse.read(DRIFT, write.days).drop(COUNTED).sort(DAY, "task")

@@ -78,7 +78,7 @@ TERMS = {
 
 
 @dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
-def platform_health(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def platform_health(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count what every table holds and lost."""
     write = start(context, lakehouse, TABLE, INPUTS)
     rows = health(held(lakehouse, TABLES, write.days), lakehouse.read(QUARANTINE, write.days))

@@ -91,7 +91,7 @@ TERMS = {
 
 
 @dg.asset(**described(TABLE, __doc__, owner="brand-safety", inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS], kinds=KINDS))
-def risk_analysis(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def risk_analysis(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Add up what is risky, where, and what ran beside it."""
     write = start(context, lakehouse, TABLE, INPUTS)
     pages, messages = (lakehouse.read(table, write.days) for table in (SIGNALS, MESSAGES))

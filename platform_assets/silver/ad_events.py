@@ -23,7 +23,7 @@ INPUTS = (SCHEMA.table,)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, deps=["silver/pages"], rules=True))
-def ad_events(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def ad_events(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Type the events and name the page and site that each happened on."""
     write = start(context, lakehouse, TABLE, INPUTS)
     return write.publish(partial(on_pages, moment="event_time", aliases=Aliases(lakehouse)), write.received(SCHEMA))

@@ -38,7 +38,10 @@ ASKED_AGAIN = timedelta(days=7)
 
 @dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
 def decisions(
-    context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
+    context: dg.AssetExecutionContext,
+    lakehouse: dg.ResourceParam[Lakehouse],
+    encoder: dg.ResourceParam[Encoder],
+    registry: dg.ResourceParam[Registry],
 ) -> dg.MaterializeResult:
     """Ask the champion of every task about each document of these days, and challengers about their share."""
     write = start(context, lakehouse, TABLE, INPUTS)

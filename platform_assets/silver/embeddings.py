@@ -37,7 +37,9 @@ SCHEMA = {
     **described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
     pool="encoder",
 )
-def embeddings(context: dg.AssetExecutionContext, lakehouse: Lakehouse, encoder: Encoder) -> dg.MaterializeResult:
+def embeddings(
+    context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], encoder: dg.ResourceParam[Encoder]
+) -> dg.MaterializeResult:
     """Encode the texts of these days that no day has encoded before."""
     write = start(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
     texts = distinct_texts(lakehouse, write.days, teaching(lakehouse))

@@ -43,7 +43,7 @@ PICTURE = {
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
-def images(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def images(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Unpack the pictures of each fetch, and read their format and size."""
     write = start(context, lakehouse, TABLE, INPUTS)
     fetches = declared(lakehouse.read(SCHEMA.table, write.days), SCHEMA).drop("html")

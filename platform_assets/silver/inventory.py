@@ -27,7 +27,7 @@ DECLARATIONS = "bronze/seller_declarations"
 @dg.asset(
     **described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, deps=[DECLARATIONS, "silver/pages"], rules=True)
 )
-def inventory(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def inventory(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Type the snapshots, name the page and site of each, and say whether its seller is authorised."""
     write = start(context, lakehouse, TABLE, INPUTS)
     return write.publish(partial(offered, lakehouse=lakehouse, aliases=Aliases(lakehouse)), write.received(SCHEMA))

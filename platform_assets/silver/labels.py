@@ -35,7 +35,7 @@ HELD_OUT = 0.2
         rules=True,
     )
 )
-def labels(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def labels(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Find the text that each label speaks of."""
     write = start(context, lakehouse, TABLE, INPUTS)
     received = write.received(SCHEMA)

@@ -32,7 +32,7 @@ CARRIED = (
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
-def message_features(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def message_features(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count what can be counted in each message, and how fast it answered which other."""
     write = start(context, lakehouse, TABLE, INPUTS)
     messages = lakehouse.read("silver/messages", write.days)

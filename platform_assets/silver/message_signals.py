@@ -35,7 +35,7 @@ PROVENANCE = ("source", "position", "received_at", "event_date")
 
 @dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, rules=True))
 def message_signals(
-    context: dg.AssetExecutionContext, lakehouse: Lakehouse, registry: Registry
+    context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.MaterializeResult:
     """Put each message's answers side by side."""
     write = start(context, lakehouse, TABLE, INPUTS)

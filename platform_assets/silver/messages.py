@@ -26,7 +26,7 @@ PROFILES = user_profiles.SCHEMA
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, deps=[PROFILES.table], rules=True))
-def messages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def messages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Normalise each message, and add its author's country and consent."""
     write = start(context, lakehouse, TABLE, INPUTS)
     received = write.received(SCHEMA)

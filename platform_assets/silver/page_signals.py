@@ -37,7 +37,9 @@ PROVENANCE = ("source", "position", "received_at", "event_date")
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, rules=True))
-def page_signals(context: dg.AssetExecutionContext, lakehouse: Lakehouse, registry: Registry) -> dg.MaterializeResult:
+def page_signals(
+    context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
+) -> dg.MaterializeResult:
     """Put each page's answers side by side."""
     write = start(context, lakehouse, TABLE, INPUTS)
     pages, images = (lakehouse.read(table, write.days) for table in ("silver/pages", "silver/images"))

@@ -29,7 +29,7 @@ IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowerca
 
 
 @dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
-def pages(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def pages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Extract the article of each fetched page."""
     write = start(context, lakehouse, TABLE, INPUTS)
     fetches = declared(lakehouse.read(SCHEMA.table, write.days), SCHEMA)

@@ -18,7 +18,7 @@ WRITERS = (*catalog.names("bronze"), *(name for name in catalog.names("silver") 
 
 
 @dg.asset(**described(QUARANTINE, __doc__, owner="data-platform", deps=WRITERS, daily=False))
-def quarantine(lakehouse: Lakehouse) -> dg.MaterializeResult:
+def quarantine(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count the quarantined rows by table and rule."""
     started = time.perf_counter()
     counts = lakehouse.scan(QUARANTINE).group_by("table", "rule").len().sort("table", "rule").collect()

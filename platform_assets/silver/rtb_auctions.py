@@ -23,7 +23,7 @@ INPUTS = (SCHEMA.table,)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
-def rtb_auctions(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def rtb_auctions(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Read each auction's request and bids."""
     write = start(context, lakehouse, TABLE, INPUTS)
     return write.publish(opened, write.received(SCHEMA))

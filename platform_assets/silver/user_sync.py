@@ -17,7 +17,7 @@ INPUTS = (SCHEMA.table,)
 
 
 @dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
-def user_sync(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
+def user_sync(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Type the attempts."""
     write = start(context, lakehouse, TABLE, INPUTS)
     return write.publish(typed, write.received(SCHEMA))

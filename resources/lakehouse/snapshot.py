@@ -1,18 +1,19 @@
 """A look at many tables: none is opened twice, though one function after the other asks about it."""
 
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from deltalake import DeltaTable
-from pydantic import PrivateAttr
 
 from resources.lakehouse.tables import Lakehouse, TableMissingError
 
 
-class Glance(Lakehouse):
+@dataclass(frozen=True)
+class Snapshot(Lakehouse):
     """The tables as one look finds them: the log of each is read once, however often it is asked."""
 
-    _opened: dict[str, DeltaTable | None] = PrivateAttr(default_factory=dict)
-    _positions: dict[str, dict[str, tuple[int, int]]] = PrivateAttr(default_factory=dict)
+    _opened: dict[str, DeltaTable | None] = field(default_factory=dict)
+    _positions: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
     def open(self, table: str) -> DeltaTable:
         """Open a table, as it was when it was first asked for.
@@ -42,6 +43,6 @@ class Glance(Lakehouse):
         return self._positions[table]
 
 
-def snapshot(lakehouse: Lakehouse) -> Glance:
+def snapshot(lakehouse: Lakehouse) -> Snapshot:
     """Return the tables of a lakehouse as they are now; for reading, and for as long as it takes to look at them."""
-    return Glance(uri=lakehouse.uri, storage=lakehouse.storage, pinned=lakehouse.pinned)
+    return Snapshot(lakehouse.uri, lakehouse.storage, pinned=lakehouse.pinned)

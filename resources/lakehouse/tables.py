@@ -6,12 +6,11 @@ import random
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
@@ -65,7 +64,8 @@ class Seen:
     key: tuple[str, ...]
 
 
-class Lakehouse(dg.ConfigurableResource):
+@dataclass(frozen=True)
+class Lakehouse:
     """Delta tables under one folder or bucket, at ``<uri>/<layer>/<table>``; a table's name is ``layer/table``.
 
     Attributes:
@@ -75,10 +75,10 @@ class Lakehouse(dg.ConfigurableResource):
         pinned: versions of tables that are read whatever is written meanwhile: see ``refreshed``.
     """
 
-    uri: str = ".lake"
-    storage: dict[str, str] = {}
+    uri: str
+    storage: dict[str, str] = field(default_factory=dict)
     streaming: bool = False
-    pinned: dict[str, int] = {}
+    pinned: Mapping[str, int] = field(default_factory=dict)
 
     def location(self, table: str) -> str:
         """Return where a table is."""
@@ -95,7 +95,7 @@ class Lakehouse(dg.ConfigurableResource):
     def pinned_to(self, tables: Iterable[str]) -> "Lakehouse":
         """Return the lakehouse in which the rows of some tables stay as they are now."""
         pinned = {table: self.version(table) for table in tables}
-        return Lakehouse(uri=self.uri, storage=self.storage, streaming=self.streaming, pinned=pinned)
+        return replace(self, pinned=pinned)
 
     def exists(self, table: str) -> bool:
         """Say whether a table has been written."""

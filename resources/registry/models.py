@@ -8,19 +8,16 @@ import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
-
 from governance.gates.promotion import Verdict
 from governance.promotion_log import ENCODER, PACKAGED, PromotionEvent, earlier, rolled_back
-from resources.redaction import redacted
 from resources.registry.database import client, without_access
 from resources.registry.lock import Lease, locked
-from resources.settings import Settings, settings
+from resources.settings import Settings
 from signals.classify import Model, load_model
 from signals.models.drift import Reference
 from signals.models.heads import directory_digest
@@ -102,14 +99,15 @@ class Registered:
         return self.verdict is not None and (not self.verdict.passed or self.promoted is not None)
 
 
-class Registry(dg.ConfigurableResource):
+@dataclass(frozen=True)
+class Registry:
     """Versions of each task's model in one environment, their files and figures, and which of them answer.
 
     A task has a champion under each encoder, so that the heads of the next are ready before it serves. Those that are
     looked at are of the encoder that serves, or of the one that ``under`` names.
     """
 
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)
     artifacts: str
     cache: str
     environment: str = "dev"
@@ -117,20 +115,11 @@ class Registry(dg.ConfigurableResource):
 
     def of(self, environment: str) -> "Registry":
         """Return the same registry for another environment."""
-        # Not a changed copy: Dagster makes a resource anew from what its constructor was given.
-        return Registry(
-            tracking_uri=self.tracking_uri, artifacts=self.artifacts, cache=self.cache, environment=environment
-        )
+        return replace(self, environment=environment, encoder=None)
 
     def under(self, encoder: str) -> "Registry":
         """Return the same registry for the heads of one encoder: its registered digest, or nothing if packaged."""
-        return Registry(
-            tracking_uri=self.tracking_uri,
-            artifacts=self.artifacts,
-            cache=self.cache,
-            environment=self.environment,
-            encoder=encoder,
-        )
+        return replace(self, encoder=encoder)
 
     def serving_encoder(self) -> str:
         """Return the digest of the encoder that serves; nothing while it is the packaged one."""
@@ -414,7 +403,7 @@ class Registry(dg.ConfigurableResource):
             with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
                 fetched = Path(
                     download_artifacts(
-                        artifact_uri=source, dst_path=partial, tracking_uri=without_access(self._address())
+                        artifact_uri=source, dst_path=partial, tracking_uri=without_access(self.tracking_uri)
                     )
                 )
                 _require_same_files(fetched, registered, running)
@@ -515,18 +504,13 @@ class Registry(dg.ConfigurableResource):
         return f"{self.artifacts}/{name}" if "://" in self.artifacts else Path(self.artifacts, name).resolve().as_uri()
 
     def _client(self) -> Any:
-        return client(self._address())
-
-    def _address(self) -> str:
-        """Return where MLflow is, with the password that Dagster, which shows its resources, is not given."""
-        known = settings().mlflow_tracking_uri.get_secret_value()
-        return known if redacted(known) == self.tracking_uri else self.tracking_uri
+        return client(self.tracking_uri)
 
 
 def registry(known: Settings) -> Registry:
     """Return the registry that the settings name."""
     return Registry(
-        tracking_uri=redacted(known.mlflow_tracking_uri.get_secret_value()),
+        tracking_uri=known.mlflow_tracking_uri.get_secret_value(),
         artifacts=known.mlflow_artifacts,
         cache=str(known.model_cache),
         environment=known.environment,

@@ -1,1 +1,5 @@
 """The command line."""
+
+from serving.cli.app import main
+
+__all__ = ["main"]

@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -175,15 +177,15 @@ def test_what_a_person_rolled_back_is_put_back_by_a_person_only(here, serving):
 
 
 RACER = """
-import sys
-from resources import encoder_moves
+import json, sys
+from resources.registry import encoder_promotion
 from resources.registry.models import ChampionMovedError, Registry
-registry = Registry.model_validate_json(sys.argv[1])
+registry = Registry(**json.loads(sys.argv[1]))
 registry.versions("encoder")
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    print(encoder_moves.roll_back(registry, None, by=sys.argv[2], why="a race"))
+    print(encoder_promotion.roll_back(registry, None, by=sys.argv[2], why="a race"))
 except Exception as error:
     print(type(error).__name__)
 """
@@ -191,7 +193,7 @@ except Exception as error:
 
 @pytest.mark.usefixtures("serving")
 def test_of_two_processes_that_roll_back_at_once_each_finds_what_the_other_left(here):
-    given = [sys.executable, "-c", RACER, here.model_dump_json()]
+    given = [sys.executable, "-c", RACER, json.dumps(asdict(here))]
     racers = [
         subprocess.Popen([*given, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name in ("ada", "eve")

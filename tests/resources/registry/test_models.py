@@ -2,6 +2,7 @@ import json
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def store(tmp_path_factory):
 @pytest.fixture
 def elsewhere(store, tmp_path):
     """The same registry as another machine sees it, which has fetched nothing yet."""
-    return store.model_copy(update={"cache": str(tmp_path / "cache")})
+    return replace(store, cache=str(tmp_path / "cache"))
 
 
 def trained(folder: Path, seed: int) -> Path:

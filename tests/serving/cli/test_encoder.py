@@ -7,7 +7,7 @@ from governance.promotion_log import ENCODER
 from resources.encoder import Encoder
 from resources.registry.models import registry as registry_of
 from resources.settings import configure, settings
-from serving.cli.main import main
+from serving.cli import main
 from serving.cli.models import models_app
 from serving.cli.run import Report, Step
 from serving.cli.summary import show
@@ -88,7 +88,7 @@ def test_a_run_that_ends_under_another_encoder_tells_the_heads_that_serve_then(m
 def test_what_cannot_be_is_refused_in_one_line(models, arguments, code, why, monkeypatch, capsys):
     if "dev" in arguments:
         head(models.of("dev"), Encoder(registry=models.of("dev")), "threat")
-    monkeypatch.setattr("serving.cli.main.configure", settings)
+    monkeypatch.setattr("serving.cli.app.configure", settings)
     monkeypatch.setattr("sys.argv", ["seamless", "models", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()

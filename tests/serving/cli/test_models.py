@@ -14,7 +14,7 @@ from resources.encoder import Encoder
 from resources.lakehouse.tables import lakehouse
 from resources.registry.models import Registry, promotion_log, registry
 from resources.settings import configure, settings
-from serving.cli.main import main
+from serving.cli import main
 from serving.cli.models import models_app
 from serving.stream.worker import serving_models
 from signals.models.heads import load_head
