@@ -1,13 +1,16 @@
 """The one entry point: every asset, check, sensor and resource of the platform. It does no I/O."""
 
+from functools import partial
+
 import dagster as dg
 
-from platform_assets import bronze, gold, models, operations, reports, silver
+from platform_assets import bronze, gold, models, operations, published, reports, silver
 from platform_assets.operations.stream_lag import stream_lag
 from resources.encoder import encoder
 from resources.lakehouse.tables import lakehouse
 from resources.registry.models import registry
 from resources.settings import settings
+from resources.signal_store import signal_store
 from sensors.materialize_stale import materialize_stale
 from sensors.retrain_encoder import retrain_encoder
 
@@ -16,7 +19,7 @@ from sensors.retrain_encoder import retrain_encoder
 def defs() -> dg.Definitions:
     """Return the definitions of the code location."""
     known = settings()
-    layers = [bronze, silver, gold, reports, operations]
+    layers = [bronze, silver, gold, published, reports, operations]
     return dg.Definitions(
         assets=[
             *(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)),
@@ -27,6 +30,7 @@ def defs() -> dg.Definitions:
             "lakehouse": lakehouse(known),
             "encoder": encoder(known),
             "registry": registry(known),
+            "open_signal_store": partial(signal_store, known),
         },
         sensors=[materialize_stale, retrain_encoder],
         executor=dg.in_process_executor,

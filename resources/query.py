@@ -5,11 +5,10 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from governance import catalog
 from governance.access import AccessDeniedError, View, role, view
 from governance.catalog import TENANT
 from resources.lakehouse.tables import Lakehouse
-
-LAYERS = ("bronze", "silver", "gold", "reports", "operations")
 
 
 class QueryError(ValueError):
@@ -35,14 +34,14 @@ def query(lakehouse: Lakehouse, sql: str, *, as_role: str, tenant: str | None) -
         # Times are in UTC, whatever the machine's zone is. First, for a table is compared in the zone it was shown in.
         connection.execute("SET TimeZone = 'UTC'")
         denied = []
-        for layer in LAYERS:
+        for layer in catalog.layers():
             connection.execute(f"CREATE SCHEMA {layer}")
-            for table in lakehouse.tables(layer):
-                seen = view(reader, tenant, table, lakehouse.columns(table))
-                if seen is None:
-                    denied.append(table.replace("/", "."))
-                else:
-                    _register(connection, lakehouse, table, seen)
+        for table in filter(lakehouse.exists, catalog.tables()):
+            seen = view(reader, tenant, table, lakehouse.columns(table))
+            if seen is None:
+                denied.append(table.replace("/", "."))
+            else:
+                _register(connection, lakehouse, table, seen)
         # Times are in UTC, whatever the machine's zone is.
         connection.execute(
             "SET GLOBAL TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true"

@@ -27,7 +27,7 @@ OF_THE_REGISTRY = ("operations/model_versions", promotions.TABLE)
 COUNTED = (QUARANTINE, label_latency.TABLE)
 ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
 # Layers that are made from answers.
-AFTER = ("gold", "reports", "operations")
+AFTER = ("gold", "published", "reports", "operations")
 # Runs that the sensor asked for carry this tag: one is in flight at a time.
 TAG = {"seamless/keeping_up": "true"}
 # From landing to a decision by a model that has learnt is a chain of runs, each of which waits for a look.

@@ -35,6 +35,7 @@ def environment(home: Path) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
         "MLFLOW_ARTIFACTS": str(home / "artifacts"),
         "MODEL_CACHE": str(home / "models"),
+        "SIGNAL_STORE": str(home / "signals"),
         "DAGSTER_HOME": str(home),
     }
     return {**os.environ, **own}

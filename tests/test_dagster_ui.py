@@ -19,7 +19,7 @@ from resources.settings import PROJECT
 
 pytestmark = pytest.mark.slow
 
-GROUPS = ("bronze", "silver", "gold", "reports", "models", "operations")
+GROUPS = ("bronze", "silver", "gold", "published", "reports", "models", "operations")
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",

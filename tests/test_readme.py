@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from devstack import servers
+from governance import catalog
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.settings import PROJECT, load_settings
 from tests.conftest import environment, execute, instance, make
@@ -72,8 +73,7 @@ OF_THE_RUN = {
 
 def rows_of(lake: Lakehouse) -> dict[str, list[str]]:
     """Return the rows of each table, without what is of the run."""
-    layers = ("bronze", "silver", "gold", "operations", "reports")
-    found = {table: lake.read(table) for layer in layers for table in lake.tables(layer)}
+    found = {table: lake.read(table) for table in catalog.tables() if lake.exists(table)}
     return {
         table: sorted(map(str, rows.select(sorted(set(rows.columns) - OF_THE_RUN)).rows()))
         for table, rows in found.items()

@@ -95,6 +95,11 @@ def table(name: str) -> Table:
     return tables()[name]
 
 
+def layers() -> list[str]:
+    """Return the layers that have tables."""
+    return list(dict.fromkeys(name.partition("/")[0] for name in tables()))
+
+
 def names(layer: str) -> list[str]:
     """Return the tables of a layer, by name."""
     return [name for name in tables() if name.startswith(f"{layer}/")]

@@ -45,6 +45,7 @@ from platform_assets.reports.page import (
     versions,
 )
 from resources.lakehouse.tables import DAY, Lakehouse
+from signals.consumer_record import RISKY
 
 TABLE = "reports/business_insights"
 HOURLY, INVENTORY, MOOD = "gold/ad_performance_hourly", "gold/inventory_daily", "gold/psychosocial_daily"
@@ -271,8 +272,7 @@ def of_risk(rows: pl.DataFrame) -> Grid:
     if found.is_empty():
         return Grid("By risk of the page", wide=False)
     risky, low = (
-        rows.filter(pl.col("risk").is_in(levels)).select(rate("viewability")).item()
-        for levels in (["floor", "high"], ["low"])
+        rows.filter(pl.col("risk").is_in(levels)).select(rate("viewability")).item() for levels in (RISKY, ["low"])
     )
     reading = "There is nothing to compare: not both risky and low-risk pages had impressions."
     if risky is not None and low is not None:

@@ -49,6 +49,7 @@ from platform_assets.reports.page import (
     whole,
 )
 from resources.lakehouse.tables import DAY, Lakehouse
+from signals.consumer_record import RISKY
 from signals.tasks import TASKS
 
 TABLE = "reports/risk_analysis"
@@ -66,16 +67,16 @@ SHADES = {
     "high": ("var(--high)", "var(--high-2)", "var(--high-3)"),
     "medium": ("var(--medium)", "var(--medium-2)", "var(--medium-3)"),
 }
-RISKY, THREATENING = pl.col("risk").is_in(["floor", "high"]), pl.col("risk").is_in(list(SHADES))
+IS_RISKY, THREATENING = pl.col("risk").is_in(RISKY), pl.col("risk").is_in(list(SHADES))
 RANK = pl.col("risk").replace_strict(
     {risk: rank for rank, risk in enumerate(RISKS)}, default=None, return_dtype=pl.Int64
 )
 DOCUMENTS = pl.col("documents").sum()
 JUDGED = pl.col("documents").filter(pl.col("threat") != UNKNOWN).sum()
-RISKY_DOCUMENTS = pl.col("documents").filter(RISKY).sum()
+RISKY_DOCUMENTS = pl.col("documents").filter(IS_RISKY).sum()
 FLOOR_DOCUMENTS = pl.col("documents").filter(pl.col("risk") == "floor").sum()
-COST, RISKY_COST = pl.col("cost_usd").sum(), pl.col("cost_usd").filter(RISKY).sum()
-IMPRESSIONS, RISKY_IMPRESSIONS = pl.col("impressions").sum(), pl.col("impressions").filter(RISKY).sum()
+COST, RISKY_COST = pl.col("cost_usd").sum(), pl.col("cost_usd").filter(IS_RISKY).sum()
+IMPRESSIONS, RISKY_IMPRESSIONS = pl.col("impressions").sum(), pl.col("impressions").filter(IS_RISKY).sum()
 TERMS = {
     "Threat": "What an advertiser may not want to stand beside, after the sensitive topics of the IAB Content "
     "Taxonomy 3.1.",
@@ -190,7 +191,7 @@ def finding(pages: pl.DataFrame, campaigns: pl.DataFrame) -> str:
     said = f"{percent(risky / judged)} of {counted(judged, 'judged page')} are risky."
     if not spent:
         return f"{said} No advertisement is known to have run."
-    names, held = concentration(campaigns.filter(RISKY), "campaign_id", "cost_usd")
+    names, held = concentration(campaigns.filter(IS_RISKY), "campaign_id", "cost_usd")
     whose = f"; {percent(held)} of that was spent by {listed(names)}" if 1 <= len(names) <= 3 else ""
     return f"{said} {dollars(cost)} of advertising, {percent(cost / spent)} of all spend, ran beside them{whose}."
 
@@ -300,7 +301,7 @@ def commonest_threat() -> pl.Expr:
 
 def spend_by_campaign(campaigns: pl.DataFrame) -> Chart:
     """Return what each campaign spent beside risky pages."""
-    title, levels = "Spend beside risky pages, by campaign", ("floor", "high")
+    title, levels = "Spend beside risky pages, by campaign", RISKY[::-1]
     found = campaigns.group_by("campaign_id").agg(
         *(pl.col("cost_usd").filter(pl.col("risk") == level).sum().alias(level) for level in levels),
         cost_usd=RISKY_COST,
@@ -347,7 +348,7 @@ def spend_by_threat(pages: pl.DataFrame) -> Chart:
 
 def gravest(signals: pl.DataFrame) -> pl.DataFrame:
     """Return the newest signals of the pages that are most dangerous: gravest risk first, then the surest."""
-    newest = signals.sort("fetched_at", "url").unique(["tenant_id", "document_id"], keep="last").filter(RISKY)
+    newest = signals.sort("fetched_at", "url").unique(["tenant_id", "document_id"], keep="last").filter(IS_RISKY)
     order = [False, True, False]
     return newest.sort(RANK, "threat_score", "url", descending=order, nulls_last=True).head(MOST_DANGEROUS)
 

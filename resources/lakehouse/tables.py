@@ -101,15 +101,6 @@ class Lakehouse:
         """Say whether a table has been written."""
         return DeltaTable.is_deltatable(self.location(table), storage_options=self.storage or None)
 
-    def tables(self, layer: str) -> list[str]:
-        """Return the tables of a layer that exist, by name."""
-        from pyarrow.fs import FileSelector, FileType
-
-        system, folder = self._file(layer)
-        found = system.get_file_info(FileSelector(folder, allow_not_found=True))
-        names = sorted(f"{layer}/{one.base_name}" for one in found if one.type == FileType.Directory)
-        return [name for name in names if self.exists(name)]
-
     def columns(self, table: str) -> list[str]:
         """Return the names of a table's columns."""
         return [column.name for column in self.open(table).schema().fields]

@@ -38,6 +38,7 @@ from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse, days_of
 from serving.stream.embedding_cache import EmbeddingCache, Vectors
 from signals.classify import Models
+from signals.consumer_record import message_record, page_record
 from signals.documents.pages import Article, Fetch, article
 from signals.documents.text import document_text, normal_forms
 
@@ -142,7 +143,7 @@ def process_messages(worker: Worker, received: pl.DataFrame, prefetch: Prefetch)
     stage = partial(messages.cleaned, profiles=messages.profiles_of(lakehouse, received))
     kept = worker.held.published(messages.TABLE, stage, received)
     answers = _answers(worker, "message", kept, prefetch)
-    worker.held.published(message_signals.TABLE, partial(message_signals.signals_of_messages, answers=answers), kept)
+    worker.held.published(message_signals.TABLE, partial(message_record, answers=answers), kept)
 
 
 def read_pages(known: EmbeddingCache, received: pl.DataFrame, prefetch: Prefetch) -> None:
@@ -170,7 +171,7 @@ def process_pages(worker: Worker, received: pl.DataFrame, prefetch: Prefetch) ->
     with_images = received.filter(pages.IS_IMAGE | pl.col("images").is_not_null()).drop("html")
     shown = worker.held.published(images.TABLE, images.unpacked, with_images, several=True)
     answers = pl.concat([_answers(worker, "page", kept, prefetch), _answers(worker, "image", shown, prefetch)])
-    stage = partial(page_signals.signals_of_pages, images=shown, answers=answers)
+    stage = partial(page_record, images=shown, answers=answers)
     return worker.held.published(page_signals.TABLE, stage, kept)
 
 

@@ -23,12 +23,12 @@ from platform_assets.conventions import table_key
 from platform_assets.ingestion import Reading, append, prepare
 from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
 from platform_assets.parsing import declared
-from platform_assets.silver import embeddings, page_signals
+from platform_assets.published.signal_store import put
+from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import serving
 from resources.encoder import Encoder
 from resources.encoder import encoder as serving_encoder
-from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import DAY, Lakehouse, lakehouse
+from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.registry.models import registry
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
@@ -40,8 +40,8 @@ from signals.classify import Models
 
 # How often Dagster is told, which each micro-batch would cost more than the micro-batch.
 TELL_SECONDS = 10.0
-# How often it is looked up which encoder and versions answer, a few queries of the registry, 30 ms each, whether there
-# are topics or partitions that were not there before, and whether batch has made signals.
+# How often it is looked up which encoder and versions answer, a few queries of the registry, 30 ms each, and whether
+# there are topics or partitions that were not there before.
 LOOK_SECONDS = 5.0
 # How long the broker is waited for then.
 LOOK_PATIENCE = 1.0
@@ -49,8 +49,6 @@ QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
 LEAST_EVENTS, MOST_EVENTS = 50, 100_000
 # A micro-batch is at most so many times as large as the one before it.
 GROWTH = 25
-# Begins the name under which the table keeps which state of a day that batch has made is in the store.
-PUBLISHED = "published:"
 # After as many commits, a table's small files are put together.
 COMMITS = 200
 TOPICS = [flow.topic for flow in FLOWS]
@@ -166,7 +164,6 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                 if look:
                     looked, worker = began, refreshed(settings, worker)
                     known = worker.known
-                    stats.published += publish_made(tables, store)
                 process_batch(worker, store, batch, stats)
                 sizer.follow(batch.events, time.monotonic() - began)
                 over = until_drained and batch.last
@@ -224,23 +221,6 @@ def backlog(known: EmbeddingCache, partitions: Iterable[Partition]) -> IngestedB
         if reached:
             found.rows.append((flow, rows, reached))
     return found
-
-
-def publish_made(tables: Lakehouse, store: SignalStore) -> int:
-    """Publish what batch has made of the newest day that it has changed since; return how many signals were kept.
-
-    Batch makes signals of files, and makes them again where other models have come to answer.
-    """
-    found = snapshot(tables)
-    kept, changed = found.positions(page_signals.TABLE), found.changed(page_signals.TABLE)
-    made = [day for day in found.days(page_signals.TABLE) if day in changed]
-    behind = [day for day in made if kept.get(f"{PUBLISHED}{day}", (None, 0))[0] != changed[day]]
-    if not behind:
-        return 0
-    day = behind[-1]
-    published = _publish(store, tables.read(page_signals.TABLE, [day]))
-    tables.mark(page_signals.TABLE, {f"{PUBLISHED}{day}": changed[day]})
-    return published
 
 
 def added(reader: Reader) -> set[Partition]:
@@ -316,15 +296,9 @@ def _process(
 ) -> int:
     """Take rows through, publish their signals, and only then note how far: a kill in between does it all again."""
     signals = flow.process(worker, rows, prefetch)
-    published = 0 if signals is None else _publish(store, signals)
+    published = 0 if signals is None else put(store, signals)
     flow.done(worker.known.lakehouse, reached)
     return published
-
-
-def _publish(store: SignalStore, signals: pl.DataFrame) -> int:
-    """Put page signals into the store; return how many it kept."""
-    moments = pl.col("fetched_at", "published_on").cast(pl.String)
-    return store.put(signals.drop("source", "position", "received_at", DAY).with_columns(moments).to_dicts())
 
 
 def _tell(

@@ -13,7 +13,7 @@ import pytest
 
 from platform_assets.gold.tables import gold
 from resources.lakehouse.tables import Lakehouse
-from signals.consumer_record import with_risk
+from signals.consumer_record import PROVENANCE, with_risk
 
 pytestmark = pytest.mark.slow
 
@@ -54,11 +54,11 @@ PAGES = [
 
 MESSAGE = {
     "author_id": "u1", "author_consents": True, "tenant_id": "t", "sentiment": "positive", "emotion": "joy",
-    "toxicity": "not-offensive", "hate": "not-hate", "irony": "non_irony", "threat_risk": "low",
+    "toxicity": "not-offensive", "hate": "not-hate", "irony": "non_irony", "risky": False,
 }  # fmt: skip
 DARK = {"sentiment": "negative", "emotion": "anger", "toxicity": "offensive", "hate": "hate", "irony": "irony"}
 MESSAGES = [
-    MESSAGE | DARK | {"message_id": "m1", "threat_risk": "high"},
+    MESSAGE | DARK | {"message_id": "m1", "risky": True},
     MESSAGE | {"message_id": "m2", "sentiment": "neutral"},
     MESSAGE | {"message_id": "m3"},
     MESSAGE | {"message_id": "m4", "author_id": "u2", "author_consents": False},
@@ -162,15 +162,6 @@ PROMOTION = {
 
 DAY_ONE = {"event_date": date(2026, 3, 1)}
 DAY_TWO = {"event_date": date(2026, 3, 2)}
-KEPT = ("document_id", "url", "site", "tenant_id", "fetched_at", "language", "title", "content_hash", "iab_category",
-        "iab_category_name", "iab_category_score", "threat", "threat_name", "threat_risk", "threat_score", "sentiment",
-        "emotion", "toxicity", "toxicity_score", "hate", "image_threat", "image_threat_risk")  # fmt: skip
-
-
-def signal(row: dict[str, Any], keywords: str, cat: list[str], **said: Any) -> dict[str, Any]:
-    return (
-        {k: row[k] for k in KEPT} | {"cattax": 9, "cat": cat, "keywords": keywords, "kwarray": row["keywords"]} | said
-    )
 
 
 SITE = {"tenant_id": "t", "low_pages": 0, "medium_pages": 0, "high_pages": 0, "floor_pages": 0, "unrated_pages": 0}
@@ -178,9 +169,9 @@ HOUR = {"campaign_id": "c", "tenant_id": "t", "viewable": 0, "clicks": 0, "conve
         "viewability": 0.0, "ctr": 0.0, "conversion_rate": None}  # fmt: skip
 EXPECTED: dict[str, list[dict[str, Any]]] = {
     "contextual_signals": [
-        signal(PAGES[4], "old bells,tower", ["596"], risk="high", brand_safe=False) | DAY_TWO,
-        signal(PAGES[2], "old bells,tower", ["379"], risk="floor", brand_safe=False) | DAY_ONE,
-        signal(PAGES[3], "", [], risk="unknown", brand_safe=False) | DAY_ONE,
+        PAGES[4] | DAY_TWO | {"risk": "high", "brand_safe": False, "risky": True},
+        PAGES[2] | DAY_ONE | {"risk": "floor", "brand_safe": False, "risky": True},
+        PAGES[3] | DAY_ONE | {"risk": "unknown", "brand_safe": False, "risky": False},
     ],
     "site_brand_safety": [
         SITE | DAY_ONE | {
@@ -276,7 +267,9 @@ def dated(rows: list[dict[str, Any]], moment: str | None = None) -> pl.DataFrame
 
 
 def put_pages(lakehouse: Lakehouse, rows: list[dict[str, Any]], *days: str) -> None:
-    lakehouse.replace_days("silver/page_signals", days, with_risk(dated(rows, "fetched_at")))
+    signals = with_risk(dated(rows, "fetched_at"))
+    place = {name: pl.lit("file") for name in PROVENANCE}
+    lakehouse.replace_days("silver/page_signals", days, signals.with_columns(**place))
 
 
 @pytest.fixture(scope="module")

@@ -235,12 +235,12 @@ def test_files_settings_and_other_databases_are_out_of_reach(lake, sql, tmp_path
 
 
 TIMES = """
-SELECT count(*)::VARCHAR AS said FROM gold.seen WHERE seen_at >= timestamp '2026-11-24 05:00:00'
-SELECT seen_at::VARCHAR AS said FROM gold.seen
-SELECT seen_at::DATE::VARCHAR AS said FROM gold.seen
-SELECT hour(seen_at)::VARCHAR AS said FROM gold.seen
-SELECT date_trunc('day', seen_at)::VARCHAR AS said FROM gold.seen
-SELECT (timestamp '2026-11-24 05:00:00')::TIMESTAMPTZ::VARCHAR AS said FROM gold.seen
+SELECT count(*)::VARCHAR AS said FROM gold.rtb_hourly WHERE seen_at >= timestamp '2026-11-24 05:00:00'
+SELECT seen_at::VARCHAR AS said FROM gold.rtb_hourly
+SELECT seen_at::DATE::VARCHAR AS said FROM gold.rtb_hourly
+SELECT hour(seen_at)::VARCHAR AS said FROM gold.rtb_hourly
+SELECT date_trunc('day', seen_at)::VARCHAR AS said FROM gold.rtb_hourly
+SELECT (timestamp '2026-11-24 05:00:00')::TIMESTAMPTZ::VARCHAR AS said FROM gold.rtb_hourly
 SELECT current_setting('TimeZone') AS said
 """
 ASKING = """
@@ -252,10 +252,10 @@ from resources.query import query
 lake = Lakehouse(uri=sys.argv[1])
 at = datetime(2026, 11, 24, 23, 10, tzinfo=UTC)
 rows = pl.DataFrame({"seen_at": [at], "event_date": [at.date()], "tenant_id": "t"})
-lake.replace_days("gold/seen", ["2026-11-24"], rows)
+lake.replace_days("gold/rtb_hourly", ["2026-11-24"], rows)
 for sql in sys.argv[2:]:
     print(query(lake, sql, as_role="engineer", tenant=None)["said"].to_list())
-print(query(lake, "SELECT seen_at FROM gold.seen", as_role="engineer", tenant=None)["seen_at"].to_list())
+print(query(lake, "SELECT seen_at FROM gold.rtb_hourly", as_role="engineer", tenant=None)["seen_at"].to_list())
 """
 
 

@@ -97,6 +97,7 @@ def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_
         mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db",
         mlflow_artifacts=str(folder / "artifacts"),
         model_cache=folder / "models",
+        signal_store=str(folder / "signals"),
         landing=landing,
     )
     try:

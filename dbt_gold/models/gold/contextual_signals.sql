@@ -15,34 +15,4 @@ latest as (
     ) = 1
 )
 
-select
-    document_id,
-    url,
-    site,
-    tenant_id,
-    fetched_at,
-    language,
-    title,
-    content_hash,
-    iab_category,
-    iab_category_name,
-    iab_category_score,
-    9 as cattax,
-    if(iab_category is null, []::varchar[], [iab_category]) as cat,
-    array_to_string(keywords, ',') as keywords,
-    keywords as kwarray,
-    threat,
-    threat_name,
-    threat_risk,
-    threat_score,
-    sentiment,
-    emotion,
-    toxicity,
-    toxicity_score,
-    hate,
-    image_threat,
-    image_threat_risk,
-    coalesce(risk, 'unknown') as risk,
-    coalesce(brand_safe, false) as brand_safe,
-    event_date
-from latest
+select * exclude (source, position, received_at) from latest

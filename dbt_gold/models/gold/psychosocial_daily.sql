@@ -14,7 +14,7 @@ select
     {{ share("toxicity = 'offensive'") }} as offensive_share,
     {{ share("hate = 'hate'") }} as hateful_share,
     {{ share("irony = 'irony'") }} as ironic_share,
-    {{ share("threat_risk in ('high', 'floor')") }} as risky_share,
+    {{ share('risky') }} as risky_share,
     {{ mean('emoji_sentiment') }} as mean_emoji_sentiment,
     {{ mean('lexical_diversity') }} as mean_lexical_diversity,
     {{ mean('reading_ease') }} as mean_reading_ease,

@@ -1,5 +1,5 @@
 with latest as (
-    select * replace (coalesce(risk, 'unknown') as risk)
+    select *
     from {{ source('silver', 'page_signals') }}
     where {{ these_days() }}
     qualify row_number() over (
@@ -12,7 +12,7 @@ select
     tenant_id,
     event_date,
     count(*) as pages,
-    count(*) filter (risk in ('high', 'floor')) as risky_pages,
+    count(*) filter (risky) as risky_pages,
     {{ ratio('risky_pages', 'pages') }} as risky_share,
     count(*) filter (risk = 'low') as low_pages,
     count(*) filter (risk = 'medium') as medium_pages,

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from governance.gates.promotion import Verdict
-from platform_assets.decision_pivot import newest_answers
 from platform_assets.silver.decisions import (
     INPUTS,
     TABLE,
@@ -24,6 +23,7 @@ from sensors.stale_days import stale
 from serving.stream import flows
 from serving.stream.embedding_cache import EmbeddingCache
 from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Models, load_model
+from signals.consumer_record import newest_answers
 from signals.documents.text import content_hash, document_text, document_texts
 from signals.models.encoder import DIMENSIONS
 from signals.models.heads import LinearHead

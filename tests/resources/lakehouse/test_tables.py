@@ -241,7 +241,7 @@ def test_a_table_that_nothing_has_written_is_named(lake):
         with pytest.raises(TableMissingError, match="silver/pages does not exist yet"):
             ask(PAGES)
     assert not lake.exists(PAGES)
-    assert (lake.days(PAGES), lake.tables("silver"), lake.position(PAGES, "s")) == ([], [], None)
+    assert (lake.days(PAGES), lake.exists(PAGES), lake.position(PAGES, "s")) == ([], False, None)
 
 
 def test_the_tables_of_a_layer_are_those_that_were_written(lake, tmp_path):

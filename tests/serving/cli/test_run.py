@@ -113,6 +113,7 @@ def definitions(home: Path) -> Iterator[dg.Definitions]:
         mlflow_tracking_uri=f"sqlite:///{home}/mlflow.db",
         mlflow_artifacts=str(home / "artifacts"),
         model_cache=home / "models",
+        signal_store=str(home / "signals"),
     )
     yield platform.defs()
     configure(**before.model_dump())
@@ -236,6 +237,7 @@ def test_a_run_whose_tuning_fails_is_made_to_its_end_and_fails(home: Path, tmp_p
             landing=tmp_path / "landing",
             mlflow_tracking_uri=f"sqlite:///{own}/mlflow.db",
             model_cache=own / "models",
+            signal_store=str(own / "signals"),
         )
         with pytest.raises(RunFailedError, match="no memory left"):
             run(lambda *_: None)

@@ -30,7 +30,7 @@ from resources.sources.topics import Reader
 from sensors.stale_days import daily_inputs, stale
 from serving.stream import worker as serving_stream
 from serving.stream.flows import FLOWS, Flow
-from serving.stream.worker import ingest_batch, positions, publish_made, source_of, stream
+from serving.stream.worker import ingest_batch, positions, source_of, stream
 from tests.conftest import SEAMLESS, environment
 
 pytestmark = pytest.mark.slow
@@ -153,44 +153,6 @@ def test_what_came_by_file_and_by_topic_is_one(home: Path, copied: Path, broker:
     of_silver = again.filter(pl.col("table").str.starts_with("silver/"), ~pl.col("rule").str.starts_with("image"))
     assert bronze + again.filter(pl.col("table").str.starts_with("bronze/")).height == len(events)
     assert of_silver.filter(pl.col("table") != "silver/images").height == bronze
-
-
-def test_what_batch_makes_of_pages_is_published_day_by_day_and_again_when_it_is_made_again(copied: Path):
-    lake, table = Lakehouse(uri=str(copied / "lake"), streaming=True), "silver/page_signals"
-    with closing(LocalStore(copied / "signals")) as store:
-        counts = [publish_made(lake, store) for _ in lake.days(table)]
-        assert min(counts) > 0
-        assert publish_made(lake, store) == 0
-        rows = lake.read(table).sort("fetched_at").unique(["tenant_id", "document_id"], keep="last")
-        assert sum(counts) >= rows.height > 200
-        for row in rows.iter_rows(named=True):
-            stored = store.get(row["tenant_id"], row["document_id"])
-            assert stored is not None
-            assert (stored["threat"], stored["content_hash"]) == (row["threat"], row["content_hash"])
-        newest = rows.row(-1, named=True)
-        day, key = str(newest[DAY]), (newest["tenant_id"], newest["document_id"])
-        again = lake.read(table, [day]).with_columns(threat=pl.lit("arms"))
-        Lakehouse(uri=lake.uri).replace_days(table, [day], again)
-        assert publish_made(lake, store) > 0
-        assert publish_made(lake, store) == 0
-        stored = store.get(*key)
-        assert stored is not None
-        assert stored["threat"] == "arms"
-
-
-def test_a_live_worker_publishes_what_batch_has_made(copied: Path, broker: str):
-    lake = Lakehouse(uri=str(copied / "lake"))
-    page = lake.read("silver/page_signals").sort("fetched_at").row(-1, named=True)
-    send(broker, [story("first")])
-    live = worker(copied, broker)
-    try:
-        until = time.monotonic() + 90
-        while published(copied, page["tenant_id"], page["document_id"]) is None:
-            assert time.monotonic() < until
-            time.sleep(1)
-    finally:
-        live.kill()
-        live.wait()
 
 
 def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, broker: str):

@@ -1,0 +1,1 @@
+"""What consumers look up, outside the lakehouse."""

@@ -1,0 +1,42 @@
+"""One row is one day whose page signals have been put into the signal store, where ad decisioning looks them up.
+
+Key: event_date. Grain: one day. The store keeps the newest signals of each page, whoever puts them when: the stream
+puts its own, this table those that batch has made. Owner: ad-exchange.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+
+import dagster as dg
+import polars as pl
+
+from platform_assets.conventions import described
+from platform_assets.publishing import start
+from resources.lakehouse.tables import DAY, Lakehouse
+from resources.signal_store import SignalStore
+from signals.consumer_record import PROVENANCE
+
+TABLE = "published/signal_store"
+INPUTS = ("silver/page_signals",)
+
+
+@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, kinds=("redis", "polars")))
+def signal_store(
+    context: dg.AssetExecutionContext,
+    lakehouse: dg.ResourceParam[Lakehouse],
+    open_signal_store: dg.ResourceParam[Callable[[], SignalStore]],
+) -> dg.MaterializeResult:
+    """Put the page signals of these days into the store."""
+    write = start(context, lakehouse, TABLE, INPUTS)
+    signals = lakehouse.read(INPUTS[0], write.days)
+    with closing(open_signal_store()) as store:
+        kept = put(store, signals)
+    days = signals.group_by(DAY).agg(pages=pl.len().cast(pl.Int64)).sort(DAY)
+    lakehouse.replace_days(TABLE, write.days, days, marks=write.marks)
+    return write.result({"rows_in": signals.height, "rows_out": kept}, rows_out=lakehouse.count(TABLE))
+
+
+def put(store: SignalStore, signals: pl.DataFrame) -> int:
+    """Put page signals into the store; return how many it kept: it has newer ones of the others."""
+    moments = pl.col("fetched_at", "published_on").cast(pl.String)
+    return store.put(signals.drop(*PROVENANCE, DAY).with_columns(moments).to_dicts())
