@@ -378,17 +378,8 @@ def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path,
 def test_workers_and_brokers_killed_at_random_moments_lose_and_double_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    program = [
-        SEAMLESS.with_name("python"),
-        "-m",
-        "benchmarks.kills",
-        "--events",
-        "1000",
-        "--kills",
-        "5",
-        "--longest",
-        "3",
-    ]
+    asked = ["--events", "1000", "--kills", "5", "--longest", "3"]
+    program = [SEAMLESS.with_name("python"), "-m", "benchmarks.kills", *asked]
     ran = subprocess.run(
         program, cwd=PROJECT, env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=300
     )
