@@ -14,6 +14,8 @@ from typing import Any
 
 import boto3
 import pytest
+from dagster._core.storage.event_log import in_memory as events_in_memory
+from dagster._core.storage.runs import in_memory as runs_in_memory
 from xdist.scheduler import LoadFileScheduling
 
 from benchmarks import place
@@ -80,6 +82,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLake:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests of the shared lake, which take longest."""
     items.sort(key=lambda item: item.nodeid.split("::")[0] not in OF_HOME)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unstamped() -> Generator[None]:
+    """Have Dagster not read all its migrations, to note the last, for each instance that ends with a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for storage in (events_in_memory, runs_in_memory):
+            patch.setattr(storage, "stamp_alembic_rev", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -250,7 +250,6 @@ def test_ports_that_others_have_taken_are_replaced(folder):
         assert [one for one in up(folder) if not one.healthy] == []
         assert {name for name, port in ports(folder).items() if port != before[name]} == {*taken, "master"}
         assert {kept(service, folder) for service in NAMES} == {"moved"}
-        down(folder)
 
 
 def test_the_broker_follows_an_object_store_that_moved(folder):
@@ -262,16 +261,14 @@ def test_the_broker_follows_an_object_store_that_moved(folder):
         after = pids(folder)
         assert {name for name in NAMES if before[name] != after[name]} == {"object-store", "broker"}
         assert kept("broker", folder) == "moved"
-        down(folder)
 
 
 def test_a_process_that_has_a_servers_old_id_is_left_alone(folder):
-    down(folder)
+    kill(folder, "key-value")
     with subprocess.Popen(["sleep", "60"]) as other:
         (folder / "key-value.pid").write_text(f"{other.pid} 1 {'0' * 64}\n")
         assert pids(folder)["key-value"] is None
         assert [one for one in up(folder) if not one.healthy] == []
-        down(folder)
         assert other.poll() is None
         other.kill()
 
@@ -369,7 +366,8 @@ def test_a_server_that_does_not_start_is_named_with_its_log(tmp_path, monkeypatc
 
 
 def test_servers_outlive_the_command_that_started_them(folder):
-    down(folder)
+    for service in NAMES[1:]:
+        kill(folder, service)
     command = f"from pathlib import Path; from devstack.servers import up; up(Path({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", command], check=True)
     assert all(one.healthy for one in status(folder))

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
+from types import SimpleNamespace
 
 import dagster as dg
 import polars as pl
@@ -97,8 +98,8 @@ class World:
         """Make what is behind, day by day, and look that nothing is behind then, nor made again for a look."""
         for table in tables:
             for day in self.behind(table)[::order]:
-                made = dg.materialize([ASSETS[table]], partition_key=day, resources={"lakehouse": self.lake})
-                assert made.success
+                # Without a run of Dagster's around it, which takes three times as long.
+                ASSETS[table].op.compute_fn.decorated_fn(SimpleNamespace(partition_keys=[day]), self.lake)
         for table in tables:
             assert self.behind(table) == []
         versions = [self.lake.version(table) for table in tables]

@@ -12,6 +12,7 @@ from platform_assets.models import encoder as encoder_asset
 from platform_assets.models.encoder import encoder_model, unsettled
 from platform_assets.models.heads import model_asset
 from platform_assets.silver import embeddings
+from resources import encoder as encoder_resource
 from resources.encoder import Encoder
 from resources.lakehouse.tables import DAY, Lakehouse
 from resources.registry import encoder_promotion
@@ -19,25 +20,36 @@ from resources.registry.models import Registry, TamperedModelError
 from sensors import retrain_encoder
 from signals.models import tuning
 from signals.models.training import NotEnoughLabelsError
-from tests.encoders import other_encoder
+from tests import encoders
+from tests.encoders import other_encoder, shallow
 from tests.platform_assets.models.conftest import IRONY, NOW, answers, land
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def registry(blank, tmp_path):
-    shutil.copy(blank, tmp_path / "db")
-    files, cache = str(tmp_path / "files"), str(tmp_path / "cache")
-    return Registry(tracking_uri=f"sqlite:///{tmp_path}/db", artifacts=files, cache=cache)
+@pytest.fixture(scope="module", autouse=True)
+def shallow_encoder(tmp_path_factory):
+    """Have an encoder of one layer be the packaged one."""
+    file = shallow(tmp_path_factory.mktemp("shallow"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(encoders, "NOISY", "encoder.layer.0.output.dense.weight")
+        for module in (encoder_asset, encoders, encoder_resource):
+            patched.setattr(module, "packaged_weights", lambda: file)
+        yield
 
 
-@pytest.fixture
-def lake(tmp_path, registry):
-    """Return a lake with labels, a page and a message, and a head for one task that serves."""
-    lake = Lakehouse(uri=str(tmp_path / "lake"))
-    encoder = Encoder(registry=registry)
-    land(lake, encoder, answers())
+def registry_of(folder):
+    files, cache = str(folder / "files"), str(folder / "cache")
+    return Registry(tracking_uri=f"sqlite:///{folder}/db", artifacts=files, cache=cache)
+
+
+@pytest.fixture(scope="module")
+def prepared(blank, tmp_path_factory):
+    """Return a folder with a lake of labels, a page and a message, and a registry with a head that serves."""
+    folder = tmp_path_factory.mktemp("prepared")
+    shutil.copy(blank, folder / "db")
+    lake, registry = Lakehouse(uri=str(folder / "lake")), registry_of(folder)
+    land(lake, Encoder(registry=registry), answers())
     for table, more in (
         ("silver/pages", {"title": "Bridge opens", "language": "en", "site": "news.example"}),
         ("silver/messages", {}),
@@ -45,7 +57,19 @@ def lake(tmp_path, registry):
         row = {"content_hash": f"{table:0>64}", "text": "It is open.", DAY: NOW.date(), **more}
         lake.insert_missing(table, pl.DataFrame([row]), ["content_hash"])
     assert materialise(model_asset(IRONY), lake, registry).success
-    return lake
+    return folder
+
+
+@pytest.fixture
+def registry(prepared, tmp_path):
+    shutil.copy(prepared / "db", tmp_path / "db")
+    return registry_of(tmp_path)
+
+
+@pytest.fixture
+def lake(prepared, tmp_path):
+    shutil.copytree(prepared / "lake", tmp_path / "lake")
+    return Lakehouse(uri=str(tmp_path / "lake"))
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +81,7 @@ def few_labels_suffice(monkeypatch):
 
 
 def materialise(asset, lake, registry):
-    resources = {"lakehouse": lake, "encoder": Encoder(registry=registry), "registry": registry}
+    resources = {"lakehouse": lake, "encoder": Encoder(registry=registry, threads=1), "registry": registry}
     return dg.materialize([asset], resources=resources, raise_on_error=False)
 
 
@@ -209,7 +233,8 @@ def test_the_sensor_starts_one_run_tries_again_after_an_hour_and_leaves_what_was
     lake, registry, monkeypatch
 ):
     job = dg.Definitions(
-        [encoder_model], resources={"lakehouse": lake, "encoder": Encoder(registry=registry), "registry": registry}
+        [encoder_model],
+        resources={"lakehouse": lake, "encoder": Encoder(registry=registry, threads=1), "registry": registry},
     ).resolve_implicit_global_asset_job_def()
     with dg.instance_for_test() as dagster:
         assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 20000"

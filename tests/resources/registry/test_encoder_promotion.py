@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tests.encoders import head, other_encoder
 pytestmark = pytest.mark.slow
 TOLD = {"by": "ada", "why": "tested"}
 TASKS = ("hate", "irony")
+noise = partial(other_encoder, encodes=False)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def there(here) -> Registry:
 @pytest.fixture
 def serving(here):
     """Return version 1 of the encoder, which serves, with its heads."""
-    made = other_encoder(here)
+    made = noise(here)
     for number, task in enumerate(TASKS):
         head(here, Encoder(registry=here, version=1), task, 10 + number)
     here.promote(ENCODER, 1, by="gate", why="mean of 2 tasks")
@@ -96,7 +98,7 @@ def test_a_head_that_an_environment_has_under_an_encoder_stays(here, there, serv
 
 
 def test_an_encoder_that_has_not_passed_its_gate_goes_nowhere(here, there, serving):
-    refused = other_encoder(here, 2)
+    refused = noise(here, 2)
     here.judge(refused, Verdict(passed=False, why="irony is below"))
     for task in TASKS:
         head(here, Encoder(registry=here, version=2), task)
@@ -110,7 +112,7 @@ def test_an_encoder_that_has_not_passed_its_gate_goes_nowhere(here, there, servi
 
 def test_rollbacks_go_back_step_by_step_to_the_packaged_encoder_and_its_heads(here, serving):
     with_first = answering(here)
-    other_encoder(here, 2)
+    noise(here, 2)
     for task in TASKS:
         head(here, Encoder(registry=here, version=2), task, 20)
     encoder_promotion.promote(here.version(ENCODER, 2), here, here, **TOLD)
@@ -150,7 +152,7 @@ def test_a_rollback_to_an_encoder_that_would_leave_a_task_unanswered_is_refused(
 
 @pytest.mark.usefixtures("serving")
 def test_no_rollback_leaves_every_task_unanswered(here):
-    other_encoder(here, 2)
+    noise(here, 2)
     with pytest.raises(NotReadyError, match=r"encoder version 2 cannot serve in .*any task"):
         encoder_promotion.roll_back(here, 2, **TOLD, without=TASKS)
 
@@ -210,7 +212,7 @@ def test_of_two_processes_that_roll_back_at_once_each_finds_what_the_other_left(
 
 @pytest.mark.usefixtures("serving")
 def test_the_gate_does_not_promote_over_a_rollback_that_it_has_not_seen(here):
-    second = other_encoder(here, 2)
+    second = noise(here, 2)
     here.judge(second, Verdict(passed=True, why="better than version 1", against=1))
     encoder_promotion.roll_back(here, None, **TOLD)
     with pytest.raises(ChampionMovedError, match="compared with version 1, but version None is champion now"):

@@ -45,7 +45,8 @@ def work(uri: str, machine: int, folder: str) -> None:
 
 def test_no_two_holders_write_and_no_write_is_lost(uri, tmp_path):
     (tmp_path / "number").write_text("0")
-    context = get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["mlflow"])
     workers = [context.Process(target=work, args=(uri, machine, str(tmp_path))) for machine in range(MACHINES)]
     for worker in workers:
         worker.start()

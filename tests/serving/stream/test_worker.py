@@ -253,7 +253,7 @@ def test_what_is_streamed_is_not_made_again_by_batch_but_what_is_made_of_it(copi
 
 
 def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
-    made = kills.events(800)
+    made = kills.events(400)
     send(broker, [event[:2] for event in made])
     both = [worker(copied, broker, "--drain", stderr=subprocess.PIPE) for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in both]
@@ -270,7 +270,7 @@ def test_two_workers_at_once_double_nothing(copied: Path, broker: str):
 
 
 def test_topics_and_workers_that_come_and_go_lose_and_double_nothing(copied: Path, broker: str):
-    made = [event[:2] for event in kills.events(900)]
+    made = [event[:2] for event in kills.events(500)]
     early = [event for event in made if event[0] in ("messages", "inventory")]
     later = [event for event in made if event not in early]
     lake, live = Lakehouse(uri=str(copied / "lake")), []
@@ -291,11 +291,11 @@ def test_topics_and_workers_that_come_and_go_lose_and_double_nothing(copied: Pat
         send(broker, early)
         live.append(worker(copied, broker))
         wait(["messages", "inventory"], len(early))
-        send(broker, later[:400])
-        wait(["ad-events", "user-sync"], 400)
+        send(broker, later[:200])
+        wait(["ad-events", "user-sync"], 200)
         live.append(worker(copied, broker))
         live.pop(0).kill()
-        produce(broker, later[400:])
+        produce(broker, later[200:])
         wait(["ad-events", "user-sync"], len(later))
     finally:
         for process in live:
@@ -340,7 +340,8 @@ def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path,
 def test_workers_and_brokers_killed_at_random_moments_lose_and_double_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    program = [SEAMLESS.with_name("python"), "-m", "benchmarks.kills", "--events", "1500", "--kills", "8"]
+    asked = ["--events", "1000", "--kills", "5", "--longest", "3"]
+    program = [SEAMLESS.with_name("python"), "-m", "benchmarks.kills", *asked]
     ran = subprocess.run(
         program, cwd=PROJECT, env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=300
     )
@@ -375,7 +376,7 @@ def test_every_malformed_event_is_in_quarantine_or_in_silver(copied: Path, broke
     chance, events = random.Random(5), []
     for folder in ("rtb_auctions", "pages", "messages"):
         pool = [json.dumps(record).encode() for record in lines(folder) if isinstance(record, dict)]
-        events += [(folder.replace("_", "-"), mutated(chance, chance.choice(pool))) for _ in range(400)]
+        events += [(folder.replace("_", "-"), mutated(chance, chance.choice(pool))) for _ in range(200)]
     events = [(topic, body) for topic, body in events if len(body) < 900_000]
     send(broker, events)
     drain(copied, broker)
