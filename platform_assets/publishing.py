@@ -15,6 +15,7 @@ from platform_assets import lookups
 from platform_assets.conventions import ACCOUNTED, RULES
 from platform_assets.known_keys import KnownKeys
 from platform_assets.records import Received, declared
+from resources.glance import glance
 from resources.lakehouse import DAY, PLACE, Lakehouse, Seen, days_of, only_days
 from signals.text import content_hash
 
@@ -272,9 +273,9 @@ def begin(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str], made_by: str = "inputs"
 ) -> Hop:
     """Begin a hop: note the time, and the state of all that it reads before any of it is read."""
-    days = list(context.partition_keys)
-    versions = [lakehouse.version(one) if lakehouse.exists(one) else None for one in (QUARANTINE, table)]
-    marks = marks_of(lakehouse, table, inputs, days, made_by)
+    days, seen = list(context.partition_keys), glance(lakehouse)
+    versions = [seen.version(one) if seen.exists(one) else None for one in (QUARANTINE, table)]
+    marks = marks_of(seen, table, inputs, days, made_by)
     return Hop(lakehouse, table, days, time.perf_counter(), marks, (versions[0], versions[1]))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 
 # One file a run: a webserver that has shown many runs need not keep all of them open.
@@ -43,6 +43,7 @@ class EventLog(SqliteEventLogStorage):
         if shard not in self._engines:
             timeout = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
             engine = create_engine(self.conn_string_for_shard(shard), connect_args=timeout)
+            event.listen(engine, "connect", _without_waiting)
             self._initdb(engine)
             self._engines[shard] = engine
             self._initialized_dbs.add(shard)
@@ -54,3 +55,8 @@ class EventLog(SqliteEventLogStorage):
     def _close(self, shard: str) -> None:
         if shard in self._engines:
             self._engines.pop(shard).dispose()
+
+
+def _without_waiting(connection: Any, _: Any) -> None:
+    """Have a file be whole after any failure, but not each event be on the disk before the next is stored."""
+    connection.execute("PRAGMA synchronous = NORMAL")

@@ -44,6 +44,7 @@ from platform_assets.reports.page import (
     total,
     versions,
 )
+from resources.glance import glance
 from resources.lakehouse import DAY, Lakehouse
 
 TABLE = "reports/business_insights"
@@ -105,7 +106,7 @@ def business_insights(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -
     hop = begin(context, lakehouse, TABLE, INPUTS)
     rows = insights(beside(lakehouse, hop.days))
     lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
-    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    return hop.result({"page": publish(lakehouse, TABLE, page(glance(lakehouse)))}, rows_out=rows.height)
 
 
 def insights(ads: pl.DataFrame) -> pl.DataFrame:

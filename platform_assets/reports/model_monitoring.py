@@ -41,6 +41,7 @@ from platform_assets.reports.page import (
     versions,
 )
 from platform_assets.reports.staleness import staleness
+from resources.glance import glance
 from resources.lakehouse import DAY, Lakehouse
 from signals.metrics import calibration_error
 from signals.tasks import TASKS
@@ -80,7 +81,7 @@ def model_monitoring(context: dg.AssetExecutionContext, lakehouse: Lakehouse) ->
     hop = begin(context, lakehouse, TABLE, INPUTS)
     rows = lakehouse.read(DRIFT, hop.days).drop(COUNTED).sort(DAY, "task")
     lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
-    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    return hop.result({"page": publish(lakehouse, TABLE, page(glance(lakehouse)))}, rows_out=rows.height)
 
 
 def page(lakehouse: Lakehouse) -> Page:

@@ -49,6 +49,7 @@ from platform_assets.reports.page import (
 )
 from platform_assets.reports.trials import trials, tried
 from platform_assets.silver.quarantine import WRITERS
+from resources.glance import glance
 from resources.lakehouse import DAY, Lakehouse
 from signals.tasks import TASKS
 
@@ -81,9 +82,9 @@ TERMS = {
 def platform_health(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg.MaterializeResult:
     """Count what every table holds and lost."""
     hop = begin(context, lakehouse, TABLE, INPUTS)
-    rows = health(held(lakehouse, TABLES, hop.days), lakehouse.read(QUARANTINE, hop.days))
+    rows = health(held(glance(lakehouse), TABLES, hop.days), lakehouse.read(QUARANTINE, hop.days))
     lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
-    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    return hop.result({"page": publish(lakehouse, TABLE, page(glance(lakehouse)))}, rows_out=rows.height)
 
 
 def held(lakehouse: Lakehouse, tables: Iterable[str], days: Sequence[str]) -> pl.DataFrame:

@@ -48,6 +48,7 @@ from platform_assets.reports.page import (
     versions,
     whole,
 )
+from resources.glance import glance
 from resources.lakehouse import DAY, Lakehouse
 from signals.tasks import TASKS
 
@@ -97,7 +98,7 @@ def risk_analysis(context: dg.AssetExecutionContext, lakehouse: Lakehouse) -> dg
     pages, messages = (lakehouse.read(table, hop.days) for table in (SIGNALS, MESSAGES))
     rows = risks(pages, messages, beside(lakehouse, hop.days))
     lakehouse.replace_days(TABLE, hop.days, rows, marks=hop.marks)
-    return hop.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    return hop.result({"page": publish(lakehouse, TABLE, page(glance(lakehouse)))}, rows_out=rows.height)
 
 
 def risks(pages: pl.DataFrame, messages: pl.DataFrame, ads: pl.DataFrame) -> pl.DataFrame:
