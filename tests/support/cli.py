@@ -12,11 +12,11 @@ from serving.cli import main
 from tests.conftest import environment
 
 
-def seamless(home: Path, *arguments: str) -> CompletedProcess[str]:
-    """Run a command in a folder, in which the platform keeps all that it keeps."""
+def seamless(home: Path, *arguments: str, **given: str) -> CompletedProcess[str]:
+    """Run a command in a folder, in which the platform keeps all that it keeps, with some settings of its own."""
     before, out, err = settings(), io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patched, chdir(home), redirect_stdout(out), redirect_stderr(err):
-        for name, value in environment(home).items():
+        for name, value in (environment(home) | given).items():
             patched.setenv(name, value)
         patched.setattr("sys.argv", ["seamless", *arguments])
         try:
