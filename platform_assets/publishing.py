@@ -15,6 +15,7 @@ from platform_assets import lookups
 from platform_assets.conventions import ACCOUNTED, RULES
 from platform_assets.parsing import SourceSchema, declared
 from resources.lakehouse.key_index import KeyIndex
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse, Seen, days_of, only_days
 from signals.documents.text import content_hash
 
@@ -274,9 +275,9 @@ def start(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, inputs: Sequence[str], made_by: str = "inputs"
 ) -> PartitionWrite:
     """Start a write: note the time, and the state of all that it reads before any of it is read."""
-    days = list(context.partition_keys)
-    versions = [lakehouse.version(one) if lakehouse.exists(one) else None for one in (QUARANTINE, table)]
-    marks = fingerprints_of(lakehouse, table, inputs, days, made_by)
+    days, seen = list(context.partition_keys), snapshot(lakehouse)
+    versions = [seen.version(one) if seen.exists(one) else None for one in (QUARANTINE, table)]
+    marks = fingerprints_of(seen, table, inputs, days, made_by)
     return PartitionWrite(lakehouse, table, days, time.perf_counter(), marks, (versions[0], versions[1]))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 
 # One file a run: a webserver that has shown many runs need not keep all of them open.
@@ -24,12 +24,19 @@ class EventLog(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._tables: set[str] = set()
         super().__init__(base_dir, inst_data)
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
         """Return the event log of an instance's configuration."""
         return cls(inst_data=inst_data, **config_value)
+
+    def has_table(self, table_name: str) -> bool:
+        """Say whether the index has a table: what it has had once, it has, and each check result asks."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     @contextmanager
     def _connect(self, shard: str) -> Generator[Connection]:
@@ -43,6 +50,7 @@ class EventLog(SqliteEventLogStorage):
         if shard not in self._engines:
             timeout = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
             engine = create_engine(self.conn_string_for_shard(shard), connect_args=timeout)
+            event.listen(engine, "connect", _without_waiting)
             self._initdb(engine)
             self._engines[shard] = engine
             self._initialized_dbs.add(shard)
@@ -54,3 +62,8 @@ class EventLog(SqliteEventLogStorage):
     def _close(self, shard: str) -> None:
         if shard in self._engines:
             self._engines.pop(shard).dispose()
+
+
+def _without_waiting(connection: Any, _: Any) -> None:
+    """Have a file be whole after any failure, but not each event be on the disk before the next is stored."""
+    connection.execute("PRAGMA synchronous = NORMAL")

@@ -34,6 +34,18 @@ TEXTS = {
     "calm": "No hurry, have a look at note {} some day.",
 }
 LABELS = 60
+ASKING = """
+import json, sys
+from serving.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    print(end="\\0")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +75,22 @@ def landed(folder: Path) -> None:
         (folder / name / f"{name}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
 
-def seamless(project: Path, folder: Path, *arguments: str) -> str:
-    """Return what the command line of the copy says."""
-    command = [sys.executable, "-c", "from serving.cli import main; main()", *arguments]
+def seamless(project: Path, folder: Path, *commands: tuple[str, ...]) -> list[str]:
+    """Return what the command line of the copy says to commands, one after the other in one process."""
     env = environment(folder) | {"LANDING": str(folder / "landing"), "PYTHONPATH": str(project)}
-    ran = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=600, check=False)
+    asked = [sys.executable, "-c", ASKING, json.dumps(commands)]
+    ran = subprocess.run(asked, cwd=project, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    return ran.stdout.split("\0")
 
 
-def test_one_file_gives_training_gate_decisions_signals_and_report(project: Path, tmp_path: Path):
+def test_one_file_gives_training_gate_decisions_signals_and_report(project: Path, tmp_path: Path, blank: Path):
     instance(tmp_path)
+    shutil.copy(blank, tmp_path / "mlflow.db")
     landed(tmp_path / "landing")
-    seamless(project, tmp_path, "run")
-    shown = seamless(project, tmp_path, "models", "show", "urgency")
+    (tmp_path / "text.txt").write_text("The printer is down, fix it right now!\n")
+    predict = ("predict", "--task", "urgency", "--input", str(tmp_path / "text.txt"))
+    _, shown, predicted, _ = seamless(project, tmp_path, ("run",), ("models", "show", "urgency"), predict)
     assert "champion" in shown
     lake = Lakehouse(uri=str(tmp_path / "lake"))
     decided = lake.read("silver/decisions").filter(pl.col("task") == "urgency")
@@ -88,11 +102,4 @@ def test_one_file_gives_training_gate_decisions_signals_and_report(project: Path
     promoted = lake.read("operations/promotions").filter(pl.col("task") == "urgency")
     assert promoted.select("action", "model_version").rows() == [("promotion", 1)]
     assert "urgency" in (tmp_path / "lake" / "reports" / "platform_health.html").read_text()
-    assert "urgent" in seamless(project, tmp_path, "predict", "--task", "urgency", "--input", str(text_file(tmp_path)))
-
-
-def text_file(folder: Path) -> Path:
-    """Return a file of one text."""
-    path = folder / "text.txt"
-    path.write_text("The printer is down, fix it right now!\n")
-    return path
+    assert "urgent" in predicted

@@ -9,6 +9,7 @@ from dagster_dbt import dbt_assets
 from platform_assets.conventions import BACKFILL, DAYS
 from platform_assets.gold.project import TRANSLATOR, DbtError, build, manifest
 from platform_assets.publishing import fingerprints_of
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
 
 KNOWN = manifest()
@@ -19,9 +20,9 @@ KNOWN = manifest()
 )
 def gold(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:
     """Build the tables, then note in each from which state of its inputs it was made."""
-    days = list(context.partition_keys)
+    days, seen = list(context.partition_keys), snapshot(lakehouse)
     tables = {key: context.assets_def.specs_by_key[key].metadata for key in context.selected_asset_keys}
-    marks = {key: fingerprints_of(lakehouse, table["table"], table["inputs"], days) for key, table in tables.items()}
+    marks = {key: fingerprints_of(seen, table["table"], table["inputs"], days) for key, table in tables.items()}
     events, failure = build(context, KNOWN, lakehouse, [key.path[-1] for key in tables], days)
     if not failure:
         for key, table in tables.items():

@@ -44,6 +44,7 @@ from platform_assets.reports.page import (
     total,
     versions,
 )
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, Lakehouse
 from signals.consumer_record import RISKY
 
@@ -108,7 +109,7 @@ def business_insights(
     write = start(context, lakehouse, TABLE, INPUTS)
     rows = insights(beside(lakehouse, write.days))
     lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
-    return write.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 
 def insights(ads: pl.DataFrame) -> pl.DataFrame:

@@ -41,6 +41,7 @@ from platform_assets.reports.page import (
     show,
     versions,
 )
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, Lakehouse
 from signals.models.metrics import calibration_error
 from signals.tasks import TASKS
@@ -80,7 +81,7 @@ def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourcePa
     write = start(context, lakehouse, TABLE, INPUTS)
     rows = lakehouse.read(DRIFT, write.days).drop(COUNTED).sort(DAY, "task")
     lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
-    return write.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 
 def page(lakehouse: Lakehouse) -> Page:

@@ -8,6 +8,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -142,9 +143,18 @@ BY_DAY = {"type": "category", "showgrid": False}
 
 def render(page: Page, made_at: datetime) -> bytes:
     """Return a page as one HTML file, with its styles, its data and Plotly inside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
+
+    said = {"page": page, "compared": compared(page.days), "made_at": made_at}
+    body = Markup(_template().render(said))  # noqa: S704 - escaped by the template
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return html_page(f"{page.title} – Seamless", body, style, [get_plotlyjs(), script]).encode()
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("platform_assets.reports", "."),
@@ -154,10 +164,7 @@ def render(page: Page, made_at: datetime) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {"show": show, "web": web, "sparkline": sparkline}
-    said = {"page": page, "compared": compared(page.days), "made_at": made_at}
-    body = Markup(environment.get_template("page.html").render(said))  # noqa: S704 - escaped by the template
-    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return html_page(f"{page.title} – Seamless", body, style, [get_plotlyjs(), script]).encode()
+    return environment.get_template("page.html")
 
 
 def publish(lakehouse: Lakehouse, table: str, page: Page) -> dg.MetadataValue:

@@ -49,6 +49,7 @@ from platform_assets.reports.page import (
     whole,
 )
 from platform_assets.silver.quarantine import WRITERS
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, Lakehouse
 from signals.tasks import TASKS
 
@@ -81,9 +82,9 @@ TERMS = {
 def platform_health(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count what every table holds and lost."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    rows = health(held(lakehouse, TABLES, write.days), lakehouse.read(QUARANTINE, write.days))
+    rows = health(held(snapshot(lakehouse), TABLES, write.days), lakehouse.read(QUARANTINE, write.days))
     lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
-    return write.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 
 def held(lakehouse: Lakehouse, tables: Iterable[str], days: Sequence[str]) -> pl.DataFrame:

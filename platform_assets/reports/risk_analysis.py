@@ -48,6 +48,7 @@ from platform_assets.reports.page import (
     versions,
     whole,
 )
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, Lakehouse
 from signals.consumer_record import RISKY
 from signals.tasks import TASKS
@@ -98,7 +99,7 @@ def risk_analysis(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam
     pages, messages = (lakehouse.read(table, write.days) for table in (SIGNALS, MESSAGES))
     rows = risks(pages, messages, beside(lakehouse, write.days))
     lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
-    return write.result({"page": publish(lakehouse, TABLE, page(lakehouse))}, rows_out=rows.height)
+    return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 
 def risks(pages: pl.DataFrame, messages: pl.DataFrame, ads: pl.DataFrame) -> pl.DataFrame:

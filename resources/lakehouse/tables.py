@@ -92,6 +92,12 @@ class Lakehouse:
         """
         return self._opened_now(table)
 
+    def found(self, table: str) -> DeltaTable | None:
+        """Open a table, if it exists: a look at its log, where ``exists`` and ``open`` are two."""
+        with suppress(TableMissingError):
+            return self.open(table)
+        return None
+
     def pinned_to(self, tables: Iterable[str]) -> "Lakehouse":
         """Return the lakehouse in which the rows of some tables stay as they are now."""
         pinned = {table: self.version(table) for table in tables}
@@ -374,7 +380,8 @@ class Lakehouse:
 
     def position(self, table: str, source: str) -> int | None:
         """Return up to where a source has been read into a table, or None."""
-        return self.open(table).transaction_version(source) if self.exists(table) else None
+        delta = self.found(table)
+        return None if delta is None else delta.transaction_version(source)
 
     def positions(self, table: str) -> dict[str, tuple[int, int]]:
         """Return each source's position (see ``position``), and the time of it: milliseconds since 1970, or 0.
@@ -385,9 +392,10 @@ class Lakehouse:
         from pyarrow.parquet import ParquetFile
 
         kept: dict[str, tuple[int, int]] = {}
-        if not self.exists(table):
+        delta = self.found(table)
+        if delta is None:
             return kept
-        version, checkpoint = self.version(table), -1
+        version, checkpoint = self.pinned.get(table, delta.version()), -1
         system, log = self._file(f"{table}/_delta_log")
         if system.get_file_info(f"{log}/_last_checkpoint").type == FileType.File:
             with system.open_input_stream(f"{log}/_last_checkpoint") as file:
@@ -414,9 +422,8 @@ class Lakehouse:
 
     def days(self, table: str) -> list[str]:
         """Return the days of which a table has rows, oldest first."""
-        if not self.exists(table):
-            return []
-        return sorted({str(partition[DAY]) for partition in self.open(table).partitions()})
+        delta = self.found(table)
+        return [] if delta is None else sorted({str(partition[DAY]) for partition in delta.partitions()})
 
     def changed(self, table: str) -> dict[str, int]:
         """Return the version at which each day of a table was last changed other than by a stream."""
@@ -445,13 +452,13 @@ class Lakehouse:
         """
         changes: dict[str, list[str]] = {}
         for table in sorted(inputs):
-            if not self.exists(table):
+            if (delta := self.found(table)) is None:
                 continue
             if streamed:
-                changes = {day: [] for day in self.days(table)} | changes
+                changes = {str(partition[DAY]): [] for partition in delta.partitions()} | changes
                 found = [(f"{version}", day) for day, version in self.changed(table).items()]
             else:
-                files = pl.DataFrame(self.open(table).get_add_actions(flatten=True))
+                files = pl.DataFrame(delta.get_add_actions(flatten=True))
                 found = files.select("path", pl.col(f"partition.{DAY}").cast(pl.String)).rows()
             for change, day in found:
                 changes.setdefault(day, []).append(f"{table}:{change}")
@@ -548,8 +555,8 @@ class Lakehouse:
         ), f"{self.uri.split('://', 1)[1]}/{name}"
 
     def _created(self, table: str, rows: pl.DataFrame) -> DeltaTable:
-        if self.exists(table):
-            return self.open(table)
+        if (delta := self.found(table)) is not None:
+            return delta
         schema = Schema.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
         return DeltaTable.create(
             self.location(table),

@@ -1,8 +1,4 @@
-import os
-import subprocess
-import sys
 import traceback
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -11,12 +7,12 @@ from resources.redaction import redacted
 from resources.registry.database import RegistryAddressError
 from resources.registry.models import registry
 from resources.settings import Settings, SettingsError, configure
+from tests.support.cli import seamless
 
 PLAIN = "wJalrXUtnFEMI-do-not-show"
 ODD = "wJalrXUtnFEMI/do@not:show"
 ADDRESSES = [f"{scheme}://me:{PLAIN}@host.example/x" for scheme in ("http", "s3", "redis", "postgresql", "file", "odd")]
 ADDRESSES += [f"https://{PLAIN}@host.example", f"me:{PLAIN}@host.example:9092", f"a:1,me:{PLAIN}@host.example:9092"]
-SEAMLESS = Path(sys.executable).with_name("seamless")
 
 
 @pytest.fixture(autouse=True)
@@ -97,19 +93,8 @@ def test_no_error_of_the_registry_repeats_its_password(scheme, monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["odd", "http", "sqlite"])
 def test_the_command_line_repeats_no_password_and_keeps_none(scheme, tmp_path):
-    own = {
-        "MLFLOW_TRACKING_URI": f"{scheme}://me:{PLAIN}@127.0.0.1:1/db",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "DAGSTER_HOME": str(tmp_path),
-    }
-    ran = subprocess.run(
-        [str(SEAMLESS), "models", "list"],
-        env=os.environ | own,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    own = {"MLFLOW_TRACKING_URI": f"{scheme}://me:{PLAIN}@127.0.0.1:1/db", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    ran = seamless(tmp_path, "models", "list", **own, MLFLOW_TRACKING_USERNAME="", MLFLOW_TRACKING_PASSWORD="")
     assert ran.returncode == 1
     assert ran.stderr.startswith("seamless: ")
     assert ran.stderr.count("\n") == 1

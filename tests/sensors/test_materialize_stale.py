@@ -101,13 +101,13 @@ def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_
         landing=landing,
     )
     try:
-        repository = platform.defs().get_repository_def()
-        job = platform.defs().resolve_implicit_global_asset_job_def()
-        with dg.instance_for_test() as instance:
+        definitions = platform.defs()
+        repository, job = definitions.get_repository_def(), definitions.resolve_implicit_global_asset_job_def()
+        with dg.DagsterInstance.ephemeral() as instance:
 
             def tick():
                 with dg.build_sensor_context(
-                    instance=instance, repository_def=repository, resources=platform.defs().resources
+                    instance=instance, repository_def=repository, resources=definitions.resources
                 ) as context:
                     return materialize_stale(context)
 

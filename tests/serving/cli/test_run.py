@@ -18,7 +18,7 @@ from sensors.stale_days import RunPlan
 from serving.cli.run import RunFailedError, run, until_none
 from signals.classify import ASKED_ABOUT
 from signals.tasks import TASKS
-from tests.conftest import seamless
+from tests.support.cli import seamless
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +104,7 @@ def test_a_second_run_changes_no_table_and_trains_nothing(home: Path, lake: Lake
     assert " 2  champion" not in listed
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def definitions(home: Path) -> Iterator[dg.Definitions]:
     """Return the platform's definitions on the folder's lake, in this process."""
     before = settings()
@@ -136,8 +136,7 @@ def test_a_deleted_day_comes_back_by_backfill(definitions: dg.Definitions, lake:
         assert lake.read(table, [day]).is_empty()
     keys = [dg.AssetKey(table.split("/")) for table in tables]
     job = definitions.resolve_implicit_global_asset_job_def()
-    with dg.instance_for_test() as instance:
-        assert job.execute_in_process(instance=instance, asset_selection=keys, partition_key=day).success
+    assert job.execute_in_process(asset_selection=keys, partition_key=day).success
     for table in tables:
         columns = [name for name in kept[table].columns if name not in OF_THE_RUN]
         assert as_rows(lake.read(table, [day]).select(columns)) == as_rows(kept[table].select(columns)), table
