@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
-from governance.catalog import TENANT
+from governance import catalog
+from governance.catalog import TENANT, Class
 
 
 class AccessDeniedError(PermissionError):
@@ -22,14 +24,14 @@ class Role:
         name: name of the role.
         says: who it is for.
         tables: layers (``gold``) and tables (``silver/pages``) that it reads.
-        hidden: columns that it never sees.
+        sees: classes of the columns that it sees; ``all`` is every column, declared or not.
         all_tenants: it reads every tenant's rows unless it asks for one.
     """
 
     name: str
     says: str
     tables: tuple[str, ...]
-    hidden: tuple[str, ...] = ()
+    sees: tuple[Class, ...] | Literal["all"]
     all_tenants: bool = False
 
 
@@ -50,7 +52,7 @@ def roles() -> dict[str, Role]:
             name,
             role["says"],
             tuple(role["tables"]),
-            tuple(role.get("hidden", ())),
+            "all" if role["sees"] == "all" else tuple(role["sees"]),
             role.get("all_tenants", False),
         )
         for name, role in found.items()
@@ -76,9 +78,10 @@ def view(of: Role, tenant: str | None, table: str, columns: Sequence[str]) -> Vi
 
     A table whose rows name no tenant shows itself only to roles that read all tenants.
     """
-    layer = table.split("/", maxsplit=1)[0]
-    if layer not in of.tables and table not in of.tables:
+    known = catalog.table(table)
+    if known.layer not in of.tables and table not in of.tables:
         return None
     if TENANT not in columns and tenant is not None:
         return None
-    return View(tuple(column for column in columns if column not in of.hidden), tenant)
+    seen = columns if of.sees == "all" else [name for name in columns if known.classes.get(name) in of.sees]
+    return View(tuple(seen), tenant)

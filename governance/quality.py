@@ -61,12 +61,13 @@ def _validate(rows: pl.DataFrame, table: Table, *, page: bool) -> tuple[pl.DataF
     """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
     from great_expectations.validator.v1_validator import Validator
 
-    used = {value for rule in table.rules.values() for key, value in rule.items() if key.startswith("column")}
+    rules = table.rules or {}
+    used = {value for rule in rules.values() for key, value in rule.items() if key.startswith("column")}
     frame = rows.select(*sorted(used)).with_row_index(ROW).to_pandas()
     wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
     # Not Batch.validate: it would build the batch a second time, and hash all of the frame each time.
     validator = Validator(_rows_given(table.name), result_format=wanted, batch_parameters={"dataframe": frame})
-    found = validator.validate_expectation_suite(_expectations(table.name, json.dumps(table.rules)))
+    found = validator.validate_expectation_suite(_expectations(table.name, json.dumps(rules)))
     pairs: list[tuple[int, str]] = []
     for result in found.results:
         name = result.expectation_config.meta["rule"]  # ty: ignore[missing-union-attribute] - every result has one

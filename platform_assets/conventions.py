@@ -1,4 +1,4 @@
-"""What every asset shares: its key, partitions, freshness, owners, and how its result is reported."""
+"""What every asset shares: what the catalog says of its table, partitions and freshness."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from governance import catalog
 from resources.settings import settings
 
 # One run of a range of days is how a backfill of a table should go; the parameter is in beta.
@@ -38,38 +39,39 @@ def described(
     table: str,
     doc: str | None,
     *,
-    owner: str,
     inputs: Sequence[str] = (),
     deps: Sequence[str] = (),
     kinds: Sequence[str] = ("delta", "polars"),
     daily: bool = True,
-    rules: bool = False,
 ) -> dict[str, Any]:
-    """Return the arguments of ``dg.asset`` for a table.
+    """Return the arguments of ``dg.asset`` for a table of the catalog.
 
     Args:
         table: ``layer/table``.
-        doc: the module's docstring, which becomes the description in the UI.
-        owner: team that answers for the table.
+        doc: the module's docstring, which begins the description in the UI.
         inputs: tables whose rows of a day make its rows of that day.
         deps: what else it reads: tables as a whole, models.
         kinds: what the UI shows it to be made with; three at most.
         daily: it has daily partitions.
-        rules: its rows are checked against the rules of ``governance/catalog``.
     """
-    layer = table.split("/", maxsplit=1)[0]
+    known = catalog.table(table)
+    columns = [dg.TableColumn(name, tags={kind: ""}) for name, kind in known.classes.items()]
     arguments: dict[str, Any] = {
         "key": table_key(table),
         "deps": [table_key(dep) for dep in (*inputs, *deps)],
-        "group_name": layer,
-        "description": doc,
-        "owners": [f"team:{owner}"],
+        "group_name": known.layer,
+        "description": f"{(doc or '').strip()}\n\nGrain: {known.grain}. Key: {', '.join(known.key)}.",
+        "owners": [f"team:{known.owner}"],
         "kinds": set(kinds),
-        "freshness_policy": FRESHNESS[layer],
-        "metadata": {"table": table, "inputs": list(inputs)},
+        "freshness_policy": FRESHNESS[known.layer],
+        "metadata": {
+            "table": table,
+            "inputs": list(inputs),
+            "dagster/column_schema": dg.TableSchema(columns=columns),
+        },
     }
-    if layer in ("bronze", "silver"):
-        names = [ACCOUNTED, *([RULES] if rules else [])]
+    if known.layer in ("bronze", "silver"):
+        names = [ACCOUNTED, *([RULES] if known.rules is not None else [])]
         arguments["check_specs"] = [dg.AssetCheckSpec(name, asset=table_key(table)) for name in names]
     if daily:
         arguments |= {"partitions_def": DAYS, "backfill_policy": BACKFILL}

@@ -214,7 +214,7 @@ def sources_of(expected: SourceSchema) -> list[IncrementalSource]:
 def bronze_asset(doc: str | None, expected: SourceSchema) -> dg.AssetsDefinition:
     """Return the asset that ingests a bronze table from the landing folder and its other sources."""
 
-    @dg.asset(**described(expected.table, doc, owner=expected.owner, daily=False))
+    @dg.asset(**described(expected.table, doc, daily=False))
     def bronze(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
         started = time.perf_counter()
         before = lakehouse.count(expected.table) if lakehouse.exists(expected.table) else 0

@@ -49,7 +49,6 @@ class SourceSchema:
     Attributes:
         table: ``bronze/<table>``.
         folder: landing folder that its records come from.
-        owner: team that answers for it.
         columns: type of each known field.
         nested: fields of type String that hold an object or a list, kept as JSON.
         topic: that its records come from too, where there is a broker.
@@ -62,7 +61,6 @@ class SourceSchema:
 
     table: str
     folder: str
-    owner: str
     columns: Mapping[str, Any]
     key: str
     event_time: str

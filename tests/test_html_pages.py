@@ -27,12 +27,14 @@ RULES = {
     "an_address": {"expect": "column_values_to_match_regex", "column": "url", "regex": "^ftp:<b>"},
     "known": {"expect": "column_values_to_be_in_set", "column": "url", "value_set": ["<i>"]},
 }
+TABLE = Table(name="silver/x", owner="t", grain="one", columns={}, key=("id",), rules=RULES)
 
 
 def data_docs() -> str:
     """Return the page of a validation that hostile values break."""
     shown = validate(
-        pl.DataFrame({"id": [*HOSTILE], "url": [*HOSTILE]}), Table(name="silver/x", key=("id",), rules=RULES)
+        pl.DataFrame({"id": [*HOSTILE], "url": [*HOSTILE]}),
+        TABLE,
     ).page
     assert shown is not None
     return shown

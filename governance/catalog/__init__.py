@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 FOLDER = Path(__file__).parent
 TENANT = "tenant_id"
+# What a column is: names the organisation that owns the row, or the person that it is about; says something personal,
+# or something personal of a special kind (article 9 of the GDPR); or neither.
+Class = Literal["tenant", "subject", "personal", "special", "public"]
 
 
 class _Fact(BaseModel):
@@ -55,6 +58,9 @@ class Table(_Fact):
 
     Attributes:
         name: ``layer/table``.
+        owner: team that answers for it.
+        grain: what one row is of.
+        columns: every column, by what it is. One that is not declared is seen by no role but the engineer's.
         key: columns that name a row; two nulls are the same.
         prefer: of rows with one key, the first in this order is kept; ``-`` before a column puts the greatest first.
         within_day: rows with one key are always of one day, so that it is looked for nowhere else.
@@ -62,10 +68,14 @@ class Table(_Fact):
         streamed: ``seamless stream`` takes rows into it.
         lookups: what may change a day that has been made.
         tolerated: share of quarantined rows up to which the table's check passes.
-        rules: Great Expectations' settings of each rule that rows must keep, by the rule's name.
+        rules: Great Expectations' settings of each rule that rows must keep, by the rule's name; None where rows are
+            not validated, not even for equal keys.
     """
 
     name: str
+    owner: str
+    grain: str
+    columns: Mapping[Class, tuple[str, ...]]
     key: tuple[str, ...]
     prefer: tuple[str, ...] = ("source", "position")
     within_day: bool = False
@@ -73,7 +83,17 @@ class Table(_Fact):
     streamed: bool = False
     lookups: tuple[Lookup, ...] = ()
     tolerated: float = 0.05
-    rules: Mapping[str, dict[str, Any]] = {}
+    rules: Mapping[str, dict[str, Any]] | None = None
+
+    @property
+    def classes(self) -> dict[str, Class]:
+        """What each declared column is, by its name."""
+        return {name: kind for kind, names in self.columns.items() for name in names}
+
+    @property
+    def layer(self) -> str:
+        """The layer that it is in."""
+        return self.name.partition("/")[0]
 
 
 @cache

@@ -1,6 +1,6 @@
 """One row is one event of an advertisement: shown, viewable, clicked, converted.
 
-Key: source and position. Grain: one delivery of one event. Money in US dollars. Owner: ad-exchange.
+Money in US dollars.
 """
 
 import polars as pl
@@ -12,7 +12,6 @@ SCHEMA = SourceSchema(
     table="bronze/ad_events",
     folder="ad_events",
     topic="ad-events",
-    owner="ad-exchange",
     columns={
         "event_id": pl.String,
         "event_type": pl.String,

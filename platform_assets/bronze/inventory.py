@@ -1,8 +1,7 @@
 """One row is one hourly snapshot of a placement: how often it could be sold and was.
 
-Key: source and position. Grain: one placement and hour. Sizes in pixels, floor in US dollars per thousand.
-``exchange`` (a domain) and ``seller_id`` (the account there) name who offers it, where that is told.
-Owner: ad-exchange.
+Sizes in pixels, floor in US dollars per thousand. ``exchange`` (a domain) and ``seller_id`` (the account there) name
+who offers it, where that is told.
 """
 
 import polars as pl
@@ -14,7 +13,6 @@ SCHEMA = SourceSchema(
     table="bronze/inventory",
     folder="inventory",
     topic="inventory",
-    owner="ad-exchange",
     columns={
         "snapshot_id": pl.String,
         "observed_at": TIME,

@@ -1,9 +1,8 @@
 """One row is one fetch of a page or a picture, as the crawler wrote it.
 
-Key: source and position. Grain: one fetch; a page that was fetched twice has two rows. ``html`` (from JSON) or
-``body`` (bytes, from files) holds what was fetched; ``images`` is the JSON list of pictures that came with it.
-``http_status``, ``content_type`` (with or without a charset), ``content_encoding`` and ``charset`` are what HTTP said,
-as received; ``body`` has its content coding undone. Owner: content.
+A page that was fetched twice has two rows. ``html`` (from JSON) or ``body`` (bytes, from files) holds what was fetched;
+``images`` is the JSON list of pictures that came with it. ``http_status``, ``content_type`` (with or without a
+charset), ``content_encoding`` and ``charset`` are what HTTP said, as received; ``body`` has its content coding undone.
 """
 
 import polars as pl
@@ -15,7 +14,6 @@ SCHEMA = SourceSchema(
     table="bronze/page_fetches",
     folder="pages",
     topic="pages",
-    owner="content",
     columns={
         "url": pl.String,
         "fetched_at": TIME,

@@ -1,7 +1,7 @@
 """One row is one answer that a reviewer, or a labelled corpus, gave to one task.
 
-Key: source and position. Grain: one answer; it names a document, or carries the text itself. Answers come by file, by
-topic, and from the table ``labels`` of the database, one row for each version that was seen. Owner: ml.
+It names a document, or carries the text itself. Answers come by file, by topic, and from the table ``labels`` of the
+database, one row for each version that was seen.
 """
 
 import polars as pl
@@ -13,7 +13,6 @@ SCHEMA = SourceSchema(
     table="bronze/review_labels",
     folder="labels",
     topic="labels",
-    owner="ml",
     columns={
         "label_id": pl.String,
         "task": pl.String,

@@ -1,9 +1,8 @@
 """One row is one real-time auction: its OpenRTB 2.6 request, the bids on it, and who won.
 
-Key: source and position. Grain: one auction. ``request`` and ``bids`` are JSON; a bid may have ``bidder``, ``status``,
-``no_bid_reason``, ``latency_ms``, ``price_cpm`` and its currency ``cur``, or ``price_cpm_usd``.
-``clearing_price_cpm_usd`` is in US dollars per thousand, ``market_price`` in the unit of a source that states none.
-Owner: ad-exchange.
+``request`` and ``bids`` are JSON; a bid may have ``bidder``, ``status``, ``no_bid_reason``, ``latency_ms``,
+``price_cpm`` and its currency ``cur``, or ``price_cpm_usd``. ``clearing_price_cpm_usd`` is in US dollars per thousand,
+``market_price`` in the unit of a source that states none.
 """
 
 import polars as pl
@@ -15,7 +14,6 @@ SCHEMA = SourceSchema(
     table="bronze/rtb_auctions",
     folder="rtb_auctions",
     topic="rtb-auctions",
-    owner="ad-exchange",
     columns={
         "auction_id": pl.String,
         "auction_time": TIME,

@@ -1,8 +1,7 @@
 """One row is one declaration of an ads.txt or a sellers.json: a seller, a variable, or the end of the file.
 
-Key: source and position. Grain: one declaration of one version of a file; ``fetched_at`` names the version, and a
-version counts once its end has been read. ``declared_by`` is the site of an ads.txt, the exchange of a sellers.json;
-``line`` is the line there, or the seller's number. Owner: ad-exchange.
+``fetched_at`` names the version, and a version counts once its end has been read. ``declared_by`` is the site of an
+ads.txt, the exchange of a sellers.json; ``line`` is the line there, or the seller's number.
 """
 
 import polars as pl
@@ -13,7 +12,6 @@ from platform_assets.parsing import TIME, SourceSchema
 SCHEMA = SourceSchema(
     table="bronze/seller_declarations",
     folder="supply_chain",
-    owner="ad-exchange",
     columns={
         "declared_by": pl.String,
         "document": pl.String,

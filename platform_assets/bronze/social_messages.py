@@ -1,7 +1,7 @@
 """One row is one social message, as a platform delivered it.
 
-Key: source and position. Grain: one delivery; a message that was delivered twice has two rows.
-Messages come by file, by topic, and from the API that is pulled, which gives equal messages once. Owner: content.
+A message that was delivered twice has two rows. Messages come by file, by topic, and from the API that is pulled, which
+gives equal messages once.
 """
 
 import polars as pl
@@ -13,7 +13,6 @@ SCHEMA = SourceSchema(
     table="bronze/social_messages",
     folder="messages",
     topic="messages",
-    owner="content",
     columns={
         "message_id": pl.String,
         "author_id": pl.String,

@@ -1,7 +1,6 @@
 """One row is one version of a user's profile, with the consent that the user has given.
 
-Key: source and position. Grain: one update of one user; updates come by file, and from the table ``users`` of the
-database. Personal data: handle, display_name. Owner: privacy.
+Updates come by file, and from the table ``users`` of the database.
 """
 
 import polars as pl
@@ -12,7 +11,6 @@ from platform_assets.parsing import TIME, SourceSchema
 SCHEMA = SourceSchema(
     table="bronze/user_profiles",
     folder="users",
-    owner="content",
     columns={
         "user_id": pl.String,
         "handle": pl.String,

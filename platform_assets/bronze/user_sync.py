@@ -1,7 +1,4 @@
-"""One row is one attempt to match a user's id with a partner's.
-
-Key: source and position. Grain: one attempt. Owner: ad-exchange.
-"""
+"""One row is one attempt to match a user's id with a partner's."""
 
 import polars as pl
 
@@ -12,7 +9,6 @@ SCHEMA = SourceSchema(
     table="bronze/user_sync",
     folder="user_sync",
     topic="user-sync",
-    owner="ad-exchange",
     columns={
         "sync_id": pl.String,
         "synced_at": TIME,

@@ -63,8 +63,8 @@ class Gold(DagsterDbtTranslator):
             return spec
         table, read = _table(model), _tables_read(manifest, unique_id)
         inputs = sorted(name for name in read if name.startswith("silver/"))
-        deps, owner = sorted(read - {*inputs}), model["meta"]["owner"]
-        wanted = described(table, spec.description, owner=owner, inputs=inputs, deps=deps, kinds=KINDS)
+        deps = sorted(read - {*inputs})
+        wanted = described(table, spec.description, inputs=inputs, deps=deps, kinds=KINDS)
         del wanted["backfill_policy"]  # which is that of all models together
         place = {"dagster/table_name": table, "dagster/storage_kind": "delta"}
         wanted["metadata"] = {**spec.metadata, **wanted["metadata"], **place}

@@ -1,14 +1,13 @@
 """One row is how one task was answered on one day: of how unlike documents to those that taught, and how rightly.
 
-Key: event_date and task. Grain: one task and day of which documents were answered or on which labels came; the window
-is that day. Measured is the champion, or where it was not asked the newest version that answered; a later champion
-does not change the row. ``input_drift`` is of the texts against those that trained the version, ``category_drift`` of
-its labels against its labels on held-out rows, ``prediction_drift`` of labels and scores against those of its earlier
-windows; each has drifted beyond its limit (``signals/models/drift.py``). ``drifted`` is null where nothing could be
-measured; ``finding`` says why. Calibration is of what labels of the day say about documents of the last 28 days, and
-only labels that the version was not trained on. The delay of a label runs from its document to when it was given, in
-seconds. Of a day's texts, as many as ``MOST`` are measured, and only those that first came in the last 28 days. Owner:
-ml.
+The window is that day. Measured is the champion, or where it was not asked the newest version that answered; a later
+champion does not change the row. ``input_drift`` is of the texts against those that trained the version,
+``category_drift`` of its labels against its labels on held-out rows, ``prediction_drift`` of labels and scores against
+those of its earlier windows; each has drifted beyond its limit (``signals/models/drift.py``). ``drifted`` is null where
+nothing could be measured; ``finding`` says why. Calibration is of what labels of the day say about documents of the
+last 28 days, and only labels that the version was not trained on. The delay of a label runs from its document to when
+it was given, in seconds. Of a day's texts, as many as ``MOST`` are measured, and only those that first came in the last
+28 days.
 """
 
 from collections import Counter, defaultdict
@@ -75,7 +74,6 @@ Row = dict[str, Any]
     **described(
         TABLE,
         __doc__,
-        owner="ml",
         inputs=INPUTS,
         deps=[embeddings.TABLE, *decisions.DOCUMENTS.values(), *decisions.MODELS],
     )

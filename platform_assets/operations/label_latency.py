@@ -1,17 +1,16 @@
 """One row is one champion of a task: how long labels waited until a model that has seen them decided something.
 
-Key: model_name and model_version. Grain: one version that became champion, with the labels of its task that it was the
-first champion to have seen; those that none has seen are a row without a version. A label is seen by a version if it is
-in ``silver/labels`` at the Delta version that its training has pinned. It waits from ``received_at``, when it was read
-from where it landed, to ``decided_at``, the first decision by that version or a later one that was not only in shadow;
-until there is one, it waits to ``measured_at``. ``seconds_last`` is of the label that landed last: what the platform
-itself took, without the wait for enough labels. The labels of a task's first champion were there before it was asked:
-its row has no ``before_version`` and counts in no total.
+Those that none has seen are a row without a version. A label is seen by a version if it is in ``silver/labels`` at the
+Delta version that its training has pinned. It waits from ``received_at``, when it was read from where it landed, to
+``decided_at``, the first decision by that version or a later one that was not only in shadow; until there is one, it
+waits to ``measured_at``. ``seconds_last`` is of the label that landed last: what the platform itself took, without the
+wait for enough labels. The labels of a task's first champion were there before it was asked: its row has no
+``before_version`` and counts in no total.
 
 What the gap cost is told by the documents that both this champion and the one before decided, in ``compared``: how many
 answers ``changed``, and the impressions and the spend on those pages between the first label's landing and
 ``decided_at``. A champion's row is final a day after that: until then late events count. Reads the days of labels that
-have changed between two trainings, and the decisions of the days written since. Owner: ml.
+have changed between two trainings, and the decisions of the days written since.
 """
 
 import time
@@ -79,7 +78,7 @@ class Generation:
 
 
 @dg.asset(
-    **described(TABLE, __doc__, owner="ml", deps=[LABELS, DECISIONS, EVENTS, *MODELS], daily=False),
+    **described(TABLE, __doc__, deps=[LABELS, DECISIONS, EVENTS, *MODELS], daily=False),
     check_specs=[dg.AssetCheckSpec(CHECK, asset=table_key(TABLE), description=CHECK_DOC)],
 )
 def model_staleness(

@@ -1,8 +1,7 @@
 """One row is one registered version of a model, with its training record and promotion.
 
-Key: model_name and model_version. Grain: one version. A copy of what the registry holds, so that SQL can join
-decisions to it. ``gate`` is all that the gate said of it, as JSON; who made it champion is said of the last time, and
-of every time in ``operations/promotions``. Owner: ml.
+A copy of what the registry holds, so that SQL can join decisions to it. ``gate`` is all that the gate said of it, as
+JSON; who made it champion is said of the last time, and of every time in ``operations/promotions``.
 """
 
 import json
@@ -39,7 +38,7 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", deps=[*MODELS, "models/encoder"], daily=False))
+@dg.asset(**described(TABLE, __doc__, deps=[*MODELS, "models/encoder"], daily=False))
 def model_versions(
     lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.MaterializeResult:

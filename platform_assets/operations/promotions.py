@@ -1,9 +1,8 @@
 """One row is one change of what answers a task: a promotion, a rollback, or a challenger's traffic.
 
-Key: model_name and moved_at. Grain: one change. A copy of what the registry holds, so that a decision can be joined to
-what had made its model champion by then. ``model_version`` is the new champion, or the challenger; ``share`` is the
-part of the documents that a challenger answers from then on, 0 in shadow, null when its traffic ends. Version 0 of the
-encoder is the packaged one. Owner: ml.
+A copy of what the registry holds, so that a decision can be joined to what had made its model champion by then.
+``model_version`` is the new champion, or the challenger; ``share`` is the part of the documents that a challenger
+answers from then on, 0 in shadow, null when its traffic ends. Version 0 of the encoder is the packaged one.
 """
 
 import time
@@ -30,7 +29,7 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", deps=MODELS, daily=False))
+@dg.asset(**described(TABLE, __doc__, deps=MODELS, daily=False))
 def promotions(lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]) -> dg.MaterializeResult:
     """Copy the registry's record of every change."""
     started = time.perf_counter()

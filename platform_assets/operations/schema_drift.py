@@ -1,8 +1,7 @@
 """One row is one field that a table does not declare, as it came on one day: its type, when first, and how often.
 
-Key: event_date, table, field and type. Grain: one field and type of one bronze table and day. ``share`` is of the
-table's rows of the day; ``first_seen`` is when the first of them was received. Such fields are kept in ``undeclared``,
-as JSON; declaring one in its table's module makes it a column, also of what has come before. Owner: data-platform.
+``share`` is of the table's rows of the day; ``first_seen`` is when the first of them was received. Such fields are kept
+in ``undeclared``, as JSON; declaring one in its table's module makes it a column, also of what has come before.
 """
 
 from collections import Counter
@@ -34,7 +33,7 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
 def schema_drift(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count the fields that nobody has declared."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -1,7 +1,7 @@
 """One row is one day whose page signals have been put into the signal store, where ad decisioning looks them up.
 
-Key: event_date. Grain: one day. The store keeps the newest signals of each page, whoever puts them when: the stream
-puts its own, this table those that batch has made. Owner: ad-exchange.
+The store keeps the newest signals of each page, whoever puts them when: the stream puts its own, this table those that
+batch has made.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ TABLE = "published/signal_store"
 INPUTS = ("silver/page_signals",)
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, kinds=("redis", "polars")))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, kinds=("redis", "polars")))
 def signal_store(
     context: dg.AssetExecutionContext,
     lakehouse: dg.ResourceParam[Lakehouse],

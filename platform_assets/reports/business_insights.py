@@ -1,8 +1,7 @@
 """One row is what one campaign got on one day on pages of one topic, sentiment and risk.
 
-Key: event_date, tenant_id, campaign_id, topic, sentiment and risk. Grain: one campaign, context and day. Money in US
-dollars; ``roas`` is revenue for each dollar of cost. Its page is ``reports/business_insights.html``, on the last 28
-days; it also shows the exchange and the mood of the audience, and of the audience only sums. Owner: ad-exchange.
+Money in US dollars; ``roas`` is revenue for each dollar of cost. Its page is ``reports/business_insights.html``, on the
+last 28 days; it also shows the exchange and the mood of the audience, and of the audience only sums.
 """
 
 from collections.abc import Mapping
@@ -101,7 +100,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, kinds=KINDS))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, kinds=KINDS))
 def business_insights(
     context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
 ) -> dg.MaterializeResult:

@@ -1,8 +1,7 @@
 """One row is what was measured of how one task was answered on one day.
 
-Key: event_date and task. Grain: one task and day, as in operations/drift, without the counts that it keeps. Its page is
-``reports/model_monitoring.html``, on the last 28 days: drift of what is asked and answered, calibration, and the delay
-of labels. Owner: ml.
+Its page is ``reports/model_monitoring.html``, on the last 28 days: drift of what is asked and answered, calibration,
+and the delay of labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +74,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
 def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Show what was measured of every task."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -1,8 +1,8 @@
 """One row is what one table holds of one day, and what was quarantined on the way to it.
 
-Key: event_date and table. Grain: one table of bronze, silver or gold and day; there is a row where the table has rows
-of the day or lost some. A record that could not be read has no day of its own and counts for the day it arrived. Its
-page is ``reports/platform_health.html``, on the last 28 days; it also shows the models. Owner: data-platform.
+There is a row where the table has rows of the day or lost some. A record that could not be read has no day of its own
+and counts for the day it arrived. Its page is ``reports/platform_health.html``, on the last 28 days; it also shows the
+models.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,7 +78,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="data-platform", inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
 def platform_health(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count what every table holds and lost."""
     write = start(context, lakehouse, TABLE, INPUTS)

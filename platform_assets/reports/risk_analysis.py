@@ -1,9 +1,7 @@
 """One row is what pages, or messages, of one topic and threat amounted to in one place on one day.
 
-Key: event_date, tenant_id, kind, place, topic, threat and risk. Grain: ``kind`` is ``page``, whose place is a
-site, or ``message``, whose place is a platform. ``documents`` are those judged that day; impressions and cost are
-the day's beside such pages, whenever those were judged. Its page is ``reports/risk_analysis.html``, on the last
-28 days. Owner: brand-safety.
+``documents`` are those judged that day; impressions and cost are the day's beside such pages, whenever those were
+judged. Its page is ``reports/risk_analysis.html``, on the last 28 days.
 """
 
 from collections.abc import Mapping
@@ -92,7 +90,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="brand-safety", inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS], kinds=KINDS))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS], kinds=KINDS))
 def risk_analysis(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Add up what is risky, where, and what ran beside it."""
     write = start(context, lakehouse, TABLE, INPUTS)

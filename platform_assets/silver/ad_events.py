@@ -1,8 +1,7 @@
 """One row is one distinct event of an advertisement: shown, viewable, clicked or converted.
 
-Key: tenant_id and event_id. Grain: one event; of repeated deliveries the earliest counts, and the others are
-quarantined, on whatever day they come. ``address`` is where it happened, ``document_id`` the document that this address
-names. Money in US dollars. Owner: ad-exchange.
+Of repeated deliveries the earliest counts, and the others are quarantined, on whatever day they come. ``address`` is
+where it happened, ``document_id`` the document that this address names. Money in US dollars.
 """
 
 from functools import partial
@@ -22,7 +21,7 @@ TABLE = "silver/ad_events"
 INPUTS = (SCHEMA.table,)
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, deps=["silver/pages"], rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=["silver/pages"]))
 def ad_events(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Type the events and name the page and site that each happened on."""
     write = start(context, lakehouse, TABLE, INPUTS)

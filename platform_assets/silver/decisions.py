@@ -1,10 +1,8 @@
 """One row is one answer of one model to one task about one document, with its provenance.
 
-Key: decision_id, which is made from tenant, document, content, day, task and model version. Grain: one document, day,
-task and model version: an unchanged page that is fetched on another day is decided again. Answers are facts: a new
-model adds rows, and never changes one. Where other versions come to answer, by promotion, rollback or a trial, they are
-asked about the documents of the last week too. An answer stays where its document has given way to an earlier delivery
-of the same record. Owner: ml.
+An unchanged page that is fetched on another day is decided again. Answers are facts: a new model adds rows, and never
+changes one. Where other versions come to answer, by promotion, rollback or a trial, they are asked about the documents
+of the last week too. An answer stays where its document has given way to an earlier delivery of the same record.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +34,7 @@ ASKED = "asked:"
 ASKED_AGAIN = timedelta(days=7)
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
 def decisions(
     context: dg.AssetExecutionContext,
     lakehouse: dg.ResourceParam[Lakehouse],

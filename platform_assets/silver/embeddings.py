@@ -1,7 +1,7 @@
 """One row is one text that has been encoded: its hash and its vector.
 
-Key: content_hash and encoder_id. Grain: one distinct text; the day is that of the document by which it first came.
-Equal texts are encoded once, ever, whatever document, label or task they belong to. Owner: ml.
+The day is that of the document by which it first came. Equal texts are encoded once, ever, whatever document, label or
+task they belong to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ SCHEMA = {
 
 
 @dg.asset(
-    **described(TABLE, __doc__, owner="ml", inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
+    **described(TABLE, __doc__, inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
     pool="encoder",
 )
 def embeddings(

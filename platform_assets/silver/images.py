@@ -1,8 +1,6 @@
 """One row is one picture, fetched by itself or with a page.
 
-Key: tenant_id, document_id (the picture's address), page_url and fetched_at. Grain: one picture of one fetch;
 ``page_url`` is null for a picture that was fetched by itself. ``content_hash`` is the SHA-256 of its bytes.
-Owner: content.
 """
 
 import base64
@@ -42,7 +40,7 @@ PICTURE = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
 def images(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Unpack the pictures of each fetch, and read their format and size."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -1,9 +1,8 @@
 """One row is one distinct hourly snapshot of a placement, and whether its seller may sell it.
 
-Key: tenant_id and snapshot_id. Grain: one placement and hour. Floor in US dollars per thousand impressions.
-``authorisation`` is what the site's ads.txt and the exchange's sellers.json say of the seller, and
-``authorisation_reason`` why; both are as declared now: a day is made again where a declaration changes.
-Owner: ad-exchange.
+Floor in US dollars per thousand impressions. ``authorisation`` is what the site's ads.txt and the exchange's
+sellers.json say of the seller, and ``authorisation_reason`` why; both are as declared now: a day is made again where a
+declaration changes.
 """
 
 from functools import partial
@@ -24,9 +23,7 @@ INPUTS = (SCHEMA.table,)
 DECLARATIONS = "bronze/seller_declarations"
 
 
-@dg.asset(
-    **described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, deps=[DECLARATIONS, "silver/pages"], rules=True)
-)
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[DECLARATIONS, "silver/pages"]))
 def inventory(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Type the snapshots, name the page and site of each, and say whether its seller is authorised."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -1,8 +1,7 @@
 """One row is one answer to one task, with the text that it was given for.
 
-Key: tenant_id and label_id. Grain: one answer. Labels of tasks that nobody has declared are kept too: the task may
-come later, or another may borrow them. ``split`` is ``train`` or ``val``; where a source gives none, a fifth is held
-out by the text's hash. Owner: ml.
+Labels of tasks that nobody has declared are kept too: the task may come later, or another may borrow them. ``split`` is
+``train`` or ``val``; where a source gives none, a fifth is held out by the text's hash.
 """
 
 from functools import partial
@@ -29,10 +28,8 @@ HELD_OUT = 0.2
     **described(
         TABLE,
         __doc__,
-        owner="ml",
         inputs=INPUTS,
         deps=["silver/pages", "silver/messages", "silver/images"],
-        rules=True,
     )
 )
 def labels(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:

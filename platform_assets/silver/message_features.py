@@ -1,7 +1,7 @@
 """One row is what can be counted in one message: emoji, language, communication.
 
-Key: tenant_id and message_id. Grain: one message. Counted is what a reader sees: escapes resolved, names and links in
-it. Shares are of words, delays in seconds, sentiment of emoji from -1 to 1. Owner: content.
+Counted is what a reader sees: escapes resolved, names and links in it. Shares are of words, delays in seconds,
+sentiment of emoji from -1 to 1.
 """
 
 from functools import partial
@@ -31,7 +31,7 @@ CARRIED = (
 )
 
 
-@dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
 def message_features(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count what can be counted in each message, and how fast it answered which other."""
     write = start(context, lakehouse, TABLE, INPUTS)

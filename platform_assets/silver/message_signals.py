@@ -1,7 +1,7 @@
 """One row is one message with everything that the models say about it, and its key words.
 
-Key: tenant_id and message_id. Grain: one message. One column a task, from the decision of the version that the message
-is assigned to: the champion, or a challenger within its share of the traffic. Owner: ml.
+One column a task, from the decision of the version that the message is assigned to: the champion, or a challenger
+within its share of the traffic.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ TABLE = "silver/message_signals"
 INPUTS = ("silver/messages", "silver/decisions")
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
 def message_signals(
     context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.MaterializeResult:

@@ -1,9 +1,8 @@
 """One row is one social message in its normal form, with what its author's profile allows.
 
-Key: tenant_id and message_id. Grain: one message. ``text`` is the normal form that models see, in which links and
-names are masked; ``text_as_sent`` is what was received. ``author_consents`` is the consent in the newest profile that
-the organisation has of the author, or, where it has none, in one that is nobody's in particular; null where there is
-none. Owner: content.
+``text`` is the normal form that models see, in which links and names are masked; ``text_as_sent`` is what was received.
+``author_consents`` is the consent in the newest profile that the organisation has of the author, or, where it has none,
+in one that is nobody's in particular; null where there is none.
 """
 
 from functools import partial
@@ -25,7 +24,7 @@ INPUTS = (SCHEMA.table,)
 PROFILES = user_profiles.SCHEMA
 
 
-@dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, deps=[PROFILES.table], rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[PROFILES.table]))
 def messages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Normalise each message, and add its author's country and consent."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -1,9 +1,8 @@
 """One row is one fetched page with everything that is known about it: topic, threat, tone, key words, pictures.
 
-Key: tenant_id, url and fetched_at. Grain: one fetch. One column a task, from the decision of the version that the page
-is assigned to: the champion, or a challenger within its share of the traffic. ``risk`` is the worst of text and
-pictures, or ``unknown`` while one of them has not been judged; what is unknown is not ``brand_safe``. A page about
-which nothing has been answered yet has no row. Owner: ml.
+One column a task, from the decision of the version that the page is assigned to: the champion, or a challenger within
+its share of the traffic. ``risk`` is the worst of text and pictures, or ``unknown`` while one of them has not been
+judged; what is unknown is not ``brand_safe``. A page about which nothing has been answered yet has no row.
 """
 
 from functools import partial
@@ -20,7 +19,7 @@ TABLE = "silver/page_signals"
 INPUTS = ("silver/pages", "silver/images", "silver/decisions")
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ml", inputs=INPUTS, rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
 def page_signals(
     context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.MaterializeResult:

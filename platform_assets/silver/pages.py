@@ -1,7 +1,7 @@
 """One row is one fetch of a web page, reduced to its article.
 
-Key: tenant_id, url and fetched_at. Grain: one fetch. ``address`` is where it was fetched, ``document_id`` the canonical
-address, which all fetches of a page share; ``content_hash`` names title and text together. Owner: content.
+``address`` is where it was fetched, ``document_id`` the canonical address, which all fetches of a page share;
+``content_hash`` names title and text together.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowerca
 )
 
 
-@dg.asset(**described(TABLE, __doc__, owner="content", inputs=INPUTS, rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
 def pages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Extract the article of each fetched page."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -1,7 +1,7 @@
 """One row is one record or row that broke a rule, where it came from, and which rule.
 
-Key: quarantine_id. Grain: one rejected row of one write. All of bronze and silver write here; nothing is dropped
-silently. The asset itself only counts them, so that the graph shows where rows end. Owner: data-platform.
+All of bronze and silver write here; nothing is dropped silently. The asset itself only counts them, so that the graph
+shows where rows end.
 """
 
 import time
@@ -17,7 +17,7 @@ from resources.lakehouse.tables import Lakehouse
 WRITERS = (*catalog.names("bronze"), *(name for name in catalog.names("silver") if name != QUARANTINE))
 
 
-@dg.asset(**described(QUARANTINE, __doc__, owner="data-platform", deps=WRITERS, daily=False))
+@dg.asset(**described(QUARANTINE, __doc__, deps=WRITERS, daily=False))
 def quarantine(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count the quarantined rows by table and rule."""
     started = time.perf_counter()

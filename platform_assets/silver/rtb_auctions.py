@@ -1,9 +1,8 @@
 """One row is one distinct real-time auction, its OpenRTB request and bids reduced to what is analysed.
 
-Key: tenant_id and auction_id. Grain: one auction. Prices are per thousand, latencies in milliseconds. Columns that end
-in ``_usd`` are in US dollars, at the rate of the auction's day as it was known when the day was made, and null where
-there was none; ``floor_cpm`` is in ``floor_currency``. ``market_price`` is in the unit of a source that states none. An
-app has ``app_bundle`` and no site. Owner: ad-exchange.
+Prices are per thousand, latencies in milliseconds. Columns that end in ``_usd`` are in US dollars, at the rate of the
+auction's day as it was known when the day was made, and null where there was none; ``floor_cpm`` is in
+``floor_currency``. ``market_price`` is in the unit of a source that states none. An app has ``app_bundle`` and no site.
 """
 
 import dagster as dg
@@ -22,7 +21,7 @@ TABLE = "silver/rtb_auctions"
 INPUTS = (SCHEMA.table,)
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
 def rtb_auctions(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Read each auction's request and bids."""
     write = start(context, lakehouse, TABLE, INPUTS)

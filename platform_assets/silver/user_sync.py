@@ -1,7 +1,4 @@
-"""One row is one distinct attempt to match a user's id with a partner's.
-
-Key: tenant_id and sync_id. Grain: one attempt. Owner: ad-exchange.
-"""
+"""One row is one distinct attempt to match a user's id with a partner's."""
 
 import dagster as dg
 import polars as pl
@@ -16,7 +13,7 @@ TABLE = "silver/user_sync"
 INPUTS = (SCHEMA.table,)
 
 
-@dg.asset(**described(TABLE, __doc__, owner="ad-exchange", inputs=INPUTS, rules=True))
+@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
 def user_sync(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Type the attempts."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -93,20 +93,33 @@ def test_a_stream_takes_rows_into_what_it_has_a_flow_to_and_into_what_is_decided
 
 def test_tables_whose_rows_have_rules_say_so_in_the_graph(assets):
     for name, table in TABLES.items():
-        if table.rules:
+        if table.rules is not None:
             assert assets[name].check_keys >= {dg.AssetCheckKey(assets[name].key, "rules")}, name
 
 
 def test_every_table_that_may_quarantine_is_before_the_quarantine():
     assert set(WRITERS) >= set(BRONZE)
-    assert set(WRITERS) >= {name for name, table in TABLES.items() if table.rules or table.deliveries} | {
-        "silver/decisions"
-    }
+    assert set(WRITERS) >= {name for name, table in TABLES.items() if table.rules is not None} | {"silver/decisions"}
     assert set(WRITERS) <= set(TABLES)
+
+
+def test_every_table_is_somebodys_and_each_column_is_one_thing(assets):
+    for table in TABLES.values():
+        names = [name for columns in table.columns.values() for name in columns]
+        assert len(set(names)) == len(names), table.name
+        assert {*table.key} <= {*names}, table.name
+        assert table.classes.get(catalog.TENANT, "tenant") == "tenant"
+        assert assets[table.name].owners == [f"team:{table.owner}"]
+        assert assets[table.name].description.endswith(f"Key: {', '.join(table.key)}.")
+
+
+@pytest.mark.parametrize("table", sorted(BRONZE))
+def test_bronze_has_the_columns_that_the_catalog_declares(table):
+    assert {*catalog.table(table).classes} == BRONZE[table] - {"undeclared"}
 
 
 def test_a_fact_that_nobody_knows_is_an_error_and_so_is_a_table():
     with pytest.raises(ValidationError, match="keys"):
-        catalog.Table(name="silver/x", keys=["a"], key=("a",))
+        catalog.Table(name="silver/x", owner="t", grain="one", columns={}, keys=["a"], key=("a",))
     with pytest.raises(KeyError, match="silver/x"):
         catalog.table("silver/x")

@@ -12,8 +12,9 @@ from signals.documents.text import content_hash
 
 TABLES = sorted(name for name, table in catalog.tables().items() if table.rules)
 NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
+FACTS = {"name": "silver/things", "owner": "t", "grain": "one thing", "columns": {}}
 RULES = Table(
-    name="silver/things",
+    **FACTS,
     key=("id", "part"),
     rules={
         "name_given": {"expect": "column_values_to_not_be_null", "column": "name"},
@@ -107,7 +108,7 @@ def test_an_empty_frame_has_nothing_to_keep_and_nothing_broken():
 
 
 def test_a_suite_of_a_key_alone_finds_repeated_rows_and_makes_no_page():
-    found = validate(things(("a", 1, "one", 1), ("a", 1, "two", 1)), Table(name="silver/things", key=("id",), rules={}))
+    found = validate(things(("a", 1, "one", 1), ("a", 1, "two", 1)), Table(**FACTS, key=("id",), rules={}))
     assert (found.valid["name"].to_list(), found.rejected["name"].to_list()) == (["one"], ["two"])
     assert found.page is None
 
@@ -123,7 +124,7 @@ def test_the_page_shows_the_validation_whether_it_passed_or_not():
 def test_a_rule_that_names_no_rows_is_refused_rather_than_passed_over():
     average = {"expect": "column_mean_to_be_between", "column": "size", "min_value": 100}
     with pytest.raises(RuntimeError, match="rule average of silver/things"):
-        validate(things(("a", 1, "good", 1)), Table(name="silver/things", key=("id",), rules={"average": average}))
+        validate(things(("a", 1, "good", 1)), Table(**FACTS, key=("id",), rules={"average": average}))
 
 
 @pytest.mark.parametrize("column", ["name", "size", "id"])
@@ -135,7 +136,7 @@ def test_a_column_that_a_rule_or_the_key_needs_must_be_there(column):
 def test_a_rule_that_cannot_be_checked_is_an_error():
     rules = {"x": {"expect": "column_values_to_match_regex", "column": "name", "regex": "("}}
     with pytest.raises(Exception, match=r"rule x of silver/things|regex|pattern"):
-        validate(things(("a", 1, "good", 1)), Table(name="silver/things", key=("id",), rules=rules))
+        validate(things(("a", 1, "good", 1)), Table(**FACTS, key=("id",), rules=rules))
 
 
 NAMES = st.sampled_from([None, "", "x", "fine", "too long"])

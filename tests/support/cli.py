@@ -6,9 +6,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from serving.cli.app import main
 
 from resources.settings import configure, settings
+from serving.cli.app import main
 from tests.conftest import environment
 
 

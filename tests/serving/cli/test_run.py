@@ -9,6 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from governance import catalog
 from platform_assets import definitions as platform
 from platform_assets.models import encoder as encoder_asset
 from resources.lakehouse.tables import Lakehouse
@@ -65,6 +66,11 @@ OF_THE_RUN = {"run_id", "decided_at", "answered_at", "input_version"}
 def test_every_table_of_the_design_has_rows(lake: Lakehouse):
     counts = {table: lake.count(table) for table in [*DERIVED, "silver/quarantine"]}
     assert [table for table, rows in counts.items() if not rows] == []
+
+
+def test_every_column_of_every_table_is_declared_in_the_catalog_and_no_other(lake: Lakehouse):
+    for table in catalog.tables().values():
+        assert {*lake.columns(table.name)} - {"undeclared"} == {*table.classes}, table.name
 
 
 def test_the_summary_names_every_table_model_and_report(home: Path):
