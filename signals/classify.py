@@ -17,8 +17,9 @@ from signals.documents.text import document_texts
 from signals.models import heads
 from signals.models.ngrams import ngrams
 from signals.models.transform import require_same
+from signals.splits import in_share
 from signals.tasks import TASKS, Task
-from signals.traffic import Traffic, arm, in_share
+from signals.traffic import Traffic, arm
 
 TEXT = pa.large_string()
 # What may be asked about. Pages have ``title`` and ``text``, messages ``text``, images ``body``. ``vector`` is that of

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-ARMS = ("champion", "challenger", "shadow")
+from signals.splits import in_share
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,6 @@ class Traffic:
     champion: int
     challenger: int | None = None
     share: float = 0.0
-
-
-def in_share(share: pl.Expr | float) -> pl.Expr:
-    """Say whether a document is of a share of all, by its content: the same always, and of any larger share too.
-
-    The digits of the hash are others than those by which labels are held out: a challenger's documents are as new to
-    it as any.
-    """
-    part = pl.col("content_hash").str.slice(8, 8).str.to_integer(base=16, strict=False) / 16**8
-    return (part < share).fill_null(value=False)
 
 
 def assigned(traffic: Mapping[str, Traffic]) -> pl.Expr:

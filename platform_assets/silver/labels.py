@@ -17,11 +17,11 @@ from resources.lakehouse.tables import Lakehouse
 from signals.classify import DOCUMENT_KEY
 from signals.documents.text import document_texts, normal_forms
 from signals.documents.urls import canonical_url
+from signals.splits import held_out
 from signals.tasks import TASKS
 
 TABLE = "silver/labels"
 INPUTS = (SCHEMA.table,)
-HELD_OUT = 0.2
 
 
 @dg.asset(
@@ -86,9 +86,8 @@ def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
     )
     answers = pl.concat_str("task", "label", separator="\x1f")
     declared = [f"{task.name}\x1f{label}" for task in TASKS.values() for label in task.labels]
-    part = pl.col("content_hash").str.slice(0, 8).str.to_integer(base=16, strict=False) / 16**8
     return rows.with_columns(
-        split=pl.coalesce("split", pl.when(part < HELD_OUT).then(pl.lit("val")).otherwise(pl.lit("train"))),
+        split=pl.coalesce("split", pl.when(held_out()).then(pl.lit("val")).otherwise(pl.lit("train"))),
         rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~answers.is_in(declared))
         .then(pl.lit("unknown_label"))
         .when(pl.col("document_id").is_null() & ~pl.col("carries"))

@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,7 +62,8 @@ def sql(
     as_role: Annotated[str, typer.Option("--as", help="Role that reads (governance/access.yaml).")] = "engineer",
     tenant: Annotated[str | None, typer.Option(help="Tenant whose rows are read.")] = None,
     output: Annotated[
-        Literal["table", "csv", "json"], typer.Option("--format", help="How to print the rows.")
+        Literal["table", "csv", "json", "jsonl"],
+        typer.Option("--format", help="How to print the rows; json is one array, jsonl a line a row."),
     ] = "table",
 ) -> None:
     """Query the tables as a role sees them."""
@@ -73,9 +75,8 @@ def sql(
         nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
         flat = rows.with_columns(pl.col(name).map_elements(_json, return_dtype=pl.String) for name in nested)
         sys.stdout.write(flat.write_csv())
-    elif output == "json":
-        for row in rows.iter_rows(named=True):
-            typer.echo(_json(row))
+    elif output != "table":
+        _print_json(rows.iter_rows(named=True), lines=output == "jsonl")
     else:
         with pl.Config(
             tbl_rows=200, tbl_cols=50, fmt_str_lengths=60, tbl_hide_dataframe_shape=True, tbl_width_chars=200
@@ -89,15 +90,18 @@ def predict(
     task: Annotated[str, typer.Option(help="Task to answer, such as sentiment.")],
     file: Annotated[Path, typer.Option("--input", help="File with one text a line; - reads standard input.")],
     output: Annotated[
-        Literal["jsonl", "labels"],
-        typer.Option("--format", help="Label and scores as JSON, or labels alone."),
+        Literal["json", "jsonl", "labels"],
+        typer.Option("--format", help="Label and scores, as one JSON array or a line each; or labels alone."),
     ] = "jsonl",
 ) -> None:
     """Answer a task for each line of a file: one answer a line, in order."""
     from serving.cli.predict import predictions
 
-    for answer in predictions(task, file):
-        sys.stdout.write((answer["label"] if output == "labels" else _json(answer)) + "\n")
+    answers = predictions(task, file)
+    if output == "labels":
+        sys.stdout.writelines(f"{answer['label']}\n" for answer in answers)
+    else:
+        _print_json(answers, lines=output == "jsonl")
 
 
 @app.command()
@@ -199,6 +203,18 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last resort: a person gets a line, and the trace where to find it
         _fail(_one_line(error), 1)
     sys.exit(code or 0)
+
+
+def _print_json(rows: Iterable[Any], *, lines: bool) -> None:
+    """Print rows as one JSON array, or a line each; as they come, however many they are."""
+    before = "" if lines else "[\n"
+    for row in rows:
+        sys.stdout.write(f"{before}{_json(row)}")
+        before = "\n" if lines else ",\n"
+    if lines:
+        sys.stdout.write("\n" if before else "")
+    else:
+        sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
 
 
 def _one_line(error: Exception) -> str:

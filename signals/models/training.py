@@ -11,6 +11,7 @@ import polars as pl
 from signals.models.heads import Floats, LinearHead, softmax
 from signals.models.metrics import evaluate
 from signals.models.ngrams import ngrams
+from signals.splits import calibrates
 from signals.tasks import Task
 
 # Rows that train, and that judge, one task at most. Memory and time stay bounded however many labels are stored.
@@ -24,7 +25,6 @@ MAX_BORROWED = 0.5
 # calibrate: they are of other texts than those that the task is asked of.
 TUNING_ROWS = 1_500
 FOLDS = 3
-CALIBRATION_SHARE = 0.15
 STRENGTHS = (0.3, 3.0)
 TEMPERATURES = np.geomspace(0.2, 5.0, 81)
 SEED_WEIGHT = 2.0
@@ -36,11 +36,6 @@ JITTER = 1e-6
 VECTOR_SCALE = 3.0
 
 Indices = npt.NDArray[np.int64]
-
-
-def calibrates() -> pl.Expr:
-    """Return whether a text, by its ``content_hash``, is of the share that calibrates heads and teaches nothing."""
-    return pl.col("content_hash").str.slice(-4).str.to_integer(base=16) < CALIBRATION_SHARE * 16**4
 
 
 class NotEnoughLabelsError(ValueError):

@@ -15,7 +15,8 @@ import polars as pl
 
 from signals.models.encoder_graph import Weights
 from signals.models.encoder_torch import bert
-from signals.models.training import TUNING_ROWS, calibrates
+from signals.models.training import TUNING_ROWS
+from signals.splits import calibrates
 
 # Examples seen in all, each row of a small task about twice. Twice as many taught large tasks a little more; heads of
 # small ones did no better, and were too sure of themselves.

@@ -4,9 +4,10 @@ import polars as pl
 import pytest
 
 from platform_assets.bronze.review_labels import SCHEMA
-from platform_assets.silver.labels import HELD_OUT, documents, resolved
+from platform_assets.silver.labels import documents, resolved
 from resources.lakehouse.tables import DAY, Lakehouse
 from signals.documents.text import content_hash, normalise
+from signals.splits import HELD_OUT_SHARE
 
 SAID = {"label_id": "l1", "task": "sentiment", "label": "positive"}
 KNOWN = pl.DataFrame(
@@ -96,7 +97,7 @@ def test_a_fifth_is_held_out_and_equal_texts_are_on_one_side(bronze):
     rows = [SAID | {"label_id": str(i), "text": f"text {i // 2}"} for i in range(2_000)]
     found = resolved(bronze(SCHEMA, *rows), KNOWN)
     assert found.group_by("content_hash").agg(pl.col("split").n_unique())["split"].max() == 1
-    assert abs((found["split"] == "val").mean() - HELD_OUT) < 0.05
+    assert abs((found["split"] == "val").mean() - HELD_OUT_SHARE) < 0.05
     assert set(found["split"]) == {"train", "val"}
 
 

@@ -183,6 +183,16 @@ def test_predict_says_what_batch_said(home: Path, lake: Lakehouse):
     assert [(a["label"], a["score"]) for a in answers] == list(both.select("label", "score").iter_rows())
 
 
+def test_sql_prints_one_array_or_a_line_a_row(home: Path):
+    asked = ["sql", "SELECT site, pages FROM gold.site_brand_safety ORDER BY ALL LIMIT 3"]
+    rows = json.loads(seamless(home, *asked, "--format", "json").stdout)
+    lines = seamless(home, *asked, "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    assert len(rows) == 3
+    nothing = ["sql", "SELECT site FROM gold.site_brand_safety WHERE site = 'none'", "--format"]
+    assert [seamless(home, *nothing, name).stdout for name in ("json", "jsonl")] == ["[]\n", ""]
+
+
 def test_sql_shows_a_role_its_tenants_rows(home: Path):
     asked = ["sql", "SELECT DISTINCT tenant_id FROM gold.contextual_signals", "--format", "csv"]
     assert set(seamless(home, *asked).stdout.split()) == {"tenant_id", "meridian", "harbour", "default"}

@@ -7,9 +7,9 @@ from resources.encoder import packaged_weights, tokenizer
 from signals.documents.text import content_hash
 from signals.models import tuning
 from signals.models.encoder import Int8Encoder
-from signals.models.training import calibrates
 from signals.models.transform import encoder_id
 from signals.models.tuning import lessons, tune
+from signals.splits import calibrates
 
 WORDS = ("harbour", "river", "market", "school", "garden", "office", "station", "bridge", "castle", "forest")
 SAID = {
