@@ -31,7 +31,7 @@ from resources.registry.models import Registry, promotion_log
 from signals.classify import DOCUMENT_KEY
 from signals.tasks import TASKS
 
-TABLE = "operations/model_staleness"
+TABLE = "operations/label_latency"
 LABELS, EVENTS = "silver/labels", "silver/ad_events"
 PINNED = f"version:{LABELS}"
 MOMENT = pl.Datetime("us", "UTC")
@@ -81,9 +81,7 @@ class Generation:
     **described(TABLE, __doc__, deps=[LABELS, DECISIONS, EVENTS, *MODELS], daily=False),
     check_specs=[dg.AssetCheckSpec(CHECK, asset=table_key(TABLE), description=CHECK_DOC)],
 )
-def model_staleness(
-    lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
-) -> dg.MaterializeResult:
+def label_latency(lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]) -> dg.MaterializeResult:
     """Measure what is not final yet, and keep what is."""
     started, now = time.perf_counter(), datetime.now(UTC)
     champions = {f"{registry.environment}.{task}": generations(registry, task) for task in TASKS}

@@ -30,7 +30,7 @@ def waits(rows: pl.DataFrame) -> Chart:
     """Return how long each champion's labels waited for its first decision, newest champions first.
 
     Args:
-        rows: operations/model_staleness.
+        rows: operations/label_latency.
     """
     title = "From a label’s landing to the first decision by a champion that has seen it"
     known = rows.drop_nulls(["before_version", "decided_at", "seconds_last"]).sort("decided_at", descending=True)
@@ -71,7 +71,7 @@ def gaps(rows: pl.DataFrame) -> Grid:
     """Return, for each task, its newest champion's gap and what it cost, and the labels that still wait.
 
     Args:
-        rows: operations/model_staleness.
+        rows: operations/label_latency.
     """
     title = "What the gap costs, and what still waits"
     if rows.is_empty():

@@ -89,7 +89,7 @@ class Platform:
     def measure(self):
         """Materialise the table, and return its rows of the task and the check."""
         resources = {"lakehouse": self.lake, "registry": self.registry}
-        ran = dg.materialize([staleness.model_staleness], resources=resources)
+        ran = dg.materialize([staleness.label_latency], resources=resources)
         (verdict,) = ran.get_asset_check_evaluations()
         return self.lake.read(TABLE).filter(pl.col("task") == "irony").to_dicts(), verdict
 
