@@ -28,7 +28,8 @@ def defs() -> dg.Definitions:
         asset_checks=[stream_lag],
         resources={
             "lakehouse": lakehouse(known),
-            "encoder": encoder(known),
+            # Made anew for each run and look: which encoder serves is looked up once by each of them.
+            "encoder": dg.ResourceDefinition(lambda _: encoder(known)),
             "registry": registry(known),
             "open_signal_store": partial(signal_store, known),
         },

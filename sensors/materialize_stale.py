@@ -59,6 +59,7 @@ class State:
         due: models that must be trained, or will have to be once ``early`` is made: the same run then trains them.
         late: days of tables that hold answers which are stale.
         reasons: of each task, why it must be trained or not.
+        unanswered: of each task that has no champion and is not due, why.
         unrecorded: the registry holds promotions that its tables lack.
     """
 
@@ -70,6 +71,7 @@ class State:
     due: tuple[str, ...] = ()
     late: tuple[RunPlan, ...] = ()
     reasons: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
     unrecorded: bool = False
 
 
@@ -110,6 +112,9 @@ def observe(
     encoder: Encoder,
     now: datetime,
     in_training: Mapping[str, str],
+    cool_down: timedelta = retraining.COOL_DOWN,
+    *,
+    ingested: bool = False,
 ) -> State:
     """Return what there is to do, as the tables say; only as far as what comes first needs.
 
@@ -120,10 +125,12 @@ def observe(
         encoder: names the running transformation.
         now: the time.
         in_training: ids of runs that train a model now, by the model's asset.
+        cool_down: least time between two trainings of a task.
+        ingested: what has landed has been read: it is not looked for again.
     """
     lookups.invalidate(lakehouse)
     daily, lakehouse = stale_days.daily_inputs(assets), snapshot(lakehouse)
-    unread = tuple(expected.table for expected in SCHEMAS if has_unread(lakehouse, expected))
+    unread = tuple(one.table for one in SCHEMAS if not ingested and has_unread(lakehouse, one))
     if unread:
         return State(unread=unread)
     before, after = around_training(daily)
@@ -132,15 +139,19 @@ def observe(
     if early and not coming:
         return State(early=early)
     running, under = encoder.transform_id, registry.under(encoder.digest)
-    verdicts = retraining.verdicts(lakehouse, under, running, now, in_flight=in_training, coming=coming)
+    verdicts = retraining.verdicts(
+        lakehouse, under, running, now, in_flight=in_training, coming=coming, cool_down=cool_down
+    )
     due, reasons = tuple(v.model for v in verdicts if v.needed), tuple(v.why for v in verdicts)
+    unanswered = tuple(v.why for v in verdicts if not v.needed and not v.served)
     if not early and not due and parity.due(encoder, registry):
         due, reasons = (parity.PARITY_MODEL,), ("the GPU has not been compared with int8",)
     if early or due:
-        return State(early=early, due=due, reasons=reasons)
+        return State(early=early, due=due, reasons=reasons, unanswered=unanswered)
     unrecorded = promotions.behind(lakehouse, registry)
     late = stale_days.stale(lakehouse, after, now.date(), traffic=under.traffic())
-    return State(late=tuple(stale_days.decide(late, after)), reasons=reasons, unrecorded=unrecorded)
+    late_plans = tuple(stale_days.decide(late, after))
+    return State(late=late_plans, reasons=reasons, unanswered=unanswered, unrecorded=unrecorded)
 
 
 def labels_coming(lakehouse: Lakehouse, early: tuple[RunPlan, ...]) -> dict[str, int]:

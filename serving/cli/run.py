@@ -4,29 +4,23 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from governance import catalog
-from platform_assets import lookups
 from platform_assets.definitions import defs
-from platform_assets.models import parity
 from platform_assets.models.encoder import ENCODER_MODEL
-from platform_assets.operations import promotions
-from resources.encoder import Encoder
-from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import Registry
-from resources.settings import PROJECT
-from sensors import retrain_encoder, retraining
-from sensors.materialize_stale import COUNTED, OF_THE_REGISTRY, RANGE_END, RANGE_START, Inputs, around_training
-from sensors.stale_days import RunPlan, daily_inputs, decide, stale
+from resources.encoder import encoder
+from resources.lakehouse.tables import lakehouse
+from resources.registry.models import registry
+from resources.settings import PROJECT, settings
+from sensors import retrain_encoder
+from sensors.materialize_stale import AFTER, OF_THE_REGISTRY, RANGE_END, RANGE_START, decide, observe
+from sensors.stale_days import RunPlan
 
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 0.5
@@ -57,7 +51,7 @@ class Report:
 
 
 def run(progress: Progress) -> Report:
-    """Bring every table up to date with what has landed.
+    """Bring every table up to date with what has landed, by the plan that the sensors follow.
 
     Args:
         progress: called with the stage, and how many of its tables are done.
@@ -66,75 +60,56 @@ def run(progress: Progress) -> Report:
         RunFailedError: a step failed; what was written before it stays, and the next run goes on from there.
     """
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
-    definitions, report = defs(), Report()
-    lakehouse, registry, encoder = _resources(definitions)
-    assets = [
-        asset for asset in definitions.resolve_asset_graph().assets_defs if isinstance(asset, dg.AssetsDefinition)
-    ]
-    daily = daily_inputs(assets)
-    today = datetime.now(UTC).date()
-    early, late = around_training(daily)
+    definitions, report, known = defs(), Report(), settings()
+    tables, models, serving = lakehouse(known), registry(known), encoder(known)
+    assets = [one for one in definitions.resolve_asset_graph().assets_defs if isinstance(one, dg.AssetsDefinition)]
+    untuned: RunFailedError | None = None
+    ingested, tuned, last = False, False, None
+    trained: dict[str, str] = {}
     with dg.DagsterInstance.get() as instance:
 
-        def materialise(stage: str, wanted: Iterable[str], days: tuple[str, str] | None = None) -> None:
-            keys = [dg.AssetKey(name.split("/")) for name in wanted]
-            _materialise(definitions, instance, stage, keys, days, report, progress)
+        def materialise(plan: RunPlan) -> None:
+            keys = [dg.AssetKey(name.split("/")) for name in plan.tables]
+            _materialise(definitions, instance, stage_of(plan), keys, (plan.first, plan.last), report, progress)
 
-        materialise("ingest", catalog.names("bronze"))
-
-        def make(stage: str, tables: Inputs, *also: str, **state: Any) -> None:
-            for work in until_none(partial(behind, lakehouse, tables, today, **state)):
-                materialise(stage, [*work.tables, *also], (work.first, work.last))
-
-        def encode_and_train(encoder: Encoder) -> None:
-            make("clean and encode", early, encoder_id=encoder.encoder_id)
-            now, under = datetime.now(UTC), registry.under(encoder.digest)
-            verdicts = retraining.verdicts(lakehouse, under, encoder.transform_id, now, cool_down=timedelta())
-            due = [verdict.model for verdict in verdicts if verdict.needed]
-            report.unanswered = [verdict.why for verdict in verdicts if not verdict.needed and not verdict.served]
-            if due or promotions.behind(lakehouse, registry):
-                materialise("train", [*due, *OF_THE_REGISTRY])
-
-        encode_and_train(encoder.now())
-        untuned: RunFailedError | None = None
-        if retrain_encoder.decide(retrain_encoder.observe(lakehouse, registry))[0]:
-            try:
-                materialise("tune the encoder", [ENCODER_MODEL, *OF_THE_REGISTRY])
-            except RunFailedError as error:  # the one that serves goes on serving
-                untuned = error
-            encode_and_train(encoder.now())
-        if parity.due(encoder.now(), registry):
-            materialise("compare precisions", [parity.PARITY_MODEL])
-            encode_and_train(encoder.now())
-        make("decide and report", late, *COUNTED, traffic=registry.under(encoder.now().digest).traffic())
-        if untuned:
-            raise untuned
+        while True:
+            serving, now = serving.now(), datetime.now(UTC)
+            # What this run has trained is as if it were still in training: no model is made twice of the same labels.
+            state = observe(assets, tables, models, serving, now, trained, timedelta(), ingested=ingested)
+            if not trained:
+                report.unanswered = [*state.unanswered]
+            plan, _ = decide(state, now)
+            if not (tuned or state.unread or state.early or state.due):
+                tuned = True
+                if retrain_encoder.decide(retrain_encoder.observe(tables, models))[0]:
+                    try:
+                        materialise(RunPlan("", "", (ENCODER_MODEL, *OF_THE_REGISTRY)))
+                    except RunFailedError as error:  # the one that serves goes on serving
+                        untuned = error
+                    trained = {}
+                    continue
+            if plan is None:
+                break
+            if plan == last:
+                raise RunFailedError(f"{', '.join(plan.tables)} are behind again as soon as they are made")
+            materialise(plan)
+            ingested, last = True, plan
+            trained |= {table: "this" for table in plan.tables if table.startswith("models/")}
+    if untuned:
+        raise untuned
     return report
 
 
-def behind(lakehouse: Lakehouse, tables: Inputs, today: date, **state: Any) -> list[RunPlan]:
-    """Return what must be made of some tables; ``state`` is what ``stale`` must know of encoder and models."""
-    lookups.invalidate(lakehouse)
-    return decide(stale(snapshot(lakehouse), tables, today, **state), tables)
-
-
-def until_none(look: Callable[[], list[RunPlan]]) -> Iterator[RunPlan]:
-    """Yield what is behind, oldest days first, and what that has left behind elsewhere, until nothing is.
-
-    Raises:
-        RunFailedError: the same is behind again after it was made.
-    """
-    last: list[RunPlan] = []
-    while found := look():
-        if found == last:
-            raise RunFailedError(f"{', '.join(found[0].tables)} are behind again as soon as they are made")
-        yield from found
-        last = found
-
-
-def _resources(definitions: dg.Definitions) -> tuple[Lakehouse, Registry, Encoder]:
-    found: Mapping[str, Any] = definitions.resources or {}
-    return found["lakehouse"], found["registry"], found["encoder"]
+def stage_of(plan: RunPlan) -> str:
+    """Return what a person reads of a plan: where in the graph it is."""
+    layers = {table.partition("/")[0] for table in plan.tables}
+    if layers == {"bronze"}:
+        return "ingest"
+    if ENCODER_MODEL in plan.tables:
+        return "tune the encoder"
+    if "models" in layers:
+        return "clean, encode and train" if "silver" in layers else "train"
+    return "decide and report" if layers & {*AFTER} else "clean and encode"
 
 
 def _materialise(
@@ -142,12 +117,12 @@ def _materialise(
     instance: dg.DagsterInstance,
     stage: str,
     keys: list[dg.AssetKey],
-    days: tuple[str, str] | None,
+    days: tuple[str, str],
     report: Report,
     progress: Progress,
 ) -> None:
     started, run_id = time.perf_counter(), str(uuid.uuid4())
-    tags = {RANGE_START: days[0], RANGE_END: days[1]} if days else {}
+    tags = {RANGE_START: days[0], RANGE_END: days[1]} if days[0] else {}
     job = definitions.resolve_implicit_global_asset_job_def()
     with _watched(instance, run_id, stage, len(keys), progress):
         result = job.execute_in_process(

@@ -48,7 +48,7 @@ def show_run() -> None:
 
 def show(report: Report, seconds: float) -> None:
     """Print what a run did, where the results are, and what to do next."""
-    console.print(_tables(report))
+    console.print(_tables(report) if report.steps else "Nothing has landed since: every table is up to date.")
     if any(step.asset.startswith("models/") for step in report.steps):
         console.print(_models(report))
     stages = ", ".join(f"{stage} {taken:.1f} s" for stage, taken in report.seconds.items())

@@ -15,8 +15,9 @@ from platform_assets.models import encoder as encoder_asset
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT, configure, settings
 from sensors import retrain_encoder
+from sensors.materialize_stale import State
 from sensors.stale_days import RunPlan
-from serving.cli.run import RunFailedError, run, until_none
+from serving.cli.run import RunFailedError, run
 from signals.classify import ASKED_ABOUT
 from signals.tasks import TASKS
 from tests.support.cli import seamless
@@ -262,18 +263,10 @@ def test_a_run_whose_tuning_fails_is_made_to_its_end_and_fails(home: Path, tmp_p
     assert about["sentiment"].item() is not None
 
 
-MONDAY, TUESDAY = RunPlan("2026-11-09", "2026-11-09", ("a",)), RunPlan("2026-11-10", "2026-11-10", ("a", "b"))
-
-
-def test_what_is_behind_is_made_until_nothing_is_also_what_that_leaves_behind():
-    found = iter([[MONDAY, TUESDAY], [TUESDAY], [MONDAY], []])
-    assert list(until_none(lambda: next(found))) == [MONDAY, TUESDAY, TUESDAY, MONDAY]
-    assert list(until_none(list)) == []
-
-
-def test_what_is_behind_again_as_soon_as_it_is_made_is_an_error_and_not_made_for_ever():
-    made = []
-    with pytest.raises(RunFailedError, match="a, b are behind again"):
-        made.extend(until_none(lambda: [TUESDAY]))
-    made = until_none(lambda: [TUESDAY])
-    assert next(made) == TUESDAY
+@pytest.mark.usefixtures("definitions")
+def test_what_is_behind_again_as_soon_as_it_is_made_is_an_error_and_not_made_for_ever(home: Path, monkeypatch):
+    again = State(late=(RunPlan("2026-11-09", "2026-11-09", ("operations/promotions",)),))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setattr("serving.cli.run.observe", lambda *_, **__: again)
+    with pytest.raises(RunFailedError, match="are behind again as soon as they are made"):
+        run(lambda *_: None)
