@@ -282,7 +282,7 @@ def test_many_records_alike_give_what_each_alone_gives(kinds, chance):
         assert_frame_equal(side, other)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(OBJECTS | NEARLY, min_size=AT_ONCE, max_size=3 * AT_ONCE), st.binary(max_size=9))
 def test_lines_that_nobody_has_read_yet_give_what_read_ones_give(objects, noise):
     lines = [*(json.dumps(fields).encode() for fields in objects), noise, b'{"id": "1"} x', b"\xef\xbb\xbf{}"]

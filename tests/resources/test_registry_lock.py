@@ -11,7 +11,7 @@ from resources import registry_lock
 from resources.registry_database import client
 from resources.registry_lock import RELEASED, LeaseLostError, locked
 
-MACHINES, ROUNDS, LEASE = 3, 3, 3.0
+MACHINES, ROUNDS, LEASE = 3, 3, 2.0
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_lexicon_is_well_formed():
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(TEXTS, TEXTS)
 def test_rows_are_independent_and_bounded(some, others):
     both = features(*some, *others)
