@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import hypothesis
 import pytest
 from dagster._core.storage.event_log import in_memory as events_in_memory
 from dagster._core.storage.runs import in_memory as runs_in_memory
@@ -23,6 +24,9 @@ from devstack import servers
 from resources.registry.models import Registry
 from resources.settings import PROJECT
 
+# The machine is shared: no test asserts a time.
+hypothesis.settings.register_profile("seamless", deadline=None)
+hypothesis.settings.load_profile("seamless")
 SEAMLESS = Path(sys.executable).with_name("seamless")
 NUMBERS = count(1)
 TESTS = Path(__file__).parent

@@ -108,7 +108,7 @@ FETCHES = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 2), st.lists(FETCHES, max_size=4, unique_by=lambda one: one[3])), max_size=4))
 def test_what_was_read_as_it_came_is_what_is_read_at_once(tmp_path_factory, steps):
     lake = Lakehouse(uri=str(tmp_path_factory.mktemp("lake")))

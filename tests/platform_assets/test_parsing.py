@@ -220,7 +220,7 @@ def test_no_records_make_an_empty_table_of_the_declared_columns():
     assert rows.schema == pl.Schema({**SCHEMA.columns, UNDECLARED: pl.String, **ROW})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(OBJECTS, max_size=6))
 @example([GOOD | {"extra": float("inf")}, GOOD | {"extra": 2**64}, GOOD | {"extra": [float("nan")]}])
 def test_every_object_is_a_row_or_quarantined(objects):
@@ -234,7 +234,7 @@ def test_every_object_is_a_row_or_quarantined(objects):
     assert names["quarantine_id"].is_unique().all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(OBJECTS, max_size=5))
 def test_receiving_twice_gives_the_same(objects):
     once, twice = received(*objects), received(*objects)
@@ -269,7 +269,7 @@ NEARLY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(NEARLY, st.integers(1, 2 * AT_ONCE)), max_size=4), st.randoms())
 def test_many_records_alike_give_what_each_alone_gives(kinds, chance):
     objects = [fields for fields, times in kinds for _ in range(times)]
@@ -282,7 +282,7 @@ def test_many_records_alike_give_what_each_alone_gives(kinds, chance):
         assert_frame_equal(side, other)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(OBJECTS | NEARLY, min_size=AT_ONCE, max_size=3 * AT_ONCE), st.binary(max_size=9))
 def test_lines_that_nobody_has_read_yet_give_what_read_ones_give(objects, noise):
     lines = [*(json.dumps(fields).encode() for fields in objects), noise, b'{"id": "1"} x', b"\xef\xbb\xbf{}"]
@@ -310,7 +310,7 @@ def declared_since(*fields):
     return declared(rows, SCHEMA)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.dictionaries(st.sampled_from(["count", "price", "open", "parts", "kind", "more"]), VALUES), max_size=9)
 )

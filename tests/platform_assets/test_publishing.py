@@ -203,7 +203,7 @@ def raising_on(users):
     return stage
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["u", "v", "bad", "worse", None]), max_size=40))
 def test_whatever_rows_a_stage_raises_on_the_others_come_out_in_their_order_and_counts_add_up(users):
     rows = staged(*((str(number), user, "p") for number, user in enumerate(users)))
@@ -387,7 +387,7 @@ def test_nothing_broken_is_nothing_quarantined():
     assert quarantined(TABLE, broken().clear()).is_empty()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 100), st.dictionaries(st.sampled_from("abc"), st.integers(1, 40)))
 def test_checks_pass_while_rows_add_up_and_few_are_quarantined(rows_out, counts):
     lost = sum(counts.values())

@@ -126,7 +126,7 @@ STATES = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STATES, st.timedeltas(timedelta(), timedelta(days=1)))
 def test_whatever_the_state_a_training_that_ends_leaves_nothing_to_do_and_nothing_is_trained_unseen(known, later):
     needed, why = decide(known, NOW)
@@ -141,7 +141,7 @@ def test_whatever_the_state_a_training_that_ends_leaves_nothing_to_do_and_nothin
         assert not decide(replace(known, champion=champion, latest=done, in_flight=None), NOW + later)[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STATES)
 def test_a_training_that_was_killed_is_done_again_after_the_cool_down(known):
     killed = Training(known.labels, 100, RUNNING, NOW, settled=False)
@@ -150,7 +150,7 @@ def test_a_training_that_was_killed_is_done_again_after_the_cool_down(known):
     assert decide(known, NOW + COOL_DOWN)[0] == bool(known.labels)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STATES, st.integers(0, 500))
 def test_more_labels_never_stop_a_training(known, more):
     known = replace(known, champion=training(300), latest=training(300), in_flight=None, windows=())

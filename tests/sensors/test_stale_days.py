@@ -57,7 +57,7 @@ def test_what_is_made_from_a_stale_table_is_made_too_however_far_away():
     assert work.tables == ("silver/b", "silver/c", "silver/d")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(OFFSETS)
 def test_every_stale_day_is_covered_once_and_every_range_begins_and_ends_with_one(offsets):
     stale_days = {table: [day(offset) for offset in of] for table, of in offsets.items()}

@@ -153,7 +153,7 @@ def test_nothing_in_nothing_out(batch, score):
     assert list(score([batch("page", [0])], Models({}, {}))) == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=12), st.data())
 def test_decisions_do_not_depend_on_how_documents_are_batched(batch, score, rows, data):
     whole = batch("message", rows)

@@ -151,7 +151,7 @@ def test_documents_about_which_nothing_is_answered_are_still_to_be_decided():
         assert decided(documents, answer, nothing_is_asked, "page").equals(documents)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["threat", "hate"]), st.integers(1, 4)), max_size=12))
 def test_the_answer_does_not_depend_on_the_order_of_decisions(rows):
     stored = decisions(*((d, "c", task, "none", 0.5, v) for d, task, v in rows)).sample(

@@ -31,7 +31,7 @@ def test_a_share_holds_about_its_part_of_all_documents(share):
     assert found.mean() == pytest.approx(share, abs=0.02)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(HASHES), min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1))
 def test_a_document_stays_in_any_larger_share_whatever_comes_with_it(hashes, one, other):
     rows = pl.DataFrame({"content_hash": hashes})

@@ -149,7 +149,7 @@ def test_a_figure_that_is_no_number_is_a_regression_whatever_the_limit(missing):
     assert list(figure.regressions(Limit()))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.booleans()), min_size=5, max_size=60))
 def test_a_challenger_that_is_right_wherever_the_champion_is_passes_and_the_verdict_can_be_kept(rows):
     answers = [answer for answer, _, _ in rows]

@@ -142,7 +142,7 @@ def window(number, version, negative):
     return dict.fromkeys(SCHEMA) | figures | about | {DAY: day(number)}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(
         st.tuples(st.integers(0, 40), st.integers(1, 2), st.integers(0, 60)),

@@ -40,7 +40,7 @@ def ways(text, coin):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=TEXTS, seed=st.integers(0, 1_000))
 def test_what_is_counted_does_not_depend_on_how_a_text_is_delivered(bronze, text, seed):
     messages, rows = told(bronze, *ways(text, random.Random(seed)))

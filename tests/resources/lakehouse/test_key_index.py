@@ -83,7 +83,7 @@ def test_keys_that_share_a_hash_are_told_apart(lake, monkeypatch):
     assert stored(KeyIndex(lake, TABLE), ("a", "1"), ("b", "2")) == [("a", "1", "f", MON)]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.lists(st.integers(0, 40), max_size=6), min_size=1, max_size=RUNS + 4))
 @pytest.mark.slow
 def test_whatever_was_added_in_whatever_order_is_what_is_found(tmp_path_factory, steps):

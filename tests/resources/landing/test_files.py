@@ -551,7 +551,7 @@ def test_names_of_files_are_utf_8_and_each_its_own(names):
     assert {"pages/%FF.html", "./pages/%FF.html", "pages/%25FF.html"} <= found
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sets(st.tuples(st.sampled_from(["a", "b", "a/b"]), NAMES), max_size=6))
 def test_pages_without_an_address_are_each_their_own(tmp_path_factory, places):
     root = tmp_path_factory.mktemp("pages")

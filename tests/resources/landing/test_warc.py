@@ -145,7 +145,6 @@ def test_what_unpacks_to_more_than_a_record_may_have_is_too_large_and_little_is_
 
 
 @given(st.binary(max_size=400), st.sampled_from(["br", "gzip", "zstd", "deflate", "gzip,br", "x", ""]))
-@settings(deadline=None)
 def test_any_bytes_are_decoded_or_named(body, coding):
     with suppress(CodingError):
         assert len(uncoded(body, coding, 1_000)) <= 1_000
@@ -202,7 +201,7 @@ def test_a_header_line_of_fifty_megabytes_is_passed_over_in_no_time(tmp_path, li
     assert time.process_time() - started < 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_file_that_is_cut_or_damaged_anywhere_never_stops_the_reading(tmp_path_factory, data):
     whole = answer(b"one") + answer(b"two", gzip.compress(PAGE), Content_Encoding=b"gzip") + answer(b"three")

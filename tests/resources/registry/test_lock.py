@@ -11,7 +11,7 @@ from resources.registry import lock
 from resources.registry.database import client
 from resources.registry.lock import RELEASED, LeaseLostError, locked
 
-MACHINES, ROUNDS, LEASE = 3, 3, 3.0
+MACHINES, ROUNDS, LEASE = 3, 3, 2.0
 
 
 @pytest.fixture

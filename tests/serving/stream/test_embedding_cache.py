@@ -50,7 +50,7 @@ def right(found, texts):
     return told == {content_hash(text): float(text.split()[-1]) for text in texts}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.sampled_from(TEXTS), max_size=6), max_size=6), st.integers(1, 4), st.data())
 def test_each_text_is_encoded_once_whatever_comes_and_is_forgotten(tmp_path_factory, batches, most, data):
     with pytest.MonkeyPatch.context() as patched:

@@ -104,7 +104,7 @@ def test_a_bomb_that_decodes_is_refused_too():
     assert probe_image(flat) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["PNG", "GIF", "JPEG", "WEBP", "BMP", "TIFF"]), st.data())
 def test_damaged_bytes_never_crash(kind, data):
     body = bytearray(encoded("P" if kind == "GIF" else "RGB", kind))
@@ -119,7 +119,7 @@ def test_a_damaged_avif_never_crashes():
     assert probe_image(body[:-20] + b"\xff" * 20) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 @example(b"\x89PNG\r\n\x1a\n")
 @example(b"GIF89a")

@@ -100,7 +100,7 @@ def test_a_floor_is_stated_in_its_currency_and_given_in_dollars_where_a_rate_is_
     assert floor(*floors) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(0.01, 100), st.text(st.characters(categories=["Lu"]), min_size=3, max_size=3))
 def test_no_amount_of_another_currency_is_given_as_dollars_without_a_rate(amount, currency):
     expected = amount if currency == "USD" else None
@@ -245,7 +245,7 @@ def changed(value, path, to):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(PATHS), JSON, st.sampled_from(FIELDS), JSON)
 def test_whatever_a_field_holds_the_answer_is_a_row(path, value, name, other):
     bid = other if name is None else {"bidder": "one", name: other}
@@ -255,7 +255,7 @@ def test_whatever_a_field_holds_the_answer_is_a_row(path, value, name, other):
     assert row["rule"] is None or row["rule"] in told | {"openrtb_imp_ids", "openrtb_imp_without_format"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text() | st.none(), st.text() | st.none())
 def test_whatever_text_there_is_the_answer_is_a_row(request_, bids):
     assert set(read(request_, bids)) == set(AUCTION)

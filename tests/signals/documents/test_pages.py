@@ -177,7 +177,7 @@ def test_what_holds_no_article_names_its_rule_and_keeps_its_address(body, failur
     assert {name for name, value in row.items() if value is not None} == {"document_id", "site", "failure"}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=300), st.sampled_from([b"", b"<html><body>", page().encode()[:-200]]))
 @example(b"<p>" * 100 + b"\xff\xfe</p></html><html><body>\xc3", b"<html><body>")
 @example(b"<!ENTITY a 'b'>&a;&#xD800;&#0;", b"<!DOCTYPE html [")
@@ -211,7 +211,7 @@ NASTY = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(NASTY)
 @example({"@type": "NewsArticle", "headline": ["Flood at the mill", "Flood"]})
 @example({"@type": "NewsArticle", "headline": {"@value": "Flood"}, "datePublished": [2026]})
@@ -250,7 +250,7 @@ MARKUP = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(MARKUP, max_size=25), st.sampled_from(["", "text/html", "text/html; charset=utf-16", "a/b/c", ";"]))
 def test_whatever_markup_a_page_holds_it_makes_a_row(parts, content_type):
     row = article(Fetch(URL, html="<html>" + "".join(parts), content_type=content_type))

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from signals.documents import supply_chain
@@ -128,7 +128,6 @@ LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | st.lists(LINES | st.sampled_from([b"\r", b"\n"]), max_size=30).map(b"".join))
 @example(b"\x1cx.example,1,DIRECT\x85")
 def test_every_line_of_any_bytes_is_declared_broken_or_blank(body):
@@ -158,7 +157,6 @@ SELLERS = ODD | st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(SELLERS, max_size=5))
 def test_every_seller_is_declared_or_broken(sellers):
     found = list(sellers_json(json.dumps({"sellers": sellers}).encode()))

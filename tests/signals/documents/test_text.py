@@ -35,7 +35,7 @@ PIECES += [" ", "\u3000", "\n", "\r\n", "\u2028", "\x85", "\x00", "é", "_", "/"
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY_TEXT)
 @example("&amp;lt;")
 @example("＆lt;")
@@ -44,13 +44,13 @@ def test_a_normal_form_is_its_own_normal_form(text):
     assert normalise(normalise(text)) == normalise(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY_TEXT.map(lambda text: re.sub("[&＆@＠]", "", text)))
 def test_a_normal_form_without_entities_and_names_is_its_own_normal_form(text):
     assert normalise(normalise(text)) == normalise(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY_TEXT)
 def test_a_normal_form_can_be_written_and_has_no_loose_blanks(text):
     normal = normalise(text)
@@ -100,7 +100,7 @@ def test_names_of_every_script_are_masked_whole(name):
     assert normalise(f"@{name} hello") == "@user hello"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ANY_TEXT, ANY_TEXT)
 @example("Ｆish &amp; chips\u200b", "Fish  & chips")
 @example("http://a.example", "http://b.example")
@@ -157,7 +157,7 @@ def spoilt(draw):
     return " ".join(words), " ".join(inside)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(spoilt())
 def test_what_is_invisible_inside_a_word_vanishes(texts):
     one, other = map(normalise, texts)
@@ -219,7 +219,7 @@ WRITABLE = st.characters(exclude_categories=("Cs", "Cc", "Cn"))
 SCRIPTS = st.text(WRITABLE) | st.lists(st.sampled_from(WORDS + list("&<>\"'#;")), max_size=8).map(" ".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SCRIPTS)
 def test_a_text_escaped_once_or_twice_has_the_same_normal_form(text):
     for once in escaped(text):

@@ -61,7 +61,7 @@ def respelt(draw):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(respelt())
 def test_all_spellings_of_an_address_are_one(pair):
     url, other = pair
@@ -69,7 +69,7 @@ def test_all_spellings_of_an_address_are_one(pair):
     assert hostname(other) == hostname(url)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text() | ADDRESSES | st.text("htps:/.?#&=%25e@[]\\xn- \ud800é").map("https://".__add__))
 @example("")
 @example("file:///a b.html")

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -155,7 +155,6 @@ def test_no_messages_and_no_parents():
     )
 
 
-@settings(deadline=None)
 @given(ROWS, ROWS, ROWS)
 def test_rows_keep_their_order_and_are_independent(some, others, parents):
     known = messages(*parents)

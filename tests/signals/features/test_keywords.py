@@ -3,7 +3,7 @@ import time
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from polars.testing import assert_series_equal
 
@@ -86,7 +86,6 @@ def test_nothing_in_nothing_out():
     assert keywords(pl.Series([None])).to_list() == [[]]
 
 
-@settings(deadline=None)
 @given(TEXTS, TEXTS)
 @example(["red fox"], ["hill"])
 def test_rows_are_independent(some, others):
@@ -94,7 +93,6 @@ def test_rows_are_independent(some, others):
     assert_series_equal(keywords(series(*some, *others)), apart)
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_phrases_are_short_lower_case_and_not_part_of_a_better_one(texts):
     for phrases in keywords(series(*texts), top=4):

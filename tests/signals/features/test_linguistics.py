@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 from emoji import EMOJI_DATA, STATUS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -118,7 +118,6 @@ def test_texts_without_words():
         assert all(row[share] == 0 for share in SHARES)
 
 
-@settings(deadline=None)
 @given(TEXTS, TEXTS)
 def test_rows_are_independent_and_bounded(some, others):
     both = features(*some, *others)

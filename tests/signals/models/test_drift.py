@@ -71,7 +71,7 @@ def test_answers_on_other_labels_are_found():
     assert not large.drifted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(COUNTS, COUNTS)
 def test_a_divergence_is_symmetrical_and_between_nothing_and_all(one, other):
     value = divergence(one, other).value

@@ -97,7 +97,7 @@ def test_the_digest_changes_with_a_name_and_with_another_file(saved):
     assert directory_digest(saved) != before
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, len(TEXTS) - 1), max_size=40))
 def test_scores_are_the_same_alone_and_in_any_batch(head, vectors, order):
     alone = [head.scores(vectors[i : i + 1], ngrams([TEXTS[i]]))[0] for i in range(len(TEXTS))]
@@ -112,7 +112,7 @@ def test_vectors_too_are_the_same_alone_and_in_any_batch(encoder, vectors):
     assert encoder.encode(TEXTS[::-1])[::-1].tobytes() == vectors.tobytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.text(max_size=50), min_size=1, max_size=4))
 def test_scores_are_probabilities_whatever_the_text(head, encoder, texts):
     texts = [normalise(text) for text in texts]

@@ -67,7 +67,7 @@ def test_calibration_error_by_hand():
     assert calibration_error(reliability(np.array([1.0]), np.array([False]))) == 1.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(0.0, 1.0), st.integers(0, 1)), min_size=1, max_size=30))
 def test_figures_are_shares_whatever_the_scores(rows):
     scores = np.array([[1 - yes, yes] for yes, _ in rows])
@@ -76,7 +76,7 @@ def test_figures_are_shares_whatever_the_scores(rows):
     assert all(0.0 <= value <= 1.0 + 1e-9 for value in figures.values())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40))
 def test_figures_are_those_of_scikit_learn(rows):
     from sklearn.metrics import f1_score, recall_score

@@ -30,7 +30,7 @@ def lengths(matrix):
     return np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 @example(["red fox", "", "red fox", " "])
 def test_a_row_is_the_same_alone_and_in_any_batch(texts):
@@ -49,7 +49,7 @@ def test_a_row_is_the_same_on_either_side_of_a_chunk():
         assert row(together, index) == row(ngrams([texts[index]]), 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 @example(["", "  ", "red fox", "x"])
 def test_each_half_of_a_row_has_unit_length_or_is_empty(texts):

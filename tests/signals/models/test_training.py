@@ -284,7 +284,7 @@ def test_of_too_many_rows_half_are_the_newest(monkeypatch):
         assert set(found.filter(pl.col("split") == split)["text"]) == {*newest, *others[: most // 2]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROWS, st.randoms(use_true_random=False))
 @example(
     [("toy", "no", c, "train", 0) for c in "abcd"]
@@ -299,7 +299,7 @@ def test_shuffled_labels_give_the_same_rows_in_the_same_order(rows, random):
     assert examples(BORROWING, stored[order]).equals(examples(BORROWING, stored))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROWS)
 def test_each_text_occurs_once_so_no_held_out_text_trains(rows):
     stored = labels(rows)
