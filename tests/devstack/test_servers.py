@@ -218,7 +218,7 @@ def test_a_killed_server_alone_is_started_anew_and_has_its_data(folder, service)
 
 
 def test_a_server_that_hangs_is_started_anew(folder, monkeypatch):
-    monkeypatch.setattr(stack, "STOP_SECONDS", 1)
+    monkeypatch.setattr(servers, "STOP_SECONDS", 1)
     before = pids(folder)
     os.kill(before["key-value"], signal.SIGSTOP)
     assert [one for one in up(folder) if not one.healthy] == []
