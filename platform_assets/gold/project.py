@@ -30,13 +30,14 @@ class DbtError(RuntimeError):
 
 def manifest() -> dict[str, Any]:
     """Return what dbt knows of the project, after asking it anew if a file of the project has changed since."""
-    known = TARGET / "manifest.json"
+    known = [TARGET / name for name in PARSED]
     parts = [FOLDER / "dbt_project.yml", FOLDER / "profiles.yml"]
     for part in ("models", "macros", "tests"):
         parts += [FOLDER / part, *(FOLDER / part).rglob("*")]
-    if not known.exists() or known.stat().st_mtime < max(part.stat().st_mtime for part in parts):
+    newest = max(part.stat().st_mtime for part in parts)
+    if not all(one.exists() and one.stat().st_mtime >= newest for one in known):
         _parse()
-    return json.loads(known.read_bytes())
+    return json.loads((TARGET / "manifest.json").read_bytes())
 
 
 def _parse() -> None:
@@ -141,14 +142,14 @@ def _invoke(
 
     folders = {"--target-path": target, "--log-path": target, "--profiles-dir": FOLDER, "--project-dir": FOLDER}
     options = [str(part) for option in folders.items() for part in option]
-    known = os.environ.copy()
+    before = {name: os.environ.get(name) for name in told}
     try:
         os.environ.update(told)
         quiet = ["--log-level", "none", "--log-level-file", "none"]
         ran = dbtRunner(callbacks=[note]).invoke([*quiet, *command, *options])
     finally:
-        os.environ.clear()
-        os.environ.update(known)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         DuckDBConnectionManager.close_all_connections()  # or the next run would find this one's tables
     if isinstance(ran.exception, dg.DagsterExecutionInterruptedError | KeyboardInterrupt):
         raise ran.exception

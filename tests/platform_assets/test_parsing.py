@@ -18,7 +18,6 @@ NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 SCHEMA = SourceSchema(
     table="bronze/things",
     folder="messages",
-    owner="nobody",
     columns={
         "id": pl.String,
         "at": TIME,
