@@ -16,6 +16,7 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.parsing import BrokenError, SourceSchema, moment_of, parse_records
 from platform_assets.publishing import QUARANTINE, quarantined, reconcile, reconciled, shown
+from resources.lakehouse.checkpoints import COMMITS, DIGEST, LANDED, LISTED, SEEN, Checkpoints
 from resources.lakehouse.tables import DAY, Lakehouse
 from resources.landing.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
 from resources.landing.budgets import CHUNK, CHUNK_BYTES
@@ -27,9 +28,6 @@ from resources.sources.incremental import IncrementalSource, SourceError
 
 # What is at the end of a file that is still being written: its position is read again when the file has grown.
 UNFINISHED = ("corrupt_file", "unfinished_line")
-# Begin the names under which a table keeps three numbers of each file: up to where it has been read, a digest of what
-# that was, and its state then, doubled, to which one is added if it has been read to its end.
-PLACE, DIGEST, SEEN = "landing:", "digest:", "seen:"
 # A file that was rewritten is read from its beginning as another generation, whose positions continue above the old
 # ones: a position is a generation, and in so many bits the place of the record.
 PLACE_BITS = 40
@@ -73,7 +71,7 @@ def ingest(
             for group in groups:
                 rows, broken = append(lakehouse, expected, group, now)
                 count["rows_in"] += sum(len(reading.records) for reading in group)
-                count["files"] += sum(reading.reached.get(f"{SEEN}{reading.source}", 0) % 2 for reading in group)
+                count["files"] += sum(reading.reached.get(SEEN.name(reading.source), 0) % 2 for reading in group)
                 count["rows_out"] += rows.height
                 count["rows_quarantined"] += broken
         except SourceError as fault:
@@ -166,9 +164,7 @@ def _warn(expected: SourceSchema, error: SourceError) -> None:
     logging.getLogger(__name__).warning("%s: %s", expected.table, error)
 
 
-def landed(
-    expected: SourceSchema, kept: Mapping[str, tuple[int, int]], *, peek: bool = False
-) -> tuple[Iterable[Landed], dict[str, int]]:
+def landed(expected: SourceSchema, kept: Checkpoints, *, peek: bool = False) -> tuple[Iterable[Landed], dict[str, int]]:
     """Return the files of a table's folder in which there may be more than has been read.
 
     Args:
@@ -182,9 +178,9 @@ def landed(
     place, folder = settings().landing, expected.folder
     if isinstance(place, Path):
         return landed_files(place, folder), {}
-    prefix = f"{SEEN}{folder}/"
-    likely = stretches({name.removeprefix(SEEN): at for name, (_, at) in kept.items() if name.startswith(prefix)})
-    name, now = f"listed:{place}", time.time_ns() // 10**6
+    seen = [file for file in SEEN.among(kept) if file.startswith(f"{folder}/")]
+    likely = stretches({file: kept[SEEN.name(file)][1] for file in seen})
+    name, now = LISTED.name(place), time.time_ns() // 10**6
     due = name not in kept or (likely != EVERYTHING and now - kept[name][0] >= EVERY)
     bucket = Bucket(place, settings(), attempts=1 if peek else ATTEMPTS)
     return bucket.files(folder, EVERYTHING if due and not peek else likely), {name: now} if due else {}
@@ -264,18 +260,18 @@ def _unread(
         yield group
 
 
-def _has_changed(file: Landed, kept: Mapping[str, tuple[int, int]]) -> bool:
+def _has_changed(file: Landed, kept: Checkpoints) -> bool:
     """Say whether a file has been written since it was read to its end; one that is gone has not."""
-    seen = kept.get(f"{SEEN}{file.name}")
+    seen = kept.get(SEEN.name(file.name))
     try:
         return seen is None or seen[0] != 2 * file.state + 1
     except ReplacedError:
         return False
 
 
-def _readings(file: Landed, kept: Mapping[str, tuple[int, int]]) -> Iterator[tuple[Reading, int]]:
+def _readings(file: Landed, kept: Checkpoints) -> Iterator[tuple[Reading, int]]:
     """Yield what is unread of a file, with its bytes, as much at a time as one commit may hold."""
-    place, digest, seen = (f"{name}{file.name}" for name in (PLACE, DIGEST, SEEN))
+    place, digest, seen = (kind.name(file.name) for kind in (LANDED, DIGEST, SEEN))
     state = 2 * file.state
     position, read, before = (kept[name][0] if name in kept else None for name in (place, digest, seen))
     records = file.records(settings().max_record_bytes)
@@ -333,7 +329,7 @@ def _beyond(
 
 def _polled(lakehouse: Lakehouse, expected: SourceSchema, source: IncrementalSource) -> Iterator[list[Reading]]:
     """Yield what a source gives that is new; of a rival that reads it at the same time, only one can append."""
-    delta, commits = lakehouse.open(expected.table), f"{source.name}:commits"
+    delta, commits = lakehouse.open(expected.table), COMMITS.name(source.name)
     # It moves with every commit, which what the source keeps does not: a row may come late.
     count = delta.transaction_version(commits)
     kept: dict[str, int] = {}

@@ -11,19 +11,16 @@ import polars as pl
 
 from governance import catalog
 from governance.quality import preferred_first
+from resources.lakehouse.checkpoints import CHECKED, READ
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse, VersionGoneError
 from signals.documents.urls import canonical_url
-
-# Begin the names under which a table keeps these versions.
-CHECKED = "checked:"
-READ = "read:"
 
 
 def versions(lakehouse: Lakehouse, table: catalog.Table, days: Sequence[str]) -> dict[str, int]:
     """Return what a table keeps with days that are made now: the versions of all that it looks up."""
     now = {name: lakehouse.version(name) for name in _looked_up(table) if lakehouse.exists(name)}
-    return {f"{READ}{name}:{day}": version for name, version in now.items() for day in days}
+    return {READ.name(name, day): version for name, version in now.items() for day in days}
 
 
 def invalidate(lakehouse: Lakehouse) -> None:
@@ -32,18 +29,18 @@ def invalidate(lakehouse: Lakehouse) -> None:
     for table in catalog.tables().values():
         if not _looked_up(table) or not seen.exists(table.name):
             continue
-        kept = {name: version for name, (version, _) in seen.positions(table.name).items()}
+        kept = seen.positions(table.name)
+        known = CHECKED.among(kept)
         days: set[str] = set()
         checked: dict[str, int] = {}
         for name in sorted(_looked_up(table)):
             if not seen.exists(name):
                 continue
-            now, read = seen.version(name), f"{READ}{name}:"
-            made = {key.removeprefix(read): version for key, version in kept.items() if key.startswith(read)}
-            then = kept.get(f"{CHECKED}{name}", min(made.values(), default=None))
+            now, made = seen.version(name), READ.among(kept, name)
+            then = known.get(name, min(made.values(), default=None))
             if then != now:
                 days |= {day for day in _referring(seen, table, name, then) if made.get(day, -1) < now}
-                checked[f"{CHECKED}{name}"] = now
+                checked[CHECKED.name(name)] = now
         if checked:
             lakehouse.invalidate(table.name, days, checked)
 

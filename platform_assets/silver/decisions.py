@@ -16,6 +16,7 @@ from platform_assets.conventions import described
 from platform_assets.publishing import quarantine, reconciled, start, transformed
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
+from resources.lakehouse.checkpoints import ASKED
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse, fingerprint
 from resources.registry.models import Registry
 from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Model, Models, classify
@@ -28,8 +29,6 @@ INPUTS = tuple(DOCUMENTS.values())
 MODELS = tuple(f"models/{task}" for task in TASKS)
 BATCH = 2_048
 NO_VECTORS = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
-# Begins the name under which the table keeps which versions a day's documents were asked of.
-ASKED = "asked:"
 # Of documents older than this, consumers keep the answers that they had.
 ASKED_AGAIN = timedelta(days=7)
 
@@ -56,7 +55,7 @@ def decisions(
         rows_quarantined += broken.height
         parts.append(found)
     answers = pl.concat(parts)
-    marks = {**write.marks, **{f"{ASKED}{day}": answering(models.traffic) for day in write.days}}
+    marks = {**write.marks, **{ASKED.name(day): answering(models.traffic) for day in write.days}}
     answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=write.days, marks=marks)
     known = lakehouse.scan(TABLE, write.days).select("decision_id").collect()["decision_id"]
     stored = int(answers["decision_id"].is_in(known.implode()).sum())
@@ -99,10 +98,10 @@ def answering(traffic: Mapping[str, Traffic]) -> int:
 
 def unasked(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -> list[str]:
     """Return the days of the last week whose documents have not been asked of the versions that answer now."""
-    kept, now = lakehouse.positions(TABLE), answering(traffic)
+    asked, now = ASKED.among(lakehouse.positions(TABLE)), answering(traffic)
     days = {date.fromisoformat(day) for table in INPUTS for day in lakehouse.days(table)}
     recent = sorted(str(day) for day in days if today - ASKED_AGAIN < day <= today)
-    return [day for day in recent if kept.get(f"{ASKED}{day}", (None, 0))[0] != now]
+    return [day for day in recent if asked.get(day) != now]
 
 
 def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder: Encoder) -> pl.DataFrame:

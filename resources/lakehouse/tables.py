@@ -15,6 +15,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from resources.lakehouse.checkpoints import CHANGED, COMPACTED, INSERTED, INVALIDATED, made_from
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ DAY = "event_date"
 ATTEMPTS = 8
 # Commits between two checkpoints: opening a table reads all commits since the last, and a stream makes one a second.
 CHECKPOINT = "10"
-# Begins the name under which a table keeps the version at which a day was last changed other than by a stream.
-CHANGED = "changed:"
-# Begins the name under which a table keeps that a day must be made again, for a look-up would find something else now.
-DUE = "due:"
 # Where a row comes from.
 PLACE = ("source", "position")
 # Positions that are asked for one by one, each of which reads the log; more are read at once.
@@ -362,7 +359,7 @@ class Lakehouse:
                 stored = stored if days is None else stored.filter(only_days(days))
                 missing = rows.join(stored.select(key).collect(), on=list(key), how="anti", nulls_equal=True)
             if missing.height or any(delta.transaction_version(s) != v for s, v in (marks or {}).items()):
-                carried = {"inserts": delta.version() + 1, **(marks or {})}
+                carried = {INSERTED: delta.version() + 1, **(marks or {})}
                 transactions = [Transaction(s, v) for s, v in carried.items()] + self._changed(delta, missing)
                 properties = CommitProperties(app_transactions=transactions)
                 write_deltalake(delta, missing, mode="append", schema_mode="merge", commit_properties=properties)
@@ -373,8 +370,8 @@ class Lakehouse:
     def compact(self, table: str, commits: int) -> None:
         """Put a table's small files together, if as many commits have been made since the last time."""
         delta = self.open(table)
-        if delta.version() - (delta.transaction_version("compacted") or 0) >= commits:
-            done = CommitProperties(app_transactions=[Transaction("compacted", delta.version())])
+        if delta.version() - (delta.transaction_version(COMPACTED) or 0) >= commits:
+            done = CommitProperties(app_transactions=[Transaction(COMPACTED, delta.version())])
             with suppress(CommitFailedError):  # a rival has rewritten them meanwhile
                 delta.optimize.compact(commit_properties=done)
 
@@ -427,8 +424,7 @@ class Lakehouse:
 
     def changed(self, table: str) -> dict[str, int]:
         """Return the version at which each day of a table was last changed other than by a stream."""
-        kept = self.positions(table).items()
-        return {name.removeprefix(CHANGED): version for name, (version, _) in kept if name.startswith(CHANGED)}
+        return CHANGED.among(self.positions(table))
 
     def written(self, table: str) -> datetime:
         """Return when a table was last written (UTC)."""
@@ -469,24 +465,24 @@ class Lakehouse:
     ) -> dict[str, int]:
         """Return what a table keeps with its rows to say which state of its inputs they were made from, and by what."""
         found = self._states(table, inputs, streamed=streamed)
-        return {f"{made_by}:{day}": found.get(day, 0) for day in days} if inputs else {}
+        return {made_from(made_by, day): found.get(day, 0) for day in days} if inputs else {}
 
     def stale_days(
         self, table: str, inputs: Sequence[str], made_by: str = "inputs", *, streamed: bool = False
     ) -> list[str]:
         """Return the days of which a table has not been made from its inputs as they are now, oldest first."""
         made, found = self.positions(table), self._states(table, inputs, streamed=streamed)
-        return sorted(day for day, state in found.items() if made.get(f"{made_by}:{day}", (None, 0))[0] != state)
+        return sorted(day for day, state in found.items() if made.get(made_from(made_by, day), (None, 0))[0] != state)
 
     def invalidate(self, table: str, days: Iterable[str], positions: Mapping[str, int]) -> None:
         """Have days of a table be stale until they are made again, and note up to where that has been looked into."""
         version = self.open(table).version() + 1
-        self.mark(table, {f"{DUE}{day}": version for day in days} | {**positions})
+        self.mark(table, {INVALIDATED.name(day): version for day in days} | {**positions})
 
     def _states(self, table: str, inputs: Iterable[str], *, streamed: bool) -> dict[str, int]:
         """Return for each day a number that changes with a table's inputs, and whenever the day is invalidated."""
-        found, kept = self.fingerprints(inputs, streamed=streamed), self.positions(table)
-        due = {name.removeprefix(DUE): at for name, (at, _) in kept.items() if name.startswith(DUE)}
+        found = self.fingerprints(inputs, streamed=streamed)
+        due = INVALIDATED.among(self.positions(table))
         return found | {day: fingerprint([str(found.get(day, 0)), str(at)]) for day, at in due.items()}
 
     def write_file(self, name: str, content: bytes) -> str:
@@ -524,7 +520,7 @@ class Lakehouse:
             return []
         if isinstance(what, pl.DataFrame):
             what = days_of(what) if DAY in what.columns else []
-        return [Transaction(f"{CHANGED}{day}", delta.version() + 1) for day in what]
+        return [Transaction(CHANGED.name(day), delta.version() + 1) for day in what]
 
     def _added(
         self, table: str, now: int, seen: Seen, rows: pl.DataFrame, days: Sequence[str], only: str | None

@@ -613,7 +613,7 @@ def test_of_two_that_read_a_database_at_once_one_appends(things):
 def test_a_large_table_is_committed_a_chunk_at_a_time(things):
     things.add(*((f"{i}", i, 1) for i in range(11)))
     assert things.ingest() == (11, 11, 0)
-    assert things.lake.position(SCHEMA.table, "database:things:commits") == 3
+    assert things.lake.position(SCHEMA.table, "commits:database:things") == 3
     assert len(things.stored()) == 11
 
 
@@ -624,7 +624,7 @@ def test_what_is_kept_of_a_database_survives_checkpoint_compaction_and_clean_up_
     things.ingest()
     cleaned_up(things.lake)
     assert things.ingest() == (0, 0, 0)
-    assert things.lake.position(SCHEMA.table, "database:things:commits") == 2
+    assert things.lake.position(SCHEMA.table, "commits:database:things") == 2
 
 
 def test_a_database_that_does_not_answer_leaves_files_to_be_read(things, caplog):
