@@ -66,7 +66,7 @@ class Encoder:
         """Return one unit vector a normalised text, float32, (len(texts), 384)."""
         return self._loaded.encode(texts)
 
-    def of(self, version: int) -> "Encoder":
+    def at_version(self, version: int) -> "Encoder":
         """Return the encoder of a registered version, serving or not; or the one that is ``PACKAGED``."""
         return replace(self, version=version)
 

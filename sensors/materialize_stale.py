@@ -138,7 +138,7 @@ def observe(
     coming = labels_coming(lakehouse, early)
     if early and not coming:
         return State(early=early)
-    running, under = encoder.transform_id, registry.under(encoder.digest)
+    running, under = encoder.transform_id, registry.for_encoder(encoder.digest)
     verdicts = retraining.verdicts(
         lakehouse, under, running, now, in_flight=in_training, coming=coming, cool_down=cool_down
     )

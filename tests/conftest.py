@@ -178,4 +178,4 @@ def database(blank: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
 @pytest.fixture
 def registry(database: Registry) -> Registry:
     """Return a registry in which nothing is registered: an environment of its own."""
-    return database.of(f"test-{next(NUMBERS)}")
+    return database.for_environment(f"test-{next(NUMBERS)}")

@@ -46,7 +46,7 @@ def other_encoder(registry: Registry, seed: int = 1, *, encodes: bool = True) ->
 
 def head(registry: Registry, encoder: Encoder, task: str, seed: int = 1) -> Registered:
     """Make a head that answers at random the champion of a task under an encoder."""
-    labels, chance, under = TASKS[task].labels, np.random.default_rng(seed), registry.under(encoder.digest)
+    labels, chance, under = TASKS[task].labels, np.random.default_rng(seed), registry.for_encoder(encoder.digest)
     vector, ngram = (chance.standard_normal((n, len(labels))).astype(np.float32) for n in (DIMENSIONS, FEATURES))
     with tempfile.TemporaryDirectory() as folder:
         made = LinearHead(labels, vector, ngram, np.zeros(len(labels), np.float32))

@@ -60,7 +60,7 @@ def encoder_model(
     if texts < LEAST_TEXTS:
         return unmade(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
     candidate = unsettled(registry) or tuned(lakehouse, encoder, registry, progress)
-    encode_stored(lakehouse, encoder.of(candidate.version))
+    encode_stored(lakehouse, encoder.at_version(candidate.version))
     verdict = contested(candidate, lakehouse, encoder, registry)
     return _result(candidate, verdict, time.perf_counter() - started)
 
@@ -152,7 +152,7 @@ def gate_encoder(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, 
     why = undoes(candidate, versions)
     if why:
         return Verdict(passed=False, why=why, against=against)
-    serving, following = encoder.of(against or PACKAGED), encoder.of(candidate.version)
+    serving, following = encoder.at_version(against or PACKAGED), encoder.at_version(candidate.version)
     return replace(gate(figures(lakehouse, serving, following, registry)), against=against)
 
 
@@ -171,7 +171,7 @@ def figures(lakehouse: Lakehouse, serving: Encoder, following: Encoder, registry
             after = _measured(task, following, registry, lakehouse)
         if not after:
             with suppress(NotEnoughLabelsError):
-                renewed(task, lakehouse, following, registry.under(following.digest))
+                renewed(task, lakehouse, following, registry.for_encoder(following.digest))
             after = _measured(task, following, registry, lakehouse)
         found[task.name] = Compared(after.get(task.metric), before.get(task.metric), before.get("rows", 0))
     return found
@@ -184,7 +184,7 @@ def _measured(task: Task, encoder: Encoder, registry: Registry, lakehouse: Lakeh
         TransformMismatchError: it was trained under another transformation than the encoder completes.
     """
     try:
-        champion = registry.under(encoder.digest).champion(task.name)
+        champion = registry.for_encoder(encoder.digest).champion(task.name)
     except ModelMissingError:
         return {}
     rows = held_out(task, lakehouse, encoder)

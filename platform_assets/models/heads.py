@@ -44,7 +44,7 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
         lakehouse: dg.ResourceParam[Lakehouse], encoder: dg.ResourceParam[Encoder], registry: dg.ResourceParam[Registry]
     ) -> dg.MaterializeResult:
         started = time.perf_counter()
-        under = registry.under(encoder.digest)
+        under = registry.for_encoder(encoder.digest)
         try:
             registered, verdict = renewed(task, lakehouse, encoder, under)
         except NotEnoughLabelsError as error:

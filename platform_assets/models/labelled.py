@@ -22,8 +22,8 @@ def label_counts(lakehouse: Lakehouse, until: datetime | None = None) -> dict[st
 
 
 def labels_of(task: Task, counts: Mapping[str, int]) -> int:
-    """Return how many labels teach a task: its own and those that it borrows."""
-    return sum(counts.get(name, 0) for name in (task.name, *task.borrowed))
+    """Return how many labels teach a task: its own and those of its auxiliary tasks."""
+    return sum(counts.get(name, 0) for name in (task.name, *task.auxiliary))
 
 
 def labelled_pictures(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:

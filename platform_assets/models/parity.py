@@ -36,7 +36,7 @@ def encoder_parity(
     both = encoder.precisions()
     if both is None:
         return unmade("no GPU here: the encoder serves in int8")
-    verdict = compared(lakehouse, both, registry.under(encoder.digest))
+    verdict = compared(lakehouse, both, registry.for_encoder(encoder.digest))
     registry.keep_parity(both.transform_ids, verdict)
     shown = {"champion": verdict.passed, "gate": verdict.why, "transform_ids": list(both.transform_ids)}
     return dg.MaterializeResult(metadata=shown, check_results=[check(verdict)])
@@ -67,5 +67,5 @@ def due(encoder: Encoder, registry: Registry) -> bool:
         return False
     found = registry.parity(*both.transform_ids)
     seen = {figure.part for figure in found.figures} if found else set()
-    answered = registry.under(encoder.digest).traffic()
+    answered = registry.for_encoder(encoder.digest).traffic()
     return any(name not in seen for name in answered if name in TASKS and TASKS[name].documents != ("image",))

@@ -86,7 +86,7 @@ def drift(
 ) -> dg.MaterializeResult:
     """Measure each task on each of these days that has answers or labels."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    every = registry.under(encoder.digest).versions_by_task(every_encoder=True)
+    every = registry.for_encoder(encoder.digest).versions_by_task(every_encoder=True)
     versions = {task: every[task] for task in TASKS}
     known = {day for table in INPUTS for day in lakehouse.days(table)}
     measured = [row for day in write.days if day in known for row in windows(lakehouse, encoder, versions, day)]

@@ -42,7 +42,7 @@ def decisions(
 ) -> dg.MaterializeResult:
     """Ask the champion of every task about each document of these days, and challengers about their share."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    models = serving(registry.under(encoder.digest), encoder.transform_id)
+    models = serving(registry.for_encoder(encoder.digest), encoder.transform_id)
     rows_in, rows_quarantined, parts = 0, 0, []
     for kind, table in DOCUMENTS.items():
         documents = pending(lakehouse, kind, write.days, encoder)

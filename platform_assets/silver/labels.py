@@ -1,7 +1,7 @@
 """One row is one answer to one task, with the text that it was given for.
 
-Labels of tasks that nobody has declared are kept too: the task may come later, or another may borrow them. ``split`` is
-``train`` or ``val``; where a source gives none, a fifth is held out by the text's hash.
+Labels of tasks that nobody has declared are kept too: the task may come later, or another may learn from them.
+``split`` is ``train`` or ``val``; where a source gives none, a fifth is held out by the text's hash.
 """
 
 from functools import partial

@@ -33,10 +33,10 @@ def promote(one: Registered, here: Registry, there: Registry, *, by: str, why: s
         NotPassedError: the version has not passed the gate.
         TamperedModelError: files are not those that were registered.
     """
-    encoder, under = Encoder(registry=here, version=one.version), there.under(one.digest)
-    asked = _answered(there) | _answered(here.under(one.digest))
+    encoder, under = Encoder(registry=here, version=one.version), there.for_encoder(one.digest)
+    asked = _answered(there) | _answered(here.for_encoder(one.digest))
     own = heads(under, encoder, asked)
-    tested = heads(here.under(one.digest), encoder, asked - own.keys())
+    tested = heads(here.for_encoder(one.digest), encoder, asked - own.keys())
     missing = asked - own.keys() - tested.keys()
     if missing or not asked:
         advice = f"train and gate them in {here.environment} while it serves there: `seamless run`"
@@ -70,7 +70,7 @@ def roll_back(
         raise ModelMissingError(f"the packaged encoder serves in {registry.environment}: there is none before it")
     earlier = registry.before(ENCODER) if to is None else to
     encoder, asked = Encoder(registry=registry, version=earlier), _answered(registry)
-    ready = heads(registry.under(encoder.digest), encoder, asked)
+    ready = heads(registry.for_encoder(encoder.digest), encoder, asked)
     missing = asked - ready.keys() - set(without)
     if missing or not ready:
         advice = "another version may, or this one --without them, which are then unanswered until they are trained"

@@ -113,11 +113,11 @@ class Registry:
     environment: str = "dev"
     encoder: str | None = None
 
-    def of(self, environment: str) -> "Registry":
+    def for_environment(self, environment: str) -> "Registry":
         """Return the same registry for another environment."""
         return replace(self, environment=environment, encoder=None)
 
-    def under(self, encoder: str) -> "Registry":
+    def for_encoder(self, encoder: str) -> "Registry":
         """Return the same registry for the heads of one encoder: its registered digest, or nothing if packaged."""
         return replace(self, encoder=encoder)
 

@@ -49,7 +49,9 @@ By = Annotated[
 def list_models() -> None:
     """List every registered version: which answers in which environment, and how good it is on held-out rows."""
     found = _registry()
-    rows = [one for env in ENVIRONMENTS for name in (*TASKS, ENCODER) for one in found.of(env).versions(name)]
+    rows = [
+        one for env in ENVIRONMENTS for name in (*TASKS, ENCODER) for one in found.for_environment(env).versions(name)
+    ]
     if not rows:
         typer.echo("no models yet: `seamless run` trains them")
         return
@@ -126,7 +128,7 @@ def promote(
     """
     here, who = _registry(), _who(by)
     one = here.champion(task) if version is None else here.version(task, version)
-    there = here.of(to)
+    there = here.for_environment(to)
     if task == ENCODER:
         from resources.registry import encoder_promotion
 

@@ -40,7 +40,7 @@ def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
     if str(file) != "-" and not file.is_file():
         raise typer.BadParameter(f"there is no file {file}", param_hint="--input")
     encoder = serving_encoder(settings())
-    found = registry(settings()).under(encoder.digest)
+    found = registry(settings()).for_encoder(encoder.digest)
     model = found.load(found.champion(task), encoder.transform_id)
     with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream, _progress() as progress:
         bar = progress.add_task("predicting", total=None)

@@ -198,7 +198,7 @@ def prepared(settings: Settings) -> Lakehouse:
 
 def serving_models(settings: Settings, encoder: Encoder, known: Models | None = None) -> Models:
     """Return the models that answer now; nothing is loaded unless it has changed which these are."""
-    found = registry(settings).under(encoder.digest)
+    found = registry(settings).for_encoder(encoder.digest)
     if known is not None and found.traffic() == known.traffic:
         return known
     return serving(found, encoder.transform_id)

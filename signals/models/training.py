@@ -17,8 +17,8 @@ from signals.tasks import Task
 # Rows that train, and that judge, one task at most. Memory and time stay bounded however many labels are stored.
 MAX_ROWS = 24_000
 MAX_HELD_OUT = 3_000
-# Rows of borrowed tasks, as a share of the task's own.
-MAX_BORROWED = 0.5
+# Rows of auxiliary tasks, as a share of the task's own.
+MAX_AUXILIARY = 0.5
 # The strength is chosen by fits on at most this many rows. Where there are no more, they are cross-fitted, and their
 # scores also calibrate; where there are, that takes a share of all rows, kept from the fit, and from the encoder's
 # tuning too: it would have learned them by heart, and vectors of other texts are never as clear. Lent rows do not
@@ -54,36 +54,36 @@ class Trained:
 
 
 def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows that train and judge a task: content_hash, text, label, split (``train``, ``lent`` or ``val``).
+    """Return content_hash, text, label and split (``train``, ``auxiliary`` or ``val``) of the rows of a task.
 
     Args:
-        task: its labels and the tasks it borrows from.
+        task: its labels and its auxiliary tasks.
         labels: silver/labels: task, label, content_hash, text, split.
 
     One row a text: the latest answer wins. Of too many, the newest half of those that are kept teach and judge what
     the world is like now; the others are chosen by their hashes, so that nothing is forgotten: the same labels always
-    give the same rows. Borrowed rows only train, and never a text that the held-out split holds.
+    give the same rows. Auxiliary rows only train, and never a text that the held-out split holds.
     """
     own = labels.filter(pl.col("task") == task.name, pl.col("label").is_in(task.labels))
     own = own.sort("labelled_at", "label_id").unique("content_hash", keep="last", maintain_order=True)
     val = _kept(own.filter(pl.col("split") == "val"), MAX_HELD_OUT)
     train = _kept(own.filter(pl.col("split") == "train"), MAX_ROWS)
-    borrowed = [
+    others = [
         labels.filter(pl.col("task") == name, pl.col("split") == "train")
         .sort("labelled_at", "label_id", descending=True)
         .with_columns(label=pl.col("label").replace_strict(mapping, default=None, return_dtype=pl.String))
-        for name, mapping in task.borrowed.items()
+        for name, mapping in task.auxiliary.items()
     ]
-    lent = pl.concat([train.clear(), *borrowed]).filter(pl.col("label").is_not_null())
-    lent = lent.join(pl.concat([train, val]), on="content_hash", how="anti").unique(
+    auxiliary = pl.concat([train.clear(), *others]).filter(pl.col("label").is_not_null())
+    auxiliary = auxiliary.join(pl.concat([train, val]), on="content_hash", how="anti").unique(
         "content_hash", keep="first", maintain_order=True
     )
-    lent = lent.sort("content_hash").head(int(min(MAX_ROWS - train.height, MAX_BORROWED * train.height)))
+    auxiliary = auxiliary.sort("content_hash").head(int(min(MAX_ROWS - train.height, MAX_AUXILIARY * train.height)))
     columns = ["content_hash", "text", "label"]
     return pl.concat(
         [
             train.select(columns, split=pl.lit("train")),
-            lent.select(columns, split=pl.lit("lent")),
+            auxiliary.select(columns, split=pl.lit("auxiliary")),
             val.select(columns, split=pl.lit("val")),
         ]
     )
@@ -123,7 +123,7 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
             f"{is_val.sum()} held-out rows; it needs two labels in training and held-out rows"
         )
     train_rows = np.flatnonzero(~is_val)
-    weights = np.where(rows["split"] == "lent", task.borrowed_weight, 1.0)
+    weights = np.where(rows["split"] == "auxiliary", task.auxiliary_weight, 1.0)
     rows_of = _Rows(task, vectors, ngrams(texts), answers, weights, seed_vectors)
     chance = np.random.default_rng(0)
     if len(train_rows) <= TUNING_ROWS:

@@ -22,8 +22,8 @@ class Task:
         retrain_after: newly landed labels that start a training.
         names: what a person reads for a label, where that differs from the label.
         seeds: texts that describe a label; they train the labels that nobody has labelled yet.
-        borrowed: other labelled tasks that teach this one, as {task: {their label: our label}}.
-        borrowed_weight: what a borrowed row counts where one of its own counts one.
+        auxiliary: other labelled tasks that teach this one, as {task: {their label: our label}}.
+        auxiliary_weight: what a auxiliary row counts where one of its own counts one.
         risk: risk level of a label (``floor``, ``high``, ``medium``, ``low``), for brand safety.
     """
 
@@ -35,14 +35,14 @@ class Task:
     retrain_after: int
     names: Mapping[str, str] = field(default_factory=dict)
     seeds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    borrowed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    borrowed_weight: float = 0.1
+    auxiliary: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    auxiliary_weight: float = 0.1
     risk: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a declaration that could not work, where it is written rather than where it is used."""
         stray = {*self.names, *self.seeds, *self.risk} - set(self.labels)
-        stray |= {ours for theirs in self.borrowed.values() for ours in theirs.values()} - set(self.labels)
+        stray |= {ours for theirs in self.auxiliary.values() for ours in theirs.values()} - set(self.labels)
         if stray:
             raise ValueError(f"task {self.name}: {sorted(stray)} are not among its labels")
         if self.metric not in METRICS or not set(self.documents) <= set(DOCUMENT_KINDS):

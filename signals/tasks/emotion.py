@@ -9,5 +9,5 @@ TASK = Task(
     metric="macro_f1",
     floor=0.40,
     retrain_after=300,
-    borrowed={"goemotions": {label: label for label in ("anger", "joy", "optimism", "sadness")}},
+    auxiliary={"goemotions": {label: label for label in ("anger", "joy", "optimism", "sadness")}},
 )

@@ -11,6 +11,6 @@ TASK = Task(
     retrain_after=300,
     # Offensive language that is not hate speech is what a model takes for it first. None of the task's own labels
     # teach that: those that do count in full.
-    borrowed={"hate_davidson": {"hate speech": "hate", "offensive language": "not-hate", "neither": "not-hate"}},
-    borrowed_weight=1.0,
+    auxiliary={"hate_davidson": {"hate speech": "hate", "offensive language": "not-hate", "neither": "not-hate"}},
+    auxiliary_weight=1.0,
 )

@@ -9,7 +9,7 @@ TASK = Task(
     metric="macro_f1",
     floor=0.55,
     retrain_after=300,
-    borrowed={
+    auxiliary={
         "hate_davidson": {
             "hate speech": "offensive",
             "offensive language": "offensive",

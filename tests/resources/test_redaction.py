@@ -74,7 +74,7 @@ def test_what_is_no_secret_stays():
 
 def test_the_registry_shows_no_password_and_neither_does_dagster():
     found = registry(configure(mlflow_tracking_uri=f"postgresql://me:{PLAIN}@127.0.0.1:1/db"))
-    assert PLAIN not in repr(found.of("prod"))
+    assert PLAIN not in repr(found.for_environment("prod"))
     shown = dg.Definitions(resources={"registry": found}).get_repository_def().get_top_level_resources()
     assert PLAIN not in repr(shown)
 

@@ -165,7 +165,7 @@ def test_an_unlabelled_lakehouse_and_an_empty_registry_have_verdicts(tmp_path, r
 
 
 @pytest.mark.slow
-def test_borrowed_labels_count_for_the_task_that_borrows_them(tmp_path, registry):
+def test_auxiliary_labels_count_for_the_task_that_learns_from_them(tmp_path, registry):
     lake = Lakehouse(uri=str(tmp_path / "lake"))
     rows = pl.DataFrame({"label_id": list("abcd"), "task": ["hate", "hate_davidson", "hate_davidson", "sentiment"]})
     lake.replace_all("silver/labels", rows)
@@ -237,7 +237,7 @@ def test_labels_of_another_environment_do_not_count_for_a_champion_that_came_fro
         "irony", tmp_path / "model", {}, {"transform_id": RUNNING, "labels": 5_000, "rows_train": 900}
     )
     registry.judge(made, Verdict(passed=True, why="good"))
-    prod = registry.of(f"prod-{registry.environment}")
+    prod = registry.for_environment(f"prod-{registry.environment}")
     copy = registry.copy_to(prod, registry.version("irony", made.version))
     prod.promote("irony", copy.version, by="test", why="test")
     lake, now = Lakehouse(uri=str(tmp_path / "prod")), copy.trained_at + timedelta(days=1)

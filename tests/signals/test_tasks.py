@@ -51,7 +51,7 @@ def test_every_declaration_can_work(task):
     assert set(task.risk.values()) <= RISKS
     assert not task.risk or set(task.risk) == set(task.labels)
     assert not task.names or set(task.names) == set(task.labels)
-    assert task.name not in task.borrowed
+    assert task.name not in task.auxiliary
     assert replace(task) == task
 
 
@@ -107,7 +107,7 @@ def test_a_kind_of_document_is_asked_its_tasks_only():
         {"names": {"maybe": "Maybe"}},
         {"seeds": {"maybe": ("a text",)}},
         {"risk": {"maybe": "high"}},
-        {"borrowed": {"other": {"theirs": "maybe"}}},
+        {"auxiliary": {"other": {"theirs": "maybe"}}},
     ],
 )
 def test_a_declaration_that_cannot_work_is_refused_by_name(wrong):

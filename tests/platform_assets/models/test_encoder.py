@@ -119,7 +119,7 @@ def test_all_that_a_new_encoder_needs_is_made_beside_what_serves_and_then_it_ser
     assert lake.stale_days(embeddings.TABLE, embeddings.INPUTS, before.encoder_id, streamed=True) != []
     assert before.now().digest == serving.now().digest == champion.digest
     # What began under the old encoder ends under it, with the old head.
-    old = registry.under(before.digest).champion("irony")
+    old = registry.for_encoder(before.digest).champion("irony")
     assert (before.digest, old.version, old.transform_id) == ("", 1, before.transform_id)
 
 

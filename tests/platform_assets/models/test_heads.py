@@ -174,7 +174,7 @@ def test_texts_without_a_vector_of_this_encoder_are_encoded_once_and_stop_no_tra
     assert dict(stored["encoder_id"].value_counts().rows()) == {encoder.encoder_id: 42, "another": 40}
 
 
-def test_labels_are_counted_with_those_that_are_borrowed(lake, encoder):
+def test_labels_are_counted_with_those_of_auxiliary_tasks(lake, encoder):
     land(
         lake, encoder, [{"task": task, "label": "neither", "text": "x"} for task in ("hate_davidson", "other", "other")]
     )

@@ -40,7 +40,7 @@ def here(registry) -> Registry:
 
 @pytest.fixture
 def there(here) -> Registry:
-    return here.of(f"{here.environment}-prod")
+    return here.for_environment(f"{here.environment}-prod")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def serving(here):
 def answering(registry):
     """Return what answers: the encoder's digest, and the digest of each head, all of which can score."""
     encoder = Encoder(registry=registry)
-    under = registry.under(encoder.digest)
+    under = registry.for_encoder(encoder.digest)
     heads = {task: under.champion(task) for task in registry.traffic()}
     assert all(under.load(one, encoder.transform_id).digest == one.digest for one in heads.values())
     assert all(one.encoder == encoder.digest for one in heads.values())
@@ -70,7 +70,7 @@ def test_an_encoder_goes_to_production_with_the_heads_that_were_gated_under_it(h
     assert made.record["copied_from"] == f"{here.environment}.{ENCODER}/1"
     assert answering(there) == answering(here)
     assert there.version("irony", 2).record["copied_from"] == f"{here.environment}.irony/2"
-    assert there.under("").champion("irony").digest == first.digest
+    assert there.for_encoder("").champion("irony").digest == first.digest
     moved = promotions.recorded(there).filter(moved_by="ada").select("task", "action", "moved_why")
     assert sorted(moved.rows()) == [(name, "promotion", "tested") for name in (ENCODER, *TASKS)]
     # Once more changes nothing.

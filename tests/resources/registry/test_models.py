@@ -121,12 +121,12 @@ def test_versions_are_listed_newest_first_each_with_its_own_figures(store, tmp_p
 
 @pytest.mark.parametrize("every_encoder", [True, False])
 def test_versions_of_all_tasks_are_those_of_each(store, tmp_path, every_encoder):
-    here = store.of(f"own-{every_encoder}")
+    here = store.for_environment(f"own-{every_encoder}")
     register(store, tmp_path, 1, task="irony")
     register(here, tmp_path, 2, task="irony")
     encoder = judged(here, tmp_path, 3, "encoder")
     here.promote("encoder", encoder.version, by="ada", why="tested")
-    under = here.under(encoder.digest)
+    under = here.for_encoder(encoder.digest)
     for seed in (4, 5):
         made = judged(under, tmp_path, seed, "irony")
         under.promote("irony", made.version, by="ada", why="tested")
@@ -281,12 +281,12 @@ def test_what_has_not_passed_the_gate_is_made_champion_by_no_way(store, tmp_path
         lambda: store.promote(task, 2, by="ada", why="please"),
         lambda: store.rollback(task, 2, by="ada", why="please"),
         lambda: store.give_traffic(task, 2, 0.1, by="ada", why="please"),
-        lambda: store.copy_to(store.of("prod"), store.version(task, 2)),
+        lambda: store.copy_to(store.for_environment("prod"), store.version(task, 2)),
     ):
         with pytest.raises(NotPassedError, match=f"dev.{task} version 2 has not "):
             way()
     assert store.champion(task).version == 1
-    assert store.of("prod").versions(task) == []
+    assert store.for_environment("prod").versions(task) == []
     assert len(promotion_log(store.versions(task))) == 1
 
 
@@ -389,7 +389,7 @@ def test_traffic_is_given_recorded_and_ends_with_the_champion(store, tmp_path):
 def test_a_version_is_copied_to_another_environment_with_the_tested_bytes_once(store, elsewhere, tmp_path):
     made = judged(store, tmp_path, 1, "carried")
     made = store.version("carried", made.version)
-    prod = store.of("prod")
+    prod = store.for_environment("prod")
     copy = store.copy_to(prod, made)
     assert store.copy_to(prod, made) == copy
     assert (copy.name, copy.version, copy.digest, copy.metrics) == ("prod.carried", 1, made.digest, made.metrics)
@@ -399,7 +399,7 @@ def test_a_version_is_copied_to_another_environment_with_the_tested_bytes_once(s
     assert "carried" not in store.traffic()
     assert prod.traffic()["carried"] == Traffic(1)
     shutil.rmtree(Path(store.artifacts, "dev.carried"))
-    loaded = elsewhere.of("prod").load(prod.champion("carried"), "t1")
+    loaded = elsewhere.for_environment("prod").load(prod.champion("carried"), "t1")
     assert loaded.digest == directory_digest(tmp_path / "carried-1")
 
 
@@ -407,5 +407,5 @@ def test_files_that_were_changed_are_not_copied(store, tmp_path):
     judged(store, tmp_path, 1, "changed")
     change(stored_at(store, "changed"))
     with pytest.raises(TamperedModelError):
-        store.copy_to(store.of("prod"), store.version("changed", 1))
-    assert store.of("prod").versions("changed") == []
+        store.copy_to(store.for_environment("prod"), store.version("changed", 1))
+    assert store.for_environment("prod").versions("changed") == []

@@ -47,8 +47,8 @@ def test_the_encoder_is_promoted_rolled_back_and_told(models):
     digest = models.champion(ENCODER).digest
     said = say("promote", "encoder", "--to", "staging", "--why", "tested", "--by", "ada")
     assert f"staging.encoder version 1 is champion in staging: digest {digest[:16]}…" in said
-    assert models.of("staging").serving_encoder() == digest
-    assert models.of("staging").champion("irony").digest == models.champion("irony").digest
+    assert models.for_environment("staging").serving_encoder() == digest
+    assert models.for_environment("staging").champion("irony").digest == models.champion("irony").digest
     assert "staging      encoder" in say("list")
     said = say("rollback", "encoder", "--why", "complaints", "--by", "eve")
     assert "sandbox.encoder: the packaged encoder is champion, version 1 was" in said
@@ -87,7 +87,7 @@ def test_a_run_that_ends_under_another_encoder_tells_the_heads_that_serve_then(m
 )
 def test_what_cannot_be_is_refused_in_one_line(models, arguments, code, why, monkeypatch, capsys):
     if "dev" in arguments:
-        head(models.of("dev"), Encoder(registry=models.of("dev")), "threat")
+        head(models.for_environment("dev"), Encoder(registry=models.for_environment("dev")), "threat")
     monkeypatch.setattr("serving.cli.app.configure", settings)
     monkeypatch.setattr("sys.argv", ["seamless", "models", *arguments])
     with pytest.raises(SystemExit) as ended:

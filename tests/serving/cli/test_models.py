@@ -95,12 +95,12 @@ def test_promotion_traffic_and_rollback_take_effect_and_are_told(models, say, tm
 
 def test_a_tested_version_goes_to_production_with_the_same_bytes(models, say):
     said = say("promote", "hate", "--to", "prod", "--why", "tested", "--by", "ada")
-    tested, copied = models.champion("hate"), models.of("prod").champion("hate")
+    tested, copied = models.champion("hate"), models.for_environment("prod").champion("hate")
     assert copied.digest == tested.digest
     assert tested.digest[:16] in said
     assert copied.promoted.by == "ada"
     assert say("promote", "hate", "--to", "prod", "--by", "ada") == said
-    assert len(models.of("prod").versions("hate")) == 1
+    assert len(models.for_environment("prod").versions("hate")) == 1
     assert "prod         hate" in say("list")
 
 
@@ -142,7 +142,7 @@ def test_a_version_that_has_not_passed_the_gate_goes_nowhere(models, tmp_path):
         assert result.exit_code == 1
         assert "has not passed the gate: as good" in str(result.exception)
     assert models.traffic()["irony"] == Traffic(1)
-    assert models.of("prod").versions("irony") == []
+    assert models.for_environment("prod").versions("irony") == []
 
 
 @pytest.mark.parametrize("command", ["list", "show", "promote", "rollback", "traffic"])

@@ -199,11 +199,11 @@ def told(found):
     return sorted(found.select("text", "label", "split").rows())
 
 
-BORROWING = task(
-    labels=("no", "yes"), borrowed={"lent": {"nay": "no", "aye": "yes"}, "also": {"never": "no", "always": "yes"}}
+TAUGHT_BY_OTHERS = task(
+    labels=("no", "yes"), auxiliary={"auxiliary": {"nay": "no", "aye": "yes"}, "also": {"never": "no", "always": "yes"}}
 )
 OWN = st.tuples(st.just("toy"), st.sampled_from(["no", "yes", "maybe"]))
-LENT = st.tuples(st.sampled_from(["lent", "also"]), st.sampled_from(["nay", "aye", "never", "always", "other"]))
+LENT = st.tuples(st.sampled_from(["auxiliary", "also"]), st.sampled_from(["nay", "aye", "never", "always", "other"]))
 OTHER = st.just(("other", "no"))
 ROWS = st.lists(
     st.tuples(
@@ -227,34 +227,35 @@ def test_the_latest_answer_to_a_text_wins_whatever_its_split():
         ]
     )
     expected = [("a", "no", "train"), ("b", "yes", "val"), ("c", "yes", "train")]
-    assert told(examples(BORROWING, stored)) == expected
-    assert examples(BORROWING, stored).columns == ["content_hash", "text", "label", "split"]
+    assert told(examples(TAUGHT_BY_OTHERS, stored)) == expected
+    assert examples(TAUGHT_BY_OTHERS, stored).columns == ["content_hash", "text", "label", "split"]
 
 
-def test_borrowed_rows_train_under_our_labels_and_are_few():
+def test_auxiliary_rows_train_under_our_labels_and_are_few():
     own = [("toy", "no", f"own {i}", "train", 0) for i in range(4)]
-    lent = [("lent", "aye", f"lent {i}", "train", 0) for i in range(20)]
-    found = examples(BORROWING, labels(own + lent))
+    lent = [("auxiliary", "aye", f"lent {i}", "train", 0) for i in range(20)]
+    found = examples(TAUGHT_BY_OTHERS, labels(own + lent))
     assert found["label"].value_counts().sort("label").rows() == [("no", 4), ("yes", 2)]
-    assert set(found["split"]) == {"train", "lent"}
-    assert examples(BORROWING, labels(lent)).is_empty()
+    assert set(found["split"]) == {"train", "auxiliary"}
+    assert examples(TAUGHT_BY_OTHERS, labels(lent)).is_empty()
 
 
-def test_a_borrowed_row_counts_as_much_as_the_task_says(taught):
+def test_an_auxiliary_row_counts_as_much_as_the_task_says(taught):
     wrong = {"sport": "food", "food": "money", "money": "sport"}
-    lent = [(f"{text} Really.", wrong[label], "lent") for text, label, split in said() if split == "train"]
+    lent = [(f"{text} Really.", wrong[label], "auxiliary") for text, label, split in said() if split == "train"]
     found = {
-        weight: taught(task(borrowed_weight=weight), frame(said() + lent)).metrics["macro_f1"] for weight in (0.1, 10.0)
+        weight: taught(task(auxiliary_weight=weight), frame(said() + lent)).metrics["macro_f1"]
+        for weight in (0.1, 10.0)
     }
     assert found[0.1] > 0.8
     assert found[10.0] < 0.2
 
 
-def test_what_a_lender_holds_out_or_answers_otherwise_is_not_borrowed():
+def test_what_an_auxiliary_task_holds_out_or_answers_otherwise_does_not_teach():
     own = [("toy", "no", f"own {i}", "train", 0) for i in range(40)]
-    lent = [("lent", "aye", "held out there", "val", 0), ("lent", "other", "unknown answer", "train", 0)]
-    held = [("toy", "yes", "held out here", "val", 0), ("lent", "nay", "held out here", "train", 0)]
-    found = examples(BORROWING, labels(own + lent + held))
+    lent = [("auxiliary", "aye", "held out there", "val", 0), ("auxiliary", "other", "unknown answer", "train", 0)]
+    held = [("toy", "yes", "held out here", "val", 0), ("auxiliary", "nay", "held out here", "train", 0)]
+    found = examples(TAUGHT_BY_OTHERS, labels(own + lent + held))
     assert found.filter(~pl.col("text").str.starts_with("own")).select("text", "label", "split").rows() == [
         ("held out here", "yes", "val")
     ]
@@ -264,20 +265,20 @@ def test_rows_are_capped_by_their_hashes(monkeypatch):
     monkeypatch.setattr(training, "MAX_ROWS", 5)
     monkeypatch.setattr(training, "MAX_HELD_OUT", 3)
     own = [("toy", "no", f"{split} {i}", split, 0) for i in range(9) for split in ("train", "val")]
-    lent = [("lent", "aye", f"lent {i}", "train", 0) for i in range(9)]
-    found = examples(BORROWING, labels(own + lent))
+    lent = [("auxiliary", "aye", f"lent {i}", "train", 0) for i in range(9)]
+    found = examples(TAUGHT_BY_OTHERS, labels(own + lent))
     for split, most in (("train", 5), ("val", 3)):
         kept = found.filter(pl.col("split") == split)["content_hash"].to_list()
         assert kept == sorted(content_hash(f"{split} {i}") for i in range(9))[:most]
     monkeypatch.setattr(training, "MAX_ROWS", 12)
-    assert examples(BORROWING, labels(own + lent)).filter(pl.col("split") != "val").height == 12
+    assert examples(TAUGHT_BY_OTHERS, labels(own + lent)).filter(pl.col("split") != "val").height == 12
 
 
 def test_of_too_many_rows_half_are_the_newest(monkeypatch):
     monkeypatch.setattr(training, "MAX_ROWS", 8)
     monkeypatch.setattr(training, "MAX_HELD_OUT", 4)
     stored = [("toy", "no", f"{split} {i}", split, i) for i in range(20) for split in ("train", "val")]
-    found = examples(BORROWING, labels(stored))
+    found = examples(TAUGHT_BY_OTHERS, labels(stored))
     for split, most in (("train", 8), ("val", 4)):
         texts = [f"{split} {i}" for i in range(20)]
         newest, others = texts[-most // 2 :], sorted(texts[: -most // 2], key=content_hash)
@@ -288,7 +289,7 @@ def test_of_too_many_rows_half_are_the_newest(monkeypatch):
 @given(ROWS, st.randoms(use_true_random=False))
 @example(
     [("toy", "no", c, "train", 0) for c in "abcd"]
-    + [("lent", "aye", "x", "train", 0), ("lent", "nay", "x", "train", 1)],
+    + [("auxiliary", "aye", "x", "train", 0), ("auxiliary", "nay", "x", "train", 1)],
     None,
 )
 def test_shuffled_labels_give_the_same_rows_in_the_same_order(rows, random):
@@ -296,14 +297,14 @@ def test_shuffled_labels_give_the_same_rows_in_the_same_order(rows, random):
     order = list(range(len(rows)))[::-1]
     if random:
         random.shuffle(order)
-    assert examples(BORROWING, stored[order]).equals(examples(BORROWING, stored))
+    assert examples(TAUGHT_BY_OTHERS, stored[order]).equals(examples(TAUGHT_BY_OTHERS, stored))
 
 
 @settings(max_examples=60)
 @given(ROWS)
 def test_each_text_occurs_once_so_no_held_out_text_trains(rows):
     stored = labels(rows)
-    found = examples(BORROWING, stored)
+    found = examples(TAUGHT_BY_OTHERS, stored)
     assert found["content_hash"].is_unique().all()
     assert set(found["label"]) <= {"no", "yes"}
     asked = stored.filter(task="toy").filter(pl.col("label").is_in(["no", "yes"]))
