@@ -121,7 +121,7 @@ def append(
     """
     parts, started, reached = [], {}, {}
     for reading in readings:
-        rows, broken = parse_records(reading.records, expected, reading.source, now)
+        rows, broken = parse_records(reading.records, expected, reading.source, now, settings().first_day)
         reconcile(expected.table, len(reading.records), rows.height, broken.height)
         parts.append((rows, quarantined(expected.table, shown(broken))))
         started |= reading.started

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
@@ -14,10 +14,10 @@ import polars as pl
 
 from resources.lakehouse.tables import DAY
 from resources.landing.files import Record, parse
-from resources.settings import settings
 
 # A clock may run ahead of ours by this much.
 SKEW = timedelta(days=1)
+EPOCH = date(1970, 1, 1)
 # Fields that a table does not declare, as one JSON object; null where a record has none.
 UNDECLARED = "undeclared"
 TIME = pl.Datetime("us", "UTC")
@@ -84,7 +84,7 @@ RULES: Mapping[type[Exception], str | None] = {BrokenError: None, RecursionError
 
 
 def parse_records(
-    records: Iterable[Record], expected: SourceSchema, source: str, now: datetime
+    records: Iterable[Record], expected: SourceSchema, source: str, now: datetime, first_day: date = EPOCH
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Turn records into bronze rows.
 
@@ -93,12 +93,13 @@ def parse_records(
         expected: the table's declaration.
         source: where the records come from.
         now: when they were received (UTC).
+        first_day: no record is of a day before it.
 
     Returns:
         Rows with the declared columns and, in ``undeclared``, all other fields as JSON; and broken records with
         ``rule`` and ``raw``.
     """
-    plain, others = _plain(records, expected, source, now)
+    plain, others = _plain(records, expected, source, now, first_day)
     rows: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
     for at, found in others:
@@ -108,7 +109,7 @@ def parse_records(
             if record.fields is None:
                 raise BrokenError(record.broken)
             row = _typed(record.fields, expected)
-            rows.append(row | place | {DAY: _day(row, record.fields, expected, now), AT: at})
+            rows.append(row | place | {DAY: _day(row, record.fields, expected, now, first_day), AT: at})
         except Exception as error:  # noqa: BLE001 - whatever one record does, the others go on
             rule = RULES.get(type(error), f"raised:{type(error).__name__}") or str(error)
             raw = record.raw if record.fields is None else _shown(record.fields)
@@ -147,7 +148,7 @@ def _declared_since(undeclared: str, name: str, expected: SourceSchema) -> Any:
 
 
 def _plain(
-    records: Iterable[Record], expected: SourceSchema, source: str, now: datetime
+    records: Iterable[Record], expected: SourceSchema, source: str, now: datetime, first_day: date
 ) -> tuple[list[pl.DataFrame], list[tuple[int, Record]]]:
     """Turn those records into rows, by the column, whose declared fields hold nothing but values as declared.
 
@@ -183,7 +184,7 @@ def _plain(
             others += [one[:2] for one in some]
             continue
         try:
-            frame = _columns(some, expected, now)
+            frame = _columns(some, expected, now, first_day)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
             # What Arrow cannot hold, half a surrogate pair or a huge number, is a fault of some record among them.
             waiting += [some[: len(some) // 2], some[len(some) // 2 :]]
@@ -204,7 +205,7 @@ def _shape(types: tuple[tuple[str, Any], ...], event_time: str) -> type[msgspec.
     return msgspec.defstruct("Plain", fields, rename=renamed, forbid_unknown_fields=True, gc=False)
 
 
-def _columns(plain: Sequence[_Plain], expected: SourceSchema, now: datetime) -> pl.DataFrame:
+def _columns(plain: Sequence[_Plain], expected: SourceSchema, now: datetime, first_day: date) -> pl.DataFrame:
     """Return plain records as columns, with their day, and ``fit`` where a row keeps every rule."""
     types = expected.columns
     places, records, values, rest = zip(*plain, strict=True)
@@ -223,7 +224,7 @@ def _columns(plain: Sequence[_Plain], expected: SourceSchema, now: datetime) -> 
     fit += [(pl.col(name).abs() <= MAX_FLOAT) for name in given if types.get(name) == pl.Float64]
     fit += [pl.col(name).is_in(list(known)) for name, known in expected.allowed.items() if name in given]
     moment = pl.col(expected.event_time)
-    fit.append((moment <= now + SKEW) & (moment.dt.date() >= settings().first_day))
+    fit.append((moment <= now + SKEW) & (moment.dt.date() >= first_day))
     day = pl.coalesce(moment.dt.date(), pl.lit(now.date()))
     # What is missing breaks no rule but that of the key.
     return frame.with_columns(day.alias(DAY), fit=pl.all_horizontal(one.fill_null(value=True) for one in fit))
@@ -299,13 +300,15 @@ def moment_of(value: Any, name: str) -> datetime:
         raise BrokenError(f"bad_timestamp:{name}") from None
 
 
-def _day(row: Mapping[str, Any], fields: Mapping[str, Any], expected: SourceSchema, now: datetime) -> Any:
+def _day(
+    row: Mapping[str, Any], fields: Mapping[str, Any], expected: SourceSchema, now: datetime, first_day: date
+) -> Any:
     if fields.get(expected.event_time) is None:
         if expected.event_time in fields:
             raise BrokenError(f"null:{expected.event_time}")
         return now.date()
     moment = row[expected.event_time]
-    if moment > now + SKEW or moment.date() < settings().first_day:
+    if moment > now + SKEW or moment.date() < first_day:
         raise BrokenError(f"out_of_range:{expected.event_time}")
     return moment.date()
 

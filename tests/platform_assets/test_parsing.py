@@ -14,7 +14,7 @@ from platform_assets.publishing import quarantined, shown
 from resources.lakehouse.tables import DAY
 from resources.landing.files import Record, parse
 
-NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
+NOW, FIRST_DAY = datetime(2026, 11, 10, 12, tzinfo=UTC), date(2025, 1, 1)
 SCHEMA = SourceSchema(
     table="bronze/things",
     folder="messages",
@@ -52,7 +52,7 @@ OBJECTS = st.dictionaries(NAMES, VALUES, max_size=5).flatmap(
 
 def received(*fields):
     parsing = [Record(position, one) for position, one in enumerate(fields, 1)]
-    return parse_records(parsing, SCHEMA, "messages/a.jsonl", NOW)
+    return parse_records(parsing, SCHEMA, "messages/a.jsonl", NOW, FIRST_DAY)
 
 
 def rule(fields):
@@ -294,7 +294,7 @@ def test_lines_that_nobody_has_read_yet_give_what_read_ones_give(objects, noise)
 def test_no_depth_of_nesting_crashes():
     for depth in range(900, 1_010):
         record = parse(b'{"id": "1", "x": ' + b"[" * depth + b"]" * depth + b"}", 1)
-        rows, broken = parse_records([record], SCHEMA, "f", NOW)
+        rows, broken = parse_records([record], SCHEMA, "f", NOW, FIRST_DAY)
         assert rows.height + broken.height == 1
 
 
@@ -304,7 +304,7 @@ BEFORE = replace(SCHEMA, columns={name: SCHEMA.columns[name] for name in ("id", 
 def declared_since(*fields):
     """Return rows that were received when only two fields were declared, as they are now."""
     parsing = [Record(position, one) for position, one in enumerate(fields, 1)]
-    rows, broken = parse_records(parsing, BEFORE, "messages/a.jsonl", NOW)
+    rows, broken = parse_records(parsing, BEFORE, "messages/a.jsonl", NOW, FIRST_DAY)
     assert broken.is_empty()
     return declared(rows, SCHEMA)
 
