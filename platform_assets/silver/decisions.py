@@ -19,7 +19,8 @@ from resources.encoder import Encoder
 from resources.lakehouse.checkpoints import ASKED
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse, fingerprint
 from resources.registry.models import Registry
-from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Model, Models, classify
+from resources.serving_models import serving
+from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Models, classify
 from signals.tasks import TASKS
 from signals.traffic import Traffic
 
@@ -42,7 +43,7 @@ def decisions(
 ) -> dg.MaterializeResult:
     """Ask the champion of every task about each document of these days, and challengers about their share."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    models = serving(registry.for_encoder(encoder.digest), encoder.transform_id)
+    models = serving(registry, encoder).models
     rows_in, rows_quarantined, parts = 0, 0, []
     for kind, table in DOCUMENTS.items():
         documents = pending(lakehouse, kind, write.days, encoder)
@@ -69,26 +70,6 @@ def decisions(
         rows_out=lakehouse.count(TABLE),
         check_results=[reconciled(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)],
     )
-
-
-def serving(registry: Registry, running: str) -> Models:
-    """Return the models that are asked now; a task that has no champion is not asked.
-
-    Raises:
-        TransformMismatchError: one was trained under another transformation.
-        TamperedModelError: its files are not those that were registered.
-    """
-    traffic = registry.traffic()
-
-    def loaded(versions: Mapping[str, int | None]) -> dict[str, Model]:
-        return {
-            task: registry.load(registry.version(task, version), running)
-            for task, version in versions.items()
-            if version is not None
-        }
-
-    champions = loaded({task: traffic[task].champion for task in TASKS if task in traffic})
-    return Models(traffic, champions, loaded({task: traffic[task].challenger for task in champions}))
 
 
 def answering(traffic: Mapping[str, Traffic]) -> int:

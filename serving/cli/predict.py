@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from resources.encoder import Encoder
-from resources.encoder import encoder as serving_encoder
-from resources.registry.models import registry
+from resources.serving_models import serving_models
 from resources.settings import settings
 from signals.classify import DOCUMENT, Model, Models, classify
 from signals.documents.text import normal_forms
@@ -39,14 +38,13 @@ def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
         )
     if str(file) != "-" and not file.is_file():
         raise typer.BadParameter(f"there is no file {file}", param_hint="--input")
-    encoder = serving_encoder(settings())
-    found = registry(settings()).for_encoder(encoder.digest)
-    model = found.load(found.champion(task), encoder.transform_id)
+    serving = serving_models(settings())
+    model = serving.champion(task)
     with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream, _progress() as progress:
         bar = progress.add_task("predicting", total=None)
         number = 0
         while lines := [line.removesuffix(b"\n") for line in islice(stream, CHUNK)]:
-            yield from _answers(model, encoder, lines, number)
+            yield from _answers(model, serving.encoder, lines, number)
             number += len(lines)
             progress.update(bar, completed=number, description=f"predicting: {number:,} lines")
 

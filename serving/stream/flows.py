@@ -36,8 +36,8 @@ from platform_assets.silver import (
 )
 from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse, days_of
+from resources.serving_models import ServingModels
 from serving.stream.embedding_cache import EmbeddingCache, Vectors
-from signals.classify import Models
 from signals.consumer_record import message_record, page_record
 from signals.documents.pages import Article, Fetch, article
 from signals.documents.text import document_text, normal_forms
@@ -81,13 +81,13 @@ class Worker:
     """What a flow works with.
 
     Attributes:
-        models: those that answer.
+        serving: the encoder and the models that answer.
         run_id: name of the run that it is part of.
         known: tables and vectors.
         held: what the tables hold already.
     """
 
-    models: Models
+    serving: ServingModels
     run_id: str
     known: EmbeddingCache
     held: StreamState
@@ -209,8 +209,8 @@ def _answers(worker: Worker, kind: str, rows: pl.DataFrame, prefetch: Prefetch) 
     table, lakehouse = decisions.DOCUMENTS[kind], worker.known.lakehouse
     answers, broken = decisions.decided(
         decisions.documents_of(kind, rows, vectors),
-        worker.models,
-        worker.known.encoder,
+        worker.serving.models,
+        worker.serving.encoder,
         input_table=table,
         input_version=lakehouse.version(table),
         run_id=worker.run_id,

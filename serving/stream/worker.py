@@ -25,18 +25,14 @@ from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
 from platform_assets.parsing import declared
 from platform_assets.published.signal_store import put
 from platform_assets.silver import embeddings
-from platform_assets.silver.decisions import serving
-from resources.encoder import Encoder
-from resources.encoder import encoder as serving_encoder
 from resources.lakehouse.tables import Lakehouse, lakehouse
-from resources.registry.models import registry
+from resources.serving_models import serving_models
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
 from resources.sources.topics import Batch, BrokerError, Partition, Reader
 from resources.sources.topics import reader as reader_of_topics
 from serving.stream.embedding_cache import EmbeddingCache
 from serving.stream.flows import FLOWS, Flow, Prefetch, StreamState, Worker
-from signals.classify import Models
 
 # How often Dagster is told, which each micro-batch would cost more than the micro-batch.
 TELL_SECONDS = 10.0
@@ -127,7 +123,8 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
         suit_the_interpreter()
         # The broker sends what comes first while the encoder is still being loaded.
         reader.seek(positions(tables, partitions))
-        known, sizer = EmbeddingCache(tables, serving_encoder(settings)), BatchSizer(settings.stream_events)
+        serving = serving_models(settings)
+        known, sizer = EmbeddingCache(tables, serving.encoder), BatchSizer(settings.stream_events)
 
         def read_on(*, look: bool = False) -> IngestedBatch:
             more = added(reader) if look else set()
@@ -146,9 +143,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
         with ThreadPoolExecutor(1) as other:
             batch = backlog(known, partitions)
             coming = other.submit(read_on)
-            worker = Worker(
-                serving_models(settings, known.encoder), f"stream-{uuid.uuid4()}", known, StreamState(tables)
-            )
+            worker = Worker(serving, f"stream-{uuid.uuid4()}", known, StreamState(tables))
             looked = told = time.monotonic()
             stats = BatchStats()
             process_batch(worker, store, batch, stats)
@@ -162,7 +157,7 @@ def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None
                 look = began - looked >= LOOK_SECONDS
                 coming = other.submit(read_on, look=look)
                 if look:
-                    looked, worker = began, refreshed(settings, worker)
+                    looked, worker = began, refreshed(worker)
                     known = worker.known
                 process_batch(worker, store, batch, stats)
                 sizer.follow(batch.events, time.monotonic() - began)
@@ -196,20 +191,12 @@ def prepared(settings: Settings) -> Lakehouse:
     return tables
 
 
-def serving_models(settings: Settings, encoder: Encoder, known: Models | None = None) -> Models:
-    """Return the models that answer now; nothing is loaded unless it has changed which these are."""
-    found = registry(settings).for_encoder(encoder.digest)
-    if known is not None and found.traffic() == known.traffic:
-        return known
-    return serving(found, encoder.transform_id)
-
-
-def refreshed(settings: Settings, worker: Worker) -> Worker:
+def refreshed(worker: Worker) -> Worker:
     """Return the worker with the encoder and the models that answer now."""
-    known, encoder = worker.known, worker.known.encoder.now()
-    if encoder is known.encoder:
-        return replace(worker, models=serving_models(settings, encoder, worker.models))
-    return replace(worker, known=EmbeddingCache(known.lakehouse, encoder), models=serving_models(settings, encoder))
+    serving = worker.serving.refreshed()
+    if serving.encoder is worker.serving.encoder:
+        return replace(worker, serving=serving)
+    return replace(worker, serving=serving, known=EmbeddingCache(worker.known.lakehouse, serving.encoder))
 
 
 def backlog(known: EmbeddingCache, partitions: Iterable[Partition]) -> IngestedBatch:

@@ -14,11 +14,11 @@ from platform_assets.silver.decisions import (
     decisions,
     documents_of,
     pending,
-    serving,
 )
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
 from resources.lakehouse.tables import DAY, PLACE, Lakehouse
+from resources.serving_models import serving
 from sensors.stale_days import stale
 from serving.stream import flows
 from serving.stream.embedding_cache import EmbeddingCache
@@ -303,8 +303,7 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
 
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
-    models = serving(rivals, encoder.transform_id)
-    worker = flows.Worker(models, "run", EmbeddingCache(stream, encoder), flows.StreamState(stream))
+    worker = flows.Worker(serving(rivals, encoder), "run", EmbeddingCache(stream, encoder), flows.StreamState(stream))
     rows = stream.read("silver/pages", DAYS)
     read = flows._answers(worker, "page", rows, flows.Prefetch(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]

@@ -13,10 +13,10 @@ from platform_assets.operations import promotions
 from resources.encoder import Encoder
 from resources.lakehouse.tables import lakehouse
 from resources.registry.models import Registry, promotion_log, registry
+from resources.serving_models import serving
 from resources.settings import configure, settings
 from serving.cli import main
 from serving.cli.models import models_app
-from serving.stream.worker import serving_models
 from signals.models.heads import load_head
 from signals.traffic import Traffic
 from tests.conftest import environment
@@ -62,12 +62,12 @@ def second(models: Registry, folder: Path, *, passed: bool = True) -> None:
 
 def test_promotion_traffic_and_rollback_take_effect_and_are_told(models, say, tmp_path):
     second(models, tmp_path / "second")
-    known = serving_models(settings(), Encoder())
-    assert serving_models(settings(), Encoder(), known) is known, "nothing has changed, so nothing is loaded"
+    known = serving(registry(settings()), Encoder())
+    assert known.models is known.refreshed().models, "nothing has changed, so nothing is loaded"
 
     assert "10% of traffic version 2" in say("traffic", "irony", "--challenger", 2, "--share", 0.1, "--by", "ada")
     assert models.traffic()["irony"] == Traffic(1, 2, 0.1)
-    assert serving_models(settings(), Encoder(), known).challengers["irony"].version == 2
+    assert known.refreshed().models.challengers["irony"].version == 2
     assert "shadow" in say("traffic", "irony", "--challenger", 2, "--shadow")
     listed = say("list")
     assert "champion" in listed
@@ -78,10 +78,10 @@ def test_promotion_traffic_and_rollback_take_effect_and_are_told(models, say, tm
     assert "dev.irony version 2 is champion in dev" in say(
         "promote", "irony", "--version", 2, "--to", "dev", "--by", "ada"
     )
-    assert serving_models(settings(), Encoder(), known).champions["irony"].version == 2
+    assert known.refreshed().models.champions["irony"].version == 2
     said = say("rollback", "irony", "--why", "complaints", "--by", "eve")
     assert "version 1 is champion, version 2 was" in said
-    assert serving_models(settings(), Encoder(), known).champions["irony"].version == 1
+    assert known.refreshed().models.champions["irony"].version == 1
 
     shown = say("show", "irony")
     assert "rollback to version 1, instead of version 2, by eve: complaints" in shown
