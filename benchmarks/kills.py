@@ -90,11 +90,11 @@ def finished(child: int) -> None:
         raise RuntimeError("the broker did not come back, or did not take the events")
 
 
-def revived(servers: Path, seconds: float) -> None:
+def revived(place: Path, seconds: float) -> None:
     """Kill a stack's broker after some seconds, and start it again."""
     time.sleep(seconds)
-    os.kill(next(state.pid for state in servers.status(servers) if state.name == "broker"), signal.SIGKILL)
-    servers.up(servers)
+    os.kill(next(state.pid for state in servers.status(place) if state.name == "broker"), signal.SIGKILL)
+    servers.up(place)
 
 
 def compared(made: list[Event], kept: dict[str, list[bytes]]) -> dict[str, dict[str, Any]]:
@@ -137,11 +137,11 @@ def compared(made: list[Event], kept: dict[str, list[bytes]]) -> dict[str, dict[
     return found
 
 
-def killed(servers: Path, count: int, kills: int, longest: float) -> dict[str, dict[str, Any]]:
+def killed(place: Path, count: int, kills: int, longest: float) -> dict[str, dict[str, Any]]:
     """Produce, kill worker and broker so many times together, let a worker finish, and return the comparison.
 
     Args:
-        servers: folder of the stack that the broker is of.
+        place: folder of the stack that the broker is of.
         count: events.
         kills: SIGKILLs; a fourth of them the broker's.
         longest: seconds that a worker lives at most before it is killed.
@@ -156,7 +156,7 @@ def killed(servers: Path, count: int, kills: int, longest: float) -> dict[str, d
         reviver = None
         if brokers < kills // 4:
             moment = chance.uniform(0.0, longest / 2)
-            reviver, brokers = forked(lambda wait=moment: revived(servers, wait)), brokers + 1
+            reviver, brokers = forked(lambda wait=moment: revived(place, wait)), brokers + 1
         ended[life(chance.uniform(0.05, longest))] += 1
         if reviver is not None:
             finished(reviver)

@@ -38,13 +38,13 @@ def environment(**given: str) -> dict[str, str]:
 
 
 @contextmanager
-def durable_broker(servers: Path) -> Generator[str]:
+def durable_broker(place: Path) -> Generator[str]:
     """Run a local stack in a folder, and give the address of its broker, which keeps all on the object store."""
-    servers.up(servers)
+    servers.up(place)
     try:
-        yield servers.environment(servers)["KAFKA_BOOTSTRAP_SERVERS"]
+        yield servers.environment(place)["KAFKA_BOOTSTRAP_SERVERS"]
     finally:
-        servers.down(servers)
+        servers.down(place)
 
 
 @contextmanager

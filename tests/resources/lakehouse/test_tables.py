@@ -244,14 +244,6 @@ def test_a_table_that_nothing_has_written_is_named(lake):
     assert (lake.days(PAGES), lake.exists(PAGES), lake.position(PAGES, "s")) == ([], False, None)
 
 
-def test_the_tables_of_a_layer_are_those_that_were_written(lake, tmp_path):
-    lake.replace_days(PAGES, [MON], frame())
-    lake.replace_days("silver/images", [MON], frame())
-    lake.replace_days("gold/site_brand_safety", [MON], frame())
-    (tmp_path / "lake/silver/notes").mkdir()
-    assert lake.tables("silver") == ["silver/images", "silver/pages"]
-
-
 def test_reading_some_days_opens_the_files_of_these_days_only(lake, tmp_path):
     lake.replace_days(PAGES, DAYS, frame(("a", 1, MON), ("b", 1, TUE), ("c", 1, WED), ("d", 1, THU)))
     for path in (tmp_path / "lake/silver/pages").glob(f"event_date={TUE}/*.parquet"):
@@ -585,7 +577,7 @@ def test_a_file_is_written_beside_the_tables_and_written_over(lake, tmp_path):
         place = lake.write_file("reports/data_docs/silver_pages.html", content)
         assert Path(place).read_bytes() == content
     assert place == str(tmp_path / "lake/reports/data_docs/silver_pages.html")
-    assert lake.tables("reports") == []
+    assert not lake.exists("reports/data_docs")
 
 
 def test_a_bucket_is_reached_at_the_address_of_the_settings_and_keys_stay_in_the_environment():
