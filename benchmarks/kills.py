@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.end_to_end import DAY, lines
 from benchmarks.place import PARTITIONS, create_topics, durable_broker, folder, forked, produce
+from devstack import servers
 from resources.settings import configure, settings
 
 # Topic, body, and the key that its row is found by; None if it is malformed.

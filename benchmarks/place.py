@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+from devstack import servers
 from resources.settings import PROJECT, Settings
 
 PARTITIONS = 2
