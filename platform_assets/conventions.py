@@ -1,8 +1,9 @@
 """What every asset shares: what the catalog says of its table, partitions and freshness."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -39,6 +40,7 @@ def described(
     table: str,
     doc: str | None,
     *,
+    told: Mapping[str, str] = MappingProxyType({}),
     inputs: Sequence[str] = (),
     deps: Sequence[str] = (),
     kinds: Sequence[str] = ("delta", "polars"),
@@ -49,13 +51,15 @@ def described(
     Args:
         table: ``layer/table``.
         doc: the module's docstring, which begins the description in the UI.
+        told: what the UI says of columns.
         inputs: tables whose rows of a day make its rows of that day.
         deps: what else it reads: tables as a whole, models.
         kinds: what the UI shows it to be made with; three at most.
         daily: it has daily partitions.
     """
     known = catalog.table(table)
-    columns = [dg.TableColumn(name, tags={kind: ""}) for name, kind in known.classes.items()]
+    # Their types are those of the Delta table.
+    columns = [dg.TableColumn(name, "", told.get(name), tags={kind: ""}) for name, kind in known.classes.items()]
     arguments: dict[str, Any] = {
         "key": table_key(table),
         "deps": [table_key(dep) for dep in (*inputs, *deps)],
