@@ -51,8 +51,8 @@ def show(report: Report, seconds: float) -> None:
     console.print(_tables(report) if report.steps else "Nothing has landed since: every table is up to date.")
     if any(step.asset.startswith("models/") for step in report.steps):
         console.print(_models(report))
-    stages = ", ".join(f"{stage} {taken:.1f} s" for stage, taken in report.seconds.items())
-    console.print(f"[bold]{seconds:.1f} s[/bold]: {stages}", soft_wrap=True)
+    stages = "".join(f", {stage} {taken:.1f} s" for stage, taken in report.seconds.items())
+    console.print(f"[bold]{seconds:.1f} s[/bold]{stages.replace(',', ':', 1)}", soft_wrap=True)
     for check in report.failed_checks:
         console.print(f"[yellow]check failed:[/yellow] {check}")
     for why in report.unanswered:
