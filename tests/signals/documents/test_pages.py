@@ -309,7 +309,7 @@ def test_a_page_over_its_budget_is_named(name, body):
 def test_a_page_within_its_budget_is_read(name, head, body):
     html = page(head, f"<p>{STORY}</p>{body}<p>The water fell at last, said the mayor of the town.</p>").encode()
     row = read(html)
-    assert "The water fell at last" in row["text"]
+    assert "The water fell at last" in row["text"], name
 
 
 def test_the_budget_of_elements_is_far_beyond_real_pages():
