@@ -24,10 +24,11 @@ from platform_assets.silver.inventory import inventory, offered
 from resources.lakehouse.tables import Lakehouse
 from resources.landing.files import landed_files
 from resources.settings import PROJECT, configure, settings
+from tests.support import SHARED
 
 DAY = "2026-11-10"
-SHARED = PROJECT.parent / "shared" / "data"
 ADS_TXT = "# ours\nx.example, 1, DIRECT\ny.example, 2, RESELLER\noops\n"
+DATA = SHARED / "data"
 
 
 class Landing:
@@ -238,10 +239,10 @@ def test_the_samples_show_each_case(landing):
 
 
 def test_the_real_files_are_read_to_the_last_line(landing):
-    folder = SHARED / "rtb_openrtb/supply_chain"
+    folder = DATA / "rtb_openrtb/supply_chain"
     if not folder.is_dir():
         pytest.skip("the shared data with a real ads.txt and sellers.json is not here")
-    assert landing.ingest(root=SHARED)["rows_quarantined"] == 0
+    assert landing.ingest(root=DATA)["rows_quarantined"] == 0
     rows = landing.lake.read(SCHEMA.table).filter(record="seller")
     assert dict(rows["document"].value_counts().rows()) == {"ads.txt": 234, "sellers.json": 45}
     assert set(rows["declared_by"]) == {"1xsmp.lol", "admaru.com"}

@@ -1,5 +1,4 @@
 from itertools import islice
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,8 +8,9 @@ from platform_assets.silver.rtb_auctions import opened
 from resources.landing.files import landed_files
 from resources.settings import SettingsError, configure
 from signals.documents.openrtb import AUCTION
+from tests.support import SHARED
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
+DATA = SHARED / "data"
 REQUEST = {"id": "r1", "imp": [{"id": "1", "banner": {"w": 300}, "bidfloor": 0.8, "bidfloorcur": "EUR"}]}
 ODD = [
     {"user": {"id": {"id": "k3j2", "atype": 1}}},

@@ -10,8 +10,9 @@ from PIL import Image
 
 from resources.landing import corpora
 from resources.landing.files import Record, landed_files
+from tests.support import SHARED
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = SHARED / "data"
 MAPPED = [
     "dataset\tsource_label\tprimary_iab_id",
     "topics_papers\tSPORTS\t483",

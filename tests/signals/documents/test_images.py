@@ -2,7 +2,6 @@ import io
 import json
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from signals.documents.images import MAX_PIXELS, OpenNsfw, Picture, package, probe_image
+from tests.support import SHARED
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 
-CORPUS = Path(__file__).parents[2].parent / "shared" / "data" / "images_safety"
+CORPUS = SHARED / "data" / "images_safety"
 FORMATS = [
     ("RGB", "JPEG"),
     ("CMYK", "JPEG"),

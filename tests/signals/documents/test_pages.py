@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 from signals.documents.pages import ARTICLE, MAX_ELEMENTS, MAX_IMAGES, MAX_TEXT, Fetch, article, articles
 from signals.documents.text import content_hash, document_text, normalise
 from signals.documents.urls import hostname
+from tests.support import SHARED
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = SHARED / "data"
 URL = "https://www.example.org/news/story.html?id=7#top"
 STORY = (
     "The river rose above the old bridge on Tuesday, and the mayor asked everyone near the mill to leave their homes."

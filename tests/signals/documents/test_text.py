@@ -3,7 +3,6 @@ import re
 import sys
 import unicodedata
 from html.entities import codepoint2name
-from pathlib import Path
 
 import pytest
 from emoji import EMOJI_DATA, STATUS
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from signals.documents import text as module
 from signals.documents.text import MAX_MARKS, MAX_PASSES, content_hash, document_text, normal_forms, normalise, plain
+from tests.support import SHARED
 
 # Pieces that meet at the seams of the rules: entities, names, links, marks, blanks, half surrogates.
 PIECES = [
@@ -276,7 +276,7 @@ def test_a_megabyte_takes_linear_time(unit):
 
 
 def test_words_that_are_spelt_with_zero_width_spaces_have_the_normal_form_of_the_plain_ones():
-    case = Path(__file__).parents[2].parent / "shared" / "cases" / "31-zero-width-space" / "texts.txt"
+    case = SHARED / "cases" / "31-zero-width-space" / "texts.txt"
     if not case.exists():
         pytest.skip(f"{case} is not here")
     lines = case.read_text(encoding="utf-8").splitlines()
