@@ -38,6 +38,7 @@ from resources.encoder import WEIGHTS, packaged_weights
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.registry.models import ENCODER, Registered, Registry, registry
 from resources.settings import PROJECT, configure, settings
+from sensors.materialize_stale import materialize_stale
 from signals.tasks import TASKS
 
 TASK = TASKS["iab_category"]
@@ -181,7 +182,7 @@ def decided(tables: Lakehouse, versions: pl.Expr) -> pl.DataFrame:
 def rested(instance: dg.DagsterInstance) -> bool | None:
     """Say that the sensor has found nothing left to do, once it has."""
     for state in instance.all_instigator_state():
-        if state.instigator_name == "keeping_up":
+        if state.instigator_name == materialize_stale.name:
             ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
             return True if ticks and "up to date" in (ticks[0].skip_reason or "") else None
     return None

@@ -25,7 +25,7 @@ class Aliases:
         self._known = pl.DataFrame(schema=SCHEMA)
 
     def resolved(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return rows with ``tenant_id`` and ``canonical_url`` beside the ``document_id`` that the address names.
+        """Return rows with ``tenant_id`` and ``address`` beside the ``document_id`` that the address names.
 
         That is the document of the organisation's own newest fetch of the address, or else of anyone's, or else the
         address itself.

@@ -40,7 +40,7 @@ def described(
     table: str,
     doc: str | None,
     *,
-    told: Mapping[str, str] = MappingProxyType({}),
+    meanings: Mapping[str, str] = MappingProxyType({}),
     inputs: Sequence[str] = (),
     deps: Sequence[str] = (),
     kinds: Sequence[str] = ("delta", "polars"),
@@ -51,7 +51,7 @@ def described(
     Args:
         table: ``layer/table``.
         doc: the module's docstring, which begins the description in the UI.
-        told: what the UI says of columns.
+        meanings: what the UI says of columns.
         inputs: tables whose rows of a day make its rows of that day.
         deps: what else it reads: tables as a whole, models.
         kinds: what the UI shows it to be made with; three at most.
@@ -59,7 +59,7 @@ def described(
     """
     known = catalog.table(table)
     # Their types are those of the Delta table.
-    columns = [dg.TableColumn(name, "", told.get(name), tags={kind: ""}) for name, kind in known.classes.items()]
+    columns = [dg.TableColumn(name, "", meanings.get(name), tags={kind: ""}) for name, kind in known.classes.items()]
     arguments: dict[str, Any] = {
         "key": table_key(table),
         "deps": [table_key(dep) for dep in (*inputs, *deps)],

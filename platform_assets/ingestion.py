@@ -53,7 +53,7 @@ def ingest(
         files: files, among them those that hold more than has been read.
         now: when they are received (UTC).
         sources: what the table reads besides files.
-        listed: what to keep once all the files have been read (see ``ingest_batch``).
+        listed: what to keep once all the files have been read (see ``landed``).
 
     Returns:
         rows_in, rows_out, rows_quarantined, files.

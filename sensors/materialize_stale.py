@@ -29,7 +29,7 @@ ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
 # Layers that are made from answers.
 AFTER = ("gold", "published", "reports", "operations")
 # Runs that the sensor asked for carry this tag: one is in flight at a time.
-TAG = {"seamless/keeping_up": "true"}
+TAG = {"seamless/materialize_stale": "true"}
 # From landing to a decision by a model that has learnt is a chain of runs, each of which waits for a look.
 INTERVAL = timedelta(seconds=10)
 # What fails is tried again after this long, and then after twice as long.

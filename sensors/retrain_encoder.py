@@ -13,7 +13,7 @@ from resources.registry.models import Registry
 from sensors.materialize_stale import IN_FLIGHT, OF_THE_REGISTRY
 
 GROWTH = 2
-TAG = {"seamless/retuning": "true"}
+TAG = {"seamless/retrain_encoder": "true"}
 INTERVAL = timedelta(minutes=5)
 # What failed is tried again after this long.
 WAIT = timedelta(hours=1)

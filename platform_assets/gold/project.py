@@ -65,8 +65,8 @@ class Gold(DagsterDbtTranslator):
         table, read = _table(model), _tables_read(manifest, unique_id)
         inputs = sorted(name for name in read if name.startswith("silver/"))
         deps = sorted(read - {*inputs})
-        told = {name: column["description"] for name, column in model["columns"].items()}
-        wanted = described(table, model["description"], told=told, inputs=inputs, deps=deps, kinds=KINDS)
+        meanings = {name: column["description"] for name, column in model["columns"].items()}
+        wanted = described(table, model["description"], meanings=meanings, inputs=inputs, deps=deps, kinds=KINDS)
         del wanted["backfill_policy"]  # which is that of all models together
         place = {"dagster/table_name": table, "dagster/storage_kind": "delta"}
         wanted["metadata"] = {**spec.metadata, **wanted["metadata"], **place}

@@ -13,7 +13,7 @@ from platform_assets.bronze import SCHEMAS
 from platform_assets.conventions import table_key
 from resources.settings import settings
 
-CHECK, LAG = "stream_keeps_up", "lag_seconds"
+CHECK, LAG = "stream_lag", "lag_seconds"
 TABLES = tuple(table_key(expected.table) for expected in SCHEMAS if expected.topic)
 # How far back to look for what the worker said: runs of the graph materialise the same tables.
 LOOKED_AT = 20

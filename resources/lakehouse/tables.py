@@ -69,7 +69,7 @@ class Lakehouse:
         uri: the folder or bucket.
         storage: options of the bucket's store.
         streaming: a stream writes, which takes what it has changed through the tables itself: see ``fingerprints``.
-        pinned: versions of tables that are read whatever is written meanwhile: see ``refreshed``.
+        pinned: versions of tables that are read whatever is written meanwhile: see ``pinned_to``.
     """
 
     uri: str
@@ -125,14 +125,15 @@ class Lakehouse:
     def dataset(self, table: str) -> "Dataset":
         """Return a table's rows as a dataset, of which a filter by day opens the files of these days only."""
         import pyarrow as pa
-        from pyarrow.dataset import FileSystemDataset, ParquetFileFormat, field
+        from pyarrow.dataset import FileSystemDataset, ParquetFileFormat
+        from pyarrow.dataset import field as column
 
         delta, parquet = self.open(table), ParquetFileFormat()
         system, folder = self._file(table)
         files = pl.DataFrame(delta.get_add_actions(flatten=True)).to_dicts()
         day, fragments = f"partition.{DAY}", []
         for file in files:
-            of_day = field(DAY) == file[day] if day in file else None
+            of_day = column(DAY) == file[day] if day in file else None
             fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=of_day))
         return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
 

@@ -80,7 +80,7 @@ class LandedObject:
         return number_of(self.etag, self.length, *([self.written] if self.folder in REPLACED else []))
 
     def records(self, max_bytes: int) -> Iterator[Record]:
-        """See ``IngestedBatch``; read from a copy, so that a store that fails half-way is not taken for a damaged file.
+        """See ``Landed``; read from a copy, so that a store that fails half-way is not taken for a damaged file.
 
         Raises:
             ReplacedError: another has come in its place, or none.

@@ -173,12 +173,12 @@ class LandedFile:
 
     @property
     def state(self) -> int:
-        """See ``IngestedBatch``: of its size and times; a write changes one of these, also if it sets another back."""
+        """See ``Landed``: of its size and times; a write changes one of these, also if it sets another back."""
         found = self._found()
         return number_of(found.st_size, found.st_mtime_ns, found.st_ctime_ns) if found else 0
 
     def records(self, max_bytes: int) -> Iterator[Record]:
-        """See ``IngestedBatch``."""
+        """See ``Landed``."""
         found = self._found()
         wait = found.st_ctime_ns / 10**9 + TICK - time.time() if found else 0
         if wait > 0:

@@ -150,7 +150,7 @@ def articles(batches: Iterable[pa.RecordBatch], known: Mapping[Fetch, Article] =
 
     Yields:
         Batches of schema ``ARTICLE``. Where there is no article, ``failure`` names the rule that the page broke
-        (see ``article``) and the other columns but ``document_id`` and ``hostname`` are null.
+        (see ``article``) and the other columns but ``document_id`` and ``site`` are null.
     """
     for batch in batches:
         given = batch.select([name for name in FETCH if name in batch.schema.names]).to_pylist()

@@ -300,7 +300,7 @@ def with_authorisation(rows: pl.DataFrame, declarations: pl.DataFrame) -> pl.Dat
     """Return rows with ``authorisation`` and ``authorisation_reason``, as ``authorised`` says.
 
     Args:
-        rows: with ``hostname``, ``exchange`` and ``seller_id``.
+        rows: with ``site``, ``exchange`` and ``seller_id``.
         declarations: rows of bronze/seller_declarations.
     """
     known, by = supply_chain(declarations), ["site", "exchange", "seller_id"]

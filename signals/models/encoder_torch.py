@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from signals.models.encoder import DIMENSIONS, MAX_CHARACTERS, MAX_TOKENS, file_digest, tokens_of
 from signals.models.encoder_graph import EPSILON, HEADS, Weights
-from signals.models.transform import named
+from signals.models.transform import identity_of
 
 # Texts of one batch at first, and so at most: under a gigabyte of activations at the full length.
 MOST_TEXTS = 1_024
@@ -41,7 +41,7 @@ class HalfEncoder:
     def identity(self) -> str:
         """Weights, tokenizer, precision and what computes with them in one line; part of the transform_id."""
         files = ":".join(file_digest(file) for file in (self.weights, self.tokenizer))
-        return f"{self.precision}:{files}:{MAX_TOKENS}:{named('', (__name__,))}"
+        return f"{self.precision}:{files}:{MAX_TOKENS}:{identity_of('', (__name__,))}"
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return one unit vector a text, shape (len(texts), 384), in the order given."""

@@ -32,23 +32,22 @@ class TransformMismatchError(RuntimeError):
         )
 
 
-@lru_cache(maxsize=8)
 def encoder_id(identity: str) -> str:
     """Return the identity of a vector: of the encoder and the text that it is given; 16 hexadecimal digits."""
-    return named(identity, VECTOR)
+    return identity_of(identity, VECTOR)
 
 
-@lru_cache(maxsize=8)
 def transform_id(identity: str) -> str:
     """Return the identity of the whole transformation, given the encoder's: 16 hexadecimal digits."""
-    return named(identity, ANSWER)
+    return identity_of(identity, ANSWER)
 
 
-def named(identity: str, modules: Iterable[str]) -> str:
-    """Return what names an identity, all code of some modules and the libraries of it: 16 hexadecimal digits."""
+@lru_cache(maxsize=16)
+def identity_of(weights: str, modules: tuple[str, ...]) -> str:
+    """Return the identity of weights, of all code of some modules and of its libraries: 16 hexadecimal digits."""
     code, libraries = sources(modules)
     # The normal form is by the version of Unicode that Python was built with.
-    parts = [identity, f"Unicode {unicodedata.unidata_version}"]
+    parts = [weights, f"Unicode {unicodedata.unidata_version}"]
     parts += [f"{name}\n{code[name]}" for name in sorted(code)]
     parts += [f"{name}=={version(DISTRIBUTIONS.get(name, name))}" for name in sorted(libraries)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -60,7 +59,7 @@ def require_same(model: str, trained_under: str, running: str) -> None:
         raise TransformMismatchError(model, trained_under, running)
 
 
-def sources(modules: Iterable[str], root: Path = ROOT) -> tuple[dict[str, str], set[str]]:
+def sources(modules: Iterable[str]) -> tuple[dict[str, str], set[str]]:
     """Return the code of modules and of all of ours that they import, by name; and the libraries that these import.
 
     Code is the syntax tree without docstrings: two files of the same code are equal.
@@ -70,7 +69,7 @@ def sources(modules: Iterable[str], root: Path = ROOT) -> tuple[dict[str, str], 
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        file = root / f"{name.replace('.', '/')}.py"
+        file = ROOT / f"{name.replace('.', '/')}.py"
         if name in code or name in NOT_FOLLOWED or not file.exists():
             continue
         tree = ast.parse(file.read_bytes())

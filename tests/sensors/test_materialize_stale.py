@@ -8,7 +8,7 @@ import pytest
 
 from platform_assets import definitions as platform
 from resources.lakehouse.tables import DAY, Lakehouse
-from resources.settings import PROJECT, configure, settings
+from resources.settings import PROJECT
 from sensors.materialize_stale import (
     COUNTED,
     LONGEST_WAIT,
@@ -21,6 +21,7 @@ from sensors.materialize_stale import (
     materialize_stale,
 )
 from sensors.stale_days import RunPlan
+from tests.support.graph import settled
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 EARLY, LATE = (RunPlan("2026-11-10", "2026-11-12", (table,)) for table in ("silver/pages", "gold/rtb_hourly"))
@@ -89,18 +90,10 @@ def test_every_skip_says_why():
 
 @pytest.mark.slow
 def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_path: Path):
-    kept, folder = settings(), Path(shutil.copytree(home, tmp_path / "copied"))
+    folder = Path(shutil.copytree(home, tmp_path / "copied"))
     landing = tmp_path / "landing"
     shutil.copytree(PROJECT / "samples", landing)
-    configure(
-        lakehouse_uri=str(folder / "lake"),
-        mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db",
-        mlflow_artifacts=str(folder / "artifacts"),
-        model_cache=folder / "models",
-        signal_store=str(folder / "signals"),
-        landing=landing,
-    )
-    try:
+    with settled(folder, landing=landing):
         definitions = platform.defs()
         repository, job = definitions.get_repository_def(), definitions.resolve_implicit_global_asset_job_def()
         with dg.DagsterInstance.ephemeral() as instance:
@@ -137,5 +130,3 @@ def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_
         assert asked[-1] == {"reports/model_monitoring", *COUNTED}
         signals = Lakehouse(uri=str(folder / "lake")).read("silver/message_signals", ["2026-11-12"])
         assert "later" in signals["message_id"].to_list()
-    finally:
-        configure(**kept.model_dump())

