@@ -3,6 +3,7 @@
 import polars as pl
 
 from platform_assets.tenants import DEFAULT_TENANT
+from resources.lakehouse.changes import rows_of_new_files
 from resources.lakehouse.tables import Lakehouse
 
 PAGES = "silver/pages"
@@ -43,9 +44,9 @@ class Aliases:
     def _look(self) -> pl.DataFrame:
         if self.lakehouse.exists(PAGES) and self.lakehouse.version(PAGES) != self._version:
             version = self.lakehouse.version(PAGES)
-            rows, files = self.lakehouse.rows_of_new_files(PAGES, self._files, list(SCHEMA))
+            rows, files = rows_of_new_files(self.lakehouse, PAGES, self._files, list(SCHEMA))
             if self._files - files:  # days were made again: what they said no longer counts
-                rows, files = self.lakehouse.rows_of_new_files(PAGES, (), list(SCHEMA))
+                rows, files = rows_of_new_files(self.lakehouse, PAGES, (), list(SCHEMA))
                 self._known = self._known.clear()
             both = pl.concat([self._known, rows.with_columns(pl.col("tenant_id").fill_null(DEFAULT_TENANT))])
             # Also those that name themselves: a newer fetch may be of the address itself.

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from itertools import chain, islice
@@ -16,11 +16,13 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.parsing import BrokenError, SourceSchema, moment_of, parse_records
 from platform_assets.publishing import QUARANTINE, quarantined, reconcile, reconciled, shown
-from resources.lakehouse.checkpoints import COMMITS, DIGEST, LANDED, LISTED, SEEN, Checkpoints
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.checkpoints import COMMITS, LEDGER, LISTED
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.landing.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
 from resources.landing.budgets import CHUNK, CHUNK_BYTES
 from resources.landing.files import REPLACED, Digest, Landed, Record, ReplacedError, landed_files
+from resources.landing.ledger import Ledger, Progress
 from resources.settings import settings
 from resources.sources.database import Table
 from resources.sources.http import Pull
@@ -44,8 +46,7 @@ def ingest(
     """Append to a bronze table what its files, and then its other sources, hold beyond what has been read of them.
 
     A file that grew is read on from where the last reading ended, one that was rewritten from its beginning, and one
-    that was not written is not opened. How far a file or a source has been read is part of the commit that holds its
-    rows.
+    that was not written is not opened. What a commit holds counts as read with the commit.
 
     Args:
         lakehouse: where the table is.
@@ -66,12 +67,13 @@ def ingest(
     faults: list[SourceError] = []
     prepare(lakehouse, expected, now)
     polled = (_polled(lakehouse, expected, source) for source in sources)
-    for groups in (_unread(lakehouse, expected.table, files, listed or {}), *polled):
+    ledger = Ledger(lakehouse, expected.table)
+    for groups in (_unread(ledger, files, listed or {}), *polled):
         try:
             for group in groups:
-                rows, broken = append(lakehouse, expected, group, now)
-                count["rows_in"] += sum(len(reading.records) for reading in group)
-                count["files"] += sum(reading.reached.get(SEEN.name(reading.source), 0) % 2 for reading in group)
+                rows, broken = append(lakehouse, expected, group, now, ledger)
+                count["rows_in"] += sum(len(one.records) for one in group)
+                count["files"] += sum(one.progress is not None and one.progress.complete for one in group)
                 count["rows_out"] += rows.height
                 count["rows_quarantined"] += broken
         except SourceError as fault:
@@ -92,26 +94,39 @@ def prepare(lakehouse: Lakehouse, expected: SourceSchema, now: datetime) -> None
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What has been read of one source.
+class Increment:
+    """What a source holds beyond what had been read of it.
 
     Attributes:
         source: names it in every row.
         records: what was read.
-        started: where the reading began, under the names that the table keeps positions by; None for the beginning.
-        reached: where it ended.
+        before: the bronze table's checkpoints of the source when the reading began; None for none.
+        after: what they become.
+        progress: how far the source has now been read, if it is a file.
     """
 
     source: str
     records: list[Record]
-    started: Mapping[str, int | None]
-    reached: Mapping[str, int]
+    before: Mapping[str, int | None] = field(default_factory=dict)
+    after: Mapping[str, int] = field(default_factory=dict)
+    progress: Progress | None = None
 
 
 def append(
-    lakehouse: Lakehouse, expected: SourceSchema, readings: Iterable[Reading], now: datetime
+    lakehouse: Lakehouse,
+    expected: SourceSchema,
+    increments: Iterable[Increment],
+    now: datetime,
+    ledger: Ledger | None = None,
 ) -> tuple[pl.DataFrame, int]:
     """Append what was read to a bronze table, with how far, in one commit.
+
+    Args:
+        lakehouse: where the table is.
+        expected: the table's declaration.
+        increments: what was read.
+        now: when it was received (UTC).
+        ledger: where the progress of files is kept.
 
     Returns:
         The rows, and how many records were quarantined.
@@ -119,18 +134,27 @@ def append(
     Raises:
         CommitFailedError: another writer has read the same sources meanwhile; nothing was appended.
     """
-    parts, started, reached = [], {}, {}
-    for reading in readings:
-        rows, broken = parse_records(reading.records, expected, reading.source, now, settings().first_day)
-        reconcile(expected.table, len(reading.records), rows.height, broken.height)
+    parts = []
+    before: dict[str, int | None] = {}
+    after: dict[str, int] = {}
+    progress: dict[str, Progress] = {}
+    for one in increments:
+        rows, broken = parse_records(one.records, expected, one.source, now, settings().first_day)
+        reconcile(expected.table, len(one.records), rows.height, broken.height)
         parts.append((rows, quarantined(expected.table, shown(broken))))
-        started |= reading.started
-        reached |= reading.reached
+        before |= one.before
+        after |= one.after
+        if one.progress is not None:
+            progress[one.source] = one.progress
     rows, broken = (pl.concat(side, how="diagonal") for side in zip(*parts, strict=True))
+    if ledger is not None and progress:
+        before[LEDGER], after[LEDGER] = ledger.plan(progress)
     # Quarantine first: after a kill between the two, the records are read again and named the same.
     if broken.height:
         lakehouse.insert_missing(QUARANTINE, broken, ["quarantine_id"])
-    lakehouse.append_once(expected.table, rows, started, reached)
+    lakehouse.append_once(expected.table, rows, before, after)
+    if ledger is not None and progress:
+        ledger.settle(progress, after[LEDGER])
     return rows, broken.height
 
 
@@ -142,13 +166,14 @@ def has_unread(lakehouse: Lakehouse, expected: SourceSchema) -> bool:
     """
     if not lakehouse.exists(expected.table):
         return True
-    kept, delta = lakehouse.positions(expected.table), lakehouse.open(expected.table)
     try:
-        files, due = landed(expected, kept, peek=True)
-        if any(_has_changed(file, kept) for file in files) or due:
+        files, due = landed(lakehouse, expected, peek=True)
+        read = Ledger(lakehouse, expected.table).files
+        if any(_has_changed(file, read) for file in files) or due:
             return True
     except SourceError as error:
         _warn(expected, error)
+    delta = lakehouse.open(expected.table)
     for source in sources_of(expected):
         try:
             offered = source.peek(delta.transaction_version)
@@ -164,12 +189,14 @@ def _warn(expected: SourceSchema, error: SourceError) -> None:
     logging.getLogger(__name__).warning("%s: %s", expected.table, error)
 
 
-def landed(expected: SourceSchema, kept: Checkpoints, *, peek: bool = False) -> tuple[Iterable[Landed], dict[str, int]]:
+def landed(
+    lakehouse: Lakehouse, expected: SourceSchema, *, peek: bool = False
+) -> tuple[Iterable[Landed], dict[str, int]]:
     """Return the files of a table's folder in which there may be more than has been read.
 
     Args:
+        lakehouse: where the table is.
         expected: the table's declaration.
-        kept: what the table keeps of its sources: see ``Lakehouse.positions``.
         peek: look where new files of a bucket are likely only, also if everything must be looked at again.
 
     Returns:
@@ -178,10 +205,11 @@ def landed(expected: SourceSchema, kept: Checkpoints, *, peek: bool = False) -> 
     place, folder = settings().landing, expected.folder
     if isinstance(place, Path):
         return landed_files(place, folder), {}
-    seen = [file for file in SEEN.among(kept) if file.startswith(f"{folder}/")]
-    likely = stretches({file: kept[SEEN.name(file)][1] for file in seen})
+    read = {file: progress.read_at for file, progress in Ledger(lakehouse, expected.table).files.items()}
+    likely = stretches({file: at for file, at in read.items() if file.startswith(f"{folder}/")})
     name, now = LISTED.name(place), time.time_ns() // 10**6
-    due = name not in kept or (likely != EVERYTHING and now - kept[name][0] >= EVERY)
+    listed = lakehouse.checkpoint(expected.table, name)
+    due = listed is None or (likely != EVERYTHING and now - listed >= EVERY)
     bucket = Bucket(place, settings(), attempts=1 if peek else ATTEMPTS)
     return bucket.files(folder, EVERYTHING if due and not peek else likely), {name: now} if due else {}
 
@@ -214,7 +242,7 @@ def bronze_asset(doc: str | None, expected: SourceSchema) -> dg.AssetsDefinition
     def bronze(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
         started = time.perf_counter()
         before = lakehouse.count(expected.table) if lakehouse.exists(expected.table) else 0
-        files, listed = landed(expected, lakehouse.positions(expected.table))
+        files, listed = landed(lakehouse, expected)
         count = ingest(lakehouse, expected, files, datetime.now(UTC), sources_of(expected), listed)
         version, rows = lakehouse.state(expected.table)
         seconds = round(time.perf_counter() - started, 3)
@@ -231,22 +259,19 @@ def bronze_asset(doc: str | None, expected: SourceSchema) -> dg.AssetsDefinition
     return bronze
 
 
-def _unread(
-    lakehouse: Lakehouse, table: str, files: Iterable[Landed], listed: Mapping[str, int]
-) -> Iterator[list[Reading]]:
+def _unread(ledger: Ledger, files: Iterable[Landed], listed: Mapping[str, int]) -> Iterator[list[Increment]]:
     """Yield groups of what is unread, by file, each within the budgets; at the end what to keep of the listing."""
-    group: list[Reading] = []
-    kept = lakehouse.positions(table)
+    group: list[Increment] = []
     records = size = 0
     try:
-        for file in (one for one in files if _has_changed(one, kept)):
+        for file in (one for one in files if _has_changed(one, ledger.files)):
             with suppress(ReplacedError):
-                for reading, more in _readings(file, kept):
-                    if group and (records + len(reading.records) > CHUNK or size + more > CHUNK_BYTES):
+                for increment, more in _increments(file, ledger.files.get(file.name)):
+                    if group and (records + len(increment.records) > CHUNK or size + more > CHUNK_BYTES):
                         yield group
                         group, records, size = [], 0, 0
-                    group.append(reading)
-                    records, size = records + len(reading.records), size + more
+                    group.append(increment)
+                    records, size = records + len(increment.records), size + more
                     if records >= CHUNK or size >= CHUNK_BYTES:
                         yield group
                         group, records, size = [], 0, 0
@@ -255,32 +280,30 @@ def _unread(
             yield group
         raise
     if listed:
-        group.append(Reading("", [], {}, listed))
+        group.append(Increment("", [], after=listed))
     if group:
         yield group
 
 
-def _has_changed(file: Landed, kept: Checkpoints) -> bool:
+def _has_changed(file: Landed, read: Mapping[str, Progress]) -> bool:
     """Say whether a file has been written since it was read to its end; one that is gone has not."""
-    seen = kept.get(SEEN.name(file.name))
+    progress = read.get(file.name)
     try:
-        return seen is None or seen[0] != 2 * file.state + 1
+        return progress is None or not progress.complete or progress.state != file.state
     except ReplacedError:
         return False
 
 
-def _readings(file: Landed, kept: Checkpoints) -> Iterator[tuple[Reading, int]]:
+def _increments(file: Landed, read: Progress | None) -> Iterator[tuple[Increment, int]]:
     """Yield what is unread of a file, with its bytes, as much at a time as one commit may hold."""
-    place, digest, seen = (kind.name(file.name) for kind in (LANDED, DIGEST, SEEN))
-    state = 2 * file.state
-    position, read, before = (kept[name][0] if name in kept else None for name in (place, digest, seen))
+    state, now = file.state, datetime.now(UTC)
     records = file.records(settings().max_record_bytes)
     first = list(islice(records, 1))
-    if position and first and first[0].broken in UNFINISHED:
+    if read and read.position and first and first[0].broken in UNFINISHED:
         # It cannot be read now, which says nothing of what it holds.
-        yield Reading(file.name, first, {place: position}, {place: position, seen: state + 1}), 0
+        yield Increment(file.name, first, progress=read._replace(state=state, complete=True, read_at=now)), 0
         return
-    ended, unread, told = _beyond(file, chain(first, records), position or 0, read, resumed=before == state)
+    ended, unread, digest = _beyond(file, chain(first, records), read, state)
     generation = ended >> PLACE_BITS << PLACE_BITS
     complete = False
     while not complete:
@@ -290,17 +313,15 @@ def _readings(file: Landed, kept: Checkpoints) -> Iterator[tuple[Reading, int]]:
             taken.append(record._replace(position=generation + record.position) if generation else record)
             if record.broken not in UNFINISHED:
                 ended = taken[-1].position
-                size += told.add(record)
+                size += digest.add(record)
             if len(taken) >= CHUNK or size >= CHUNK_BYTES:
                 complete = False
                 break
-        reached = {place: ended, digest: told.number, seen: state + complete}
-        yield Reading(file.name, taken, {place: position}, reached), size
-        position = ended
+        yield Increment(file.name, taken, progress=Progress(ended, digest.number, state, complete, now)), size
 
 
 def _beyond(
-    file: Landed, records: Iterator[Record], position: int, read: int | None, *, resumed: bool
+    file: Landed, records: Iterator[Record], read: Progress | None, state: int
 ) -> tuple[int, Iterator[Record], Digest]:
     """Return up to where a file has been read, what comes then, and the digest of what came before.
 
@@ -309,25 +330,28 @@ def _beyond(
     Args:
         file: the file.
         records: its records.
-        position: up to where it has been read.
-        read: digest of what that was.
-        resumed: it has not been written since a reading that was broken off.
+        read: how far it has been read.
+        state: of the file now.
     """
     # When it was fetched is no part of what a file declares that is replaced as a whole.
-    told = partial(Digest, ignored="fetched_at" if file.folder in REPLACED else None)
-    generation, known, following = position >> PLACE_BITS, told(), list[Record]()
+    new_digest = partial(Digest, ignored="fetched_at" if file.folder in REPLACED else None)
+    if read is None or not read.position:
+        return 0, records, new_digest()
+    generation, known, following = read.position >> PLACE_BITS, new_digest(), list[Record]()
     for record in records:
-        if record.position > position - (generation << PLACE_BITS):
+        if record.position > read.position - (generation << PLACE_BITS):
             following.append(record)
             break
         known.add(record)
+    # Nobody has written it since a reading that was broken off.
+    resumed = not read.complete and read.state == state
     longer = bool(following) and file.folder in REPLACED and not resumed
-    if position and read is not None and (known.number != read or longer):
-        return (generation + 1) << PLACE_BITS, file.records(settings().max_record_bytes), told()
-    return position, chain(following, records), known
+    if known.number != read.digest or longer:
+        return (generation + 1) << PLACE_BITS, file.records(settings().max_record_bytes), new_digest()
+    return read.position, chain(following, records), known
 
 
-def _polled(lakehouse: Lakehouse, expected: SourceSchema, source: IncrementalSource) -> Iterator[list[Reading]]:
+def _polled(lakehouse: Lakehouse, expected: SourceSchema, source: IncrementalSource) -> Iterator[list[Increment]]:
     """Yield what a source gives that is new; of a rival that reads it at the same time, only one can append."""
     delta, commits = lakehouse.open(expected.table), COMMITS.name(source.name)
     # It moves with every commit, which what the source keeps does not: a row may come late.
@@ -340,7 +364,7 @@ def _polled(lakehouse: Lakehouse, expected: SourceSchema, source: IncrementalSou
         }
         if unstored or moved:
             following = (count or 0) + 1
-            yield [Reading(source.name, unstored, {commits: count}, {**reached, commits: following})]
+            yield [Increment(source.name, unstored, {commits: count}, {**reached, commits: following})]
             count, kept = following, reached
 
 

@@ -11,9 +11,12 @@ import polars as pl
 
 from governance import catalog
 from governance.quality import preferred_first
+from resources.lakehouse import staleness
+from resources.lakehouse.changes import rows_changed
 from resources.lakehouse.checkpoints import CHECKED, READ
+from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import DAY, PLACE, Lakehouse, VersionGoneError
+from resources.lakehouse.tables import PLACE, Lakehouse, VersionGoneError
 from signals.documents.urls import canonical_url
 
 
@@ -29,7 +32,7 @@ def invalidate(lakehouse: Lakehouse) -> None:
     for table in catalog.tables().values():
         if not _looked_up(table) or not seen.exists(table.name):
             continue
-        kept = seen.positions(table.name)
+        kept = seen.checkpoints(table.name)
         known = CHECKED.among(kept)
         days: set[str] = set()
         checked: dict[str, int] = {}
@@ -42,7 +45,7 @@ def invalidate(lakehouse: Lakehouse) -> None:
                 days |= {day for day in _referring(seen, table, name, then) if made.get(day, -1) < now}
                 checked[CHECKED.name(name)] = now
         if checked:
-            lakehouse.invalidate(table.name, days, checked)
+            staleness.invalidate(lakehouse, table.name, days, checked)
 
 
 def _looked_up(table: catalog.Table) -> set[str]:
@@ -69,7 +72,7 @@ def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, then: int 
 def _changed(lakehouse: Lakehouse, lookup: catalog.Lookup, then: int | None) -> pl.Series:
     """Return the keys under which something else is found now than in a version."""
     newest = [lookup.newest] if lookup.newest else []
-    changed = lakehouse.rows_changed(lookup.table, then, [*lookup.key, *lookup.values, *newest])
+    changed = rows_changed(lakehouse, lookup.table, then, [*lookup.key, *lookup.values, *newest])
     keys = pl.concat([changed[key].cast(pl.String) for key in lookup.key]).drop_nulls().unique()
     if lookup.newest is None or then is None or keys.is_empty():
         return keys
@@ -106,7 +109,7 @@ def _surpassed(lakehouse: Lakehouse, table: catalog.Table, then: int | None) -> 
     ids = [name for name in table.key if name in stored and name != catalog.TENANT]
     order = [one.removeprefix("-") for one in table.prefer]
     columns = list(dict.fromkeys([*ids, catalog.TENANT, *order, *PLACE, DAY]))
-    fresh = lakehouse.rows_changed(bronze, then, [*columns, "received_at"])
+    fresh = rows_changed(lakehouse, bronze, then, [*columns, "received_at"])
     # Whose a record is that does not say so, may be looked up.
     whose = pl.when(pl.col(catalog.TENANT).is_null().any().over(ids)).then(pl.lit("")).otherwise(catalog.TENANT)
     fresh = fresh.with_columns(whose=whose).with_columns(

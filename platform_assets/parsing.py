@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from resources.lakehouse.tables import DAY
+from resources.lakehouse.days import DAY
 from resources.landing.files import Record, parse
 
 # A clock may run ahead of ours by this much.

@@ -14,9 +14,12 @@ from governance.quality import preferred_first, validate
 from platform_assets import lookups
 from platform_assets.conventions import ACCOUNTED, RULES
 from platform_assets.parsing import SourceSchema, declared
+from resources.lakehouse.days import DAY, days_of, only_days
+from resources.lakehouse.files import write_file
 from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import DAY, PLACE, Lakehouse, Seen, days_of, only_days
+from resources.lakehouse.staleness import input_fingerprints, invalidate
+from resources.lakehouse.tables import PLACE, Lakehouse, ReadRows
 from signals.documents.text import content_hash
 
 QUARANTINE = "silver/quarantine"
@@ -129,7 +132,7 @@ class PartitionWrite:
         table: its name.
         days: what was asked for.
         started: when the work began.
-        marks: the state of its inputs then, and of what is looked up.
+        checkpoints: the state of its inputs then, and of what is looked up.
         versions: of quarantine and of the table then; None where there was none.
     """
 
@@ -137,7 +140,7 @@ class PartitionWrite:
     table: str
     days: Sequence[str]
     started: float
-    marks: Mapping[str, int]
+    checkpoints: Mapping[str, int]
     versions: tuple[int | None, int | None]
 
     def received(self, expected: SourceSchema) -> pl.DataFrame:
@@ -183,11 +186,13 @@ class PartitionWrite:
         reconcile(self.table, rows_in, kept.height, rejected.height)
         ours = f"\"table\" = '{self.table}'"
         places = pl.concat([kept.select(PLACE), rejected.select(PLACE)])
-        other, this = Seen(self.versions[0], places, ("quarantine_id",)), Seen(self.versions[1], places, known.key)
-        self.lakehouse.replace_days(QUARANTINE, self.days, rejected, only=ours, seen=other)
-        self.lakehouse.replace_days(self.table, self.days, kept, marks=self.marks, seen=this)
+        quarantined_before = ReadRows(self.versions[0], places, ("quarantine_id",))
+        read = ReadRows(self.versions[1], places, known.key)
+        self.lakehouse.replace_days(QUARANTINE, self.days, rejected, only=ours, read=quarantined_before)
+        self.lakehouse.replace_days(self.table, self.days, kept, checkpoints=self.checkpoints, read=read)
         if validated.page is not None:
-            self.lakehouse.write_file(f"reports/data_docs/{self.table.replace('/', '_')}.html", validated.page.encode())
+            name = f"reports/data_docs/{self.table.replace('/', '_')}.html"
+            write_file(self.lakehouse, name, validated.page.encode())
         counts = dict(rejected.group_by("rule").len().sort("rule").rows())
         return self.result(
             {
@@ -264,7 +269,7 @@ def publish_increment(
     both = pl.concat([repeated.select(elsewhere.columns), elsewhere])
     first = preferred_first(both, of_table.prefer).unique(key, keep="first", maintain_order=True)
     if first.join(elsewhere, on=[*key, *PLACE], how="anti", nulls_equal=True).height:
-        lakehouse.invalidate(table, days_of(both), {})
+        invalidate(lakehouse, table, days_of(both), {})
     lakehouse.insert_missing(
         table, fresh, key, days=days_of(fresh) if of_table.within_day else None, looked_at=looked_at
     )
@@ -277,8 +282,8 @@ def start(
     """Start a write: note the time, and the state of all that it reads before any of it is read."""
     days, seen = list(context.partition_keys), snapshot(lakehouse)
     versions = [seen.version(one) if seen.exists(one) else None for one in (QUARANTINE, table)]
-    marks = fingerprints_of(seen, table, inputs, days, made_by)
-    return PartitionWrite(lakehouse, table, days, time.perf_counter(), marks, (versions[0], versions[1]))
+    checkpoints = fingerprints_of(seen, table, inputs, days, made_by)
+    return PartitionWrite(lakehouse, table, days, time.perf_counter(), checkpoints, (versions[0], versions[1]))
 
 
 def fingerprints_of(
@@ -287,7 +292,7 @@ def fingerprints_of(
     """Return what a table keeps with the rows of some days: the state of its inputs, and of what is looked up."""
     known = catalog.table(table)
     return {
-        **lakehouse.marks(table, inputs, days, made_by, streamed=known.streamed),
+        **input_fingerprints(lakehouse, table, inputs, days, made_by, streamed=known.streamed),
         **lookups.versions(lakehouse, known, days),
     }
 

@@ -9,7 +9,9 @@ from dbt.adapters.duckdb.utils import SourceConfig, TargetConfig
 from duckdb import DuckDBPyConnection
 from pyarrow.dataset import Dataset, dataset
 
-from resources.lakehouse.tables import DAY, lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.files import arrow_dataset
+from resources.lakehouse.tables import lakehouse
 from resources.settings import load_settings
 
 
@@ -34,7 +36,7 @@ class Plugin(BasePlugin):
         if columns and not self.lakehouse.exists(table):
             types = [(name, pa.date32() if name == DAY else pa.large_string()) for name in columns]
             return dataset(pa.schema(types).empty_table())
-        return self.lakehouse.dataset(table)
+        return arrow_dataset(self.lakehouse, table)
 
     def default_materialization(self) -> str:
         """Return that a source is looked at where it is, and not copied."""

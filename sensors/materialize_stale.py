@@ -15,16 +15,18 @@ from platform_assets.operations import label_latency, promotions
 from platform_assets.publishing import QUARANTINE
 from platform_assets.silver import labels
 from resources.encoder import Encoder
+from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.tables import Lakehouse
+from resources.landing.ledger import TABLE as LEDGER
 from resources.registry.models import Registry
 from sensors import retraining, stale_days
 from sensors.stale_days import RunPlan
 
 # Copies of what the registry holds.
 OF_THE_REGISTRY = ("operations/model_versions", promotions.TABLE)
-# What counts the whole of other tables, once answers have been made.
-COUNTED = (QUARANTINE, label_latency.TABLE)
+# What is made of the whole of other tables, once answers have been made.
+COUNTED = (QUARANTINE, LEDGER, label_latency.TABLE)
 ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
 # Layers that are made from answers.
 AFTER = ("gold", "published", "reports", "operations")

@@ -8,6 +8,7 @@ import dagster as dg
 
 from governance import catalog
 from platform_assets.silver import decisions, embeddings
+from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
 from signals.traffic import Traffic
 
@@ -40,7 +41,8 @@ def stale(
     answer now.
     """
     found = {
-        table: lakehouse.stale_days(
+        table: stale_days(
+            lakehouse,
             table,
             tuple(of),
             encoder_id if table == embeddings.TABLE else "inputs",

@@ -22,11 +22,11 @@ def gold(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehous
     """Build the tables, then note in each from which state of its inputs it was made."""
     days, seen = list(context.partition_keys), snapshot(lakehouse)
     tables = {key: context.assets_def.specs_by_key[key].metadata for key in context.selected_asset_keys}
-    marks = {key: fingerprints_of(seen, table["table"], table["inputs"], days) for key, table in tables.items()}
+    checkpoints = {key: fingerprints_of(seen, table["table"], table["inputs"], days) for key, table in tables.items()}
     events, failure = build(context, KNOWN, lakehouse, [key.path[-1] for key in tables], days)
     if not failure:
         for key, table in tables.items():
-            lakehouse.mark(table["table"], marks[key])
+            lakehouse.keep_checkpoints(table["table"], checkpoints[key])
     for event in events:
         if not isinstance(event, dg.Output):
             yield event

@@ -25,6 +25,7 @@ from platform_assets.models.heads import renewed
 from platform_assets.models.model_specs import check, model_spec, unmade
 from platform_assets.silver import embeddings
 from resources.encoder import WEIGHTS, Encoder, has_gpu, packaged_weights, tokenizer
+from resources.lakehouse.staleness import input_fingerprints
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import ChampionMovedError, ModelMissingError, Registered, Registry
 from signals.models import tuning
@@ -126,8 +127,10 @@ def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
     """Give every stored text a vector of an encoder, a day at a time."""
     teaching = embeddings.teaching(lakehouse)
     for day in sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)}):
-        marks = lakehouse.marks(embeddings.TABLE, embeddings.INPUTS, [day], encoder.encoder_id, streamed=True)
-        embeddings.fill(lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], teaching), [day], marks)
+        checkpoints = input_fingerprints(
+            lakehouse, embeddings.TABLE, embeddings.INPUTS, [day], encoder.encoder_id, streamed=True
+        )
+        embeddings.fill(lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], teaching), [day], checkpoints)
 
 
 def contested(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:

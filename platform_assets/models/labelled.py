@@ -8,7 +8,8 @@ import polars as pl
 
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from signals.models.encoder import DIMENSIONS
 from signals.models.heads import Floats
 from signals.tasks import Task

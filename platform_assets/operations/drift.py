@@ -23,7 +23,8 @@ from platform_assets.conventions import described
 from platform_assets.publishing import start
 from platform_assets.silver import decisions, embeddings, labels
 from resources.encoder import Encoder
-from resources.lakehouse.tables import DAY, Lakehouse, days_of
+from resources.lakehouse.days import DAY, days_of
+from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registered, Registry
 from signals.classify import DOCUMENT_KEY
 from signals.models.drift import Measure, Reference, divergence, shift
@@ -91,7 +92,7 @@ def drift(
     known = {day for table in INPUTS for day in lakehouse.days(table)}
     measured = [row for day in write.days if day in known for row in windows(lakehouse, encoder, versions, day)]
     rows = beside_earlier(measured, stored(lakehouse, write.days), date.fromisoformat(min(write.days)))
-    lakehouse.replace_days(TABLE, sorted({*write.days, *days_of(rows)}), rows, marks=write.marks)
+    lakehouse.replace_days(TABLE, sorted({*write.days, *days_of(rows)}), rows, checkpoints=write.checkpoints)
     fresh = rows.filter(pl.col(DAY).cast(pl.String).is_in(write.days))
     drifting = fresh.filter("drifted").select(DAY, "task").rows()
     return write.result(

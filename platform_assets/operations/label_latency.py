@@ -26,7 +26,9 @@ from governance import catalog
 from platform_assets.conventions import described, table_key
 from platform_assets.silver.decisions import MODELS
 from platform_assets.silver.decisions import TABLE as DECISIONS
-from resources.lakehouse.tables import DAY, Lakehouse, VersionGoneError, days_of
+from resources.lakehouse.changes import days_written, rows_between
+from resources.lakehouse.days import DAY, days_of
+from resources.lakehouse.tables import Lakehouse, VersionGoneError
 from resources.registry.models import Registry, promotion_log
 from signals.classify import DOCUMENT_KEY
 from signals.tasks import TASKS
@@ -117,7 +119,7 @@ def finished(lakehouse: Lakehouse, now: datetime) -> dict[Key, dict[str, Any]]:
 
 def first_decisions(lakehouse: Lakehouse, since: datetime) -> pl.DataFrame:
     """Return when each version first decided what someone could read, on days of decisions written since a moment."""
-    read = _decisions(lakehouse, lakehouse.days_written(DECISIONS, since))
+    read = _decisions(lakehouse, days_written(lakehouse, DECISIONS, since))
     return read.group_by("model_name", "model_version").agg(pl.col("decided_at").min()).collect()
 
 
@@ -154,7 +156,7 @@ def first_seen(lakehouse: Lakehouse, task: str, earlier: Generation | None, vers
     """
     columns, seen = ("task", "received_at"), earlier.labels if earlier else None
     try:
-        rows = lakehouse.rows_between(LABELS, seen, version, key=catalog.table(LABELS).key, columns=columns)
+        rows = rows_between(lakehouse, LABELS, seen, version, key=catalog.table(LABELS).key, columns=columns)
     except VersionGoneError:
         rows = lakehouse.scan(LABELS).select(columns).collect()
         rows = rows.filter(pl.col("received_at") > earlier.trained_at) if earlier else rows
@@ -197,7 +199,7 @@ def cost_of(lakehouse: Lakehouse, model: str, champion: Generation, landed: pl.S
         return _decisions(lakehouse, days).filter(by_it).select(*DOCUMENT_KEY, "label", DAY).collect()
 
     first: Any = landed.min()
-    new = answers(champion.version, lakehouse.days_written(DECISIONS, champion.trained_at))
+    new = answers(champion.version, days_written(lakehouse, DECISIONS, champion.trained_at))
     days = [(first + timedelta(days=n)).date().isoformat() for n in range((at.date() - first.date()).days + 1)]
     events = lakehouse.scan(EVENTS, days).filter(pl.col("event_time").is_between(first, at))
     seen = events.select("document_id", "event_type", "cost_usd").collect()

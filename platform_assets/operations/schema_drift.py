@@ -17,7 +17,8 @@ from platform_assets.bronze import SCHEMAS
 from platform_assets.conventions import described
 from platform_assets.parsing import UNDECLARED
 from platform_assets.publishing import start
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 
 TABLE = "operations/schema_drift"
 INPUTS = tuple(expected.table for expected in SCHEMAS)
@@ -39,7 +40,7 @@ def schema_drift(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[
     write = start(context, lakehouse, TABLE, INPUTS)
     found = [row for table in INPUTS for row in undeclared(lakehouse, table, write.days)]
     rows = pl.DataFrame(found, schema=SCHEMA, orient="row").sort(DAY, "table", "field", "type")
-    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     fields = sorted({f"{table}: {field}" for table, field in rows.select("table", "field").iter_rows()})
     return write.result({"fields": fields}, rows_out=rows.height)
 

@@ -12,7 +12,8 @@ import polars as pl
 
 from platform_assets.conventions import described
 from platform_assets.publishing import start
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.signal_store import SignalStore
 from signals.consumer_record import PROVENANCE
 
@@ -32,7 +33,7 @@ def signal_store(
     with closing(open_signal_store()) as store:
         kept = put(store, signals)
     days = signals.group_by(DAY).agg(pages=pl.len().cast(pl.Int64)).sort(DAY)
-    lakehouse.replace_days(TABLE, write.days, days, marks=write.marks)
+    lakehouse.replace_days(TABLE, write.days, days, checkpoints=write.checkpoints)
     return write.result({"rows_in": signals.height, "rows_out": kept}, rows_out=lakehouse.count(TABLE))
 
 

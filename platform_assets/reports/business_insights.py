@@ -43,8 +43,9 @@ from platform_assets.reports.page import (
     total,
     versions,
 )
+from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from signals.consumer_record import RISKY
 
 TABLE = "reports/business_insights"
@@ -107,7 +108,7 @@ def business_insights(
     """Add up what campaigns got in which context."""
     write = start(context, lakehouse, TABLE, INPUTS)
     rows = insights(beside(lakehouse, write.days))
-    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from platform_assets.reports.page import UNKNOWN
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 
 EVENTS, SIGNALS = "gold/ad_performance_hourly", "gold/contextual_signals"
 MEASURES = ("impressions", "viewable", "clicks", "conversions", "cost_usd", "revenue_usd")

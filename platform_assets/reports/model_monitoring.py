@@ -40,8 +40,9 @@ from platform_assets.reports.page import (
     show,
     versions,
 )
+from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from signals.models.metrics import calibration_error
 from signals.tasks import TASKS
 
@@ -79,7 +80,7 @@ def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourcePa
     """Show what was measured of every task."""
     write = start(context, lakehouse, TABLE, INPUTS)
     rows = lakehouse.read(DRIFT, write.days).drop(COUNTED).sort(DAY, "task")
-    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 

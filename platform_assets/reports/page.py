@@ -16,6 +16,7 @@ import dagster as dg
 import polars as pl
 
 from governance.html import html_page
+from resources.lakehouse.files import write_file
 from resources.lakehouse.tables import DAY, Lakehouse
 from signals.consumer_record import LEVELS, UNKNOWN
 
@@ -169,7 +170,7 @@ def _template() -> Any:
 
 def publish(lakehouse: Lakehouse, table: str, page: Page) -> dg.MetadataValue:
     """Write a table's page beside it, and return where it is, for the materialisation."""
-    where = lakehouse.write_file(f"{table}.html", render(page, datetime.now(UTC)))
+    where = write_file(lakehouse, f"{table}.html", render(page, datetime.now(UTC)))
     return dg.MetadataValue.url(where) if "://" in where else dg.MetadataValue.path(where)
 
 

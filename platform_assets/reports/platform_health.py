@@ -49,8 +49,9 @@ from platform_assets.reports.page import (
     whole,
 )
 from platform_assets.silver.quarantine import WRITERS
+from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from signals.tasks import TASKS
 
 TABLE = "reports/platform_health"
@@ -83,7 +84,7 @@ def platform_health(context: dg.AssetExecutionContext, lakehouse: dg.ResourcePar
     """Count what every table holds and lost."""
     write = start(context, lakehouse, TABLE, INPUTS)
     rows = health(held(snapshot(lakehouse), TABLES, write.days), lakehouse.read(QUARANTINE, write.days))
-    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 

@@ -46,8 +46,9 @@ from platform_assets.reports.page import (
     versions,
     whole,
 )
+from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from signals.consumer_record import RISKY
 from signals.tasks import TASKS
 
@@ -96,7 +97,7 @@ def risk_analysis(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam
     write = start(context, lakehouse, TABLE, INPUTS)
     pages, messages = (lakehouse.read(table, write.days) for table in (SIGNALS, MESSAGES))
     rows = risks(pages, messages, beside(lakehouse, write.days))
-    lakehouse.replace_days(TABLE, write.days, rows, marks=write.marks)
+    lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 

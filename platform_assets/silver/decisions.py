@@ -17,7 +17,9 @@ from platform_assets.publishing import quarantine, reconciled, start, transforme
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
 from resources.lakehouse.checkpoints import ASKED
-from resources.lakehouse.tables import DAY, PLACE, Lakehouse, fingerprint
+from resources.lakehouse.days import DAY
+from resources.lakehouse.staleness import fingerprint
+from resources.lakehouse.tables import PLACE, Lakehouse
 from resources.registry.models import Registry
 from resources.serving_models import serving
 from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Models, classify
@@ -56,8 +58,8 @@ def decisions(
         rows_quarantined += broken.height
         parts.append(found)
     answers = pl.concat(parts)
-    marks = {**write.marks, **{ASKED.name(day): answering(models.traffic) for day in write.days}}
-    answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=write.days, marks=marks)
+    checkpoints = {**write.checkpoints, **{ASKED.name(day): answering(models.traffic) for day in write.days}}
+    answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=write.days, checkpoints=checkpoints)
     known = lakehouse.scan(TABLE, write.days).select("decision_id").collect()["decision_id"]
     stored = int(answers["decision_id"].is_in(known.implode()).sum())
     return write.result(
@@ -79,7 +81,7 @@ def answering(traffic: Mapping[str, Traffic]) -> int:
 
 def unasked(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -> list[str]:
     """Return the days of the last week whose documents have not been asked of the versions that answer now."""
-    asked, now = ASKED.among(lakehouse.positions(TABLE)), answering(traffic)
+    asked, now = ASKED.among(lakehouse.checkpoints(TABLE)), answering(traffic)
     days = {date.fromisoformat(day) for table in INPUTS for day in lakehouse.days(table)}
     recent = sorted(str(day) for day in days if today - ASKED_AGAIN < day <= today)
     return [day for day in recent if asked.get(day) != now]

@@ -14,7 +14,8 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.publishing import reconciled, start
 from resources.encoder import Encoder
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import document_texts
 from signals.models.encoder import DIMENSIONS
 from signals.models.training import examples
@@ -43,7 +44,7 @@ def embeddings(
     """Encode the texts of these days that no day has encoded before."""
     write = start(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
     texts = distinct_texts(lakehouse, write.days, teaching(lakehouse))
-    fresh = fill(lakehouse, encoder, texts, write.days, write.marks)
+    fresh = fill(lakehouse, encoder, texts, write.days, write.checkpoints)
     return write.result(
         {
             "rows_in": texts.height,
@@ -56,13 +57,13 @@ def embeddings(
 
 
 def fill(
-    lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame, days: Sequence[str], marks: Mapping[str, int]
+    lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame, days: Sequence[str], checkpoints: Mapping[str, int]
 ) -> int:
     """Encode the texts of these days that have no vector of an encoder yet, and return how many they were."""
     missing = unencoded(lakehouse, texts, encoder.encoder_id)
     for chunk in missing.iter_slices(CHUNK):
         lakehouse.insert_missing(TABLE, encoded(chunk, encoder), KEY)
-    lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=days, marks=marks)
+    lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=days, checkpoints=checkpoints)
     return missing.height
 
 

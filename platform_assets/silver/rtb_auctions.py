@@ -13,7 +13,8 @@ from platform_assets.conventions import described
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.currency_rates import currency_rates
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.settings import settings
 from signals.documents.openrtb import AUCTION, auction
 

@@ -3,11 +3,19 @@
 Every kind of name is here, with what its number means. A source's own name keeps how far the source has been read.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-# Number of a checkpoint, and milliseconds since 1970 of its commit, or 0; by name.
-Checkpoints = Mapping[str, tuple[int, int]]
+import polars as pl
+
+from resources.lakehouse.files import file_system
+
+if TYPE_CHECKING:
+    from resources.lakehouse.tables import Lakehouse
+
+Checkpoints = Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Kind:
     def among(self, kept: Checkpoints, *of: str) -> dict[str, int]:
         """Return the numbers of all checkpoints of this kind, by what they are of."""
         before = f"{self.name(*of)}:"
-        return {name.removeprefix(before): number for name, (number, _) in kept.items() if name.startswith(before)}
+        return {name.removeprefix(before): number for name, number in kept.items() if name.startswith(before)}
 
 
 # Version at which a day was last changed other than by a stream, by day.
@@ -36,10 +44,8 @@ CHECKED = Kind("checked")
 READ = Kind("read")
 # Fingerprint of the model versions that a day's documents were asked of, by day.
 ASKED = Kind("asked")
-# How far a landed file has been read, by file; and the digest of what that was.
-LANDED, DIGEST = Kind("landing"), Kind("digest")
-# State of a landed file when it was looked at last, doubled, and one more where it was read to its end; by file.
-SEEN = Kind("seen")
+# Commit up to which landed files have been read: see ``resources.landing.ledger``.
+LEDGER = "ledger"
 # When everything in a bucket was looked at last, by bucket.
 LISTED = Kind("listed")
 # Commits that an incremental source has made, by source.
@@ -51,3 +57,30 @@ INSERTED, COMPACTED = "inserts", "compacted"
 def made_from(by: str, day: str) -> str:
     """Return the name under which the fingerprint of a day's inputs is kept, as one maker of the table saw them."""
     return f"{by}:{day}"
+
+
+def read_checkpoints(lakehouse: "Lakehouse", table: str) -> dict[str, int]:
+    """Return all checkpoints of a table; deltalake gives one by its name, but none of all names.
+
+    Reads the log once, however many there are.
+    """
+    from pyarrow.fs import FileType
+    from pyarrow.parquet import ParquetFile
+
+    delta = lakehouse.open_if_exists(table)
+    if delta is None:
+        return {}
+    checkpoints: dict[str, int] = {}
+    version, snapshot = lakehouse.pinned.get(table, delta.version()), -1
+    system, log = file_system(lakehouse, f"{table}/_delta_log")
+    if system.get_file_info(f"{log}/_last_checkpoint").type == FileType.File:
+        with system.open_input_stream(f"{log}/_last_checkpoint") as file:
+            snapshot = json.loads(file.read())["version"]
+        with system.open_input_file(f"{log}/{snapshot:020}.checkpoint.parquet") as file:
+            transactions = pl.Series(ParquetFile(file).read(["txn"])["txn"]).drop_nulls().struct.unnest()
+        checkpoints = dict(transactions.select("appId", "version").iter_rows())
+    for number in range(snapshot + 1, version + 1):
+        with system.open_input_stream(f"{log}/{number:020}.json") as file:
+            actions = [json.loads(line) for line in file.read().splitlines()]
+        checkpoints |= {one["txn"]["appId"]: one["txn"]["version"] for one in actions if "txn" in one}
+    return checkpoints

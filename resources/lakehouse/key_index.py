@@ -7,7 +7,9 @@ import numpy.typing as npt
 import polars as pl
 
 from governance import catalog
-from resources.lakehouse.tables import Lakehouse, days_of
+from resources.lakehouse.changes import rows_of_new_files
+from resources.lakehouse.days import days_of
+from resources.lakehouse.tables import Lakehouse
 
 # Sorted runs of hashes that are kept apart before they are merged.
 RUNS = 16
@@ -40,7 +42,7 @@ class KeyIndex:
             return None
         version = self.lakehouse.version(self.table)
         if version != self._version:
-            rows, files = self.lakehouse.rows_of_new_files(self.table, self._files, self.key)
+            rows, files = rows_of_new_files(self.lakehouse, self.table, self._files, self.key)
             self._hashes.append(np.unique(_hashed(rows, self.key)))
             if len(self._hashes) > RUNS:
                 self._hashes = [np.unique(np.concatenate(self._hashes))]

@@ -13,7 +13,7 @@ class Snapshot(Lakehouse):
     """The tables as one look finds them: the log of each is read once, however often it is asked."""
 
     _opened: dict[str, DeltaTable | None] = field(default_factory=dict)
-    _positions: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    _checkpoints: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def open(self, table: str) -> DeltaTable:
         """Open a table, as it was when it was first asked for.
@@ -36,11 +36,11 @@ class Snapshot(Lakehouse):
             self.open(table)
         return self._opened[table] is not None
 
-    def positions(self, table: str) -> dict[str, tuple[int, int]]:
-        """Return each source's position, and the time of it, as there."""
-        if table not in self._positions:
-            self._positions[table] = super().positions(table)
-        return self._positions[table]
+    def checkpoints(self, table: str) -> dict[str, int]:
+        """Return all numbers that a table keeps, as there."""
+        if table not in self._checkpoints:
+            self._checkpoints[table] = super().checkpoints(table)
+        return self._checkpoints[table]
 
 
 def snapshot(lakehouse: Lakehouse) -> Snapshot:

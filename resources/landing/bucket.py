@@ -10,11 +10,9 @@ its objects in the order of their names only, and a new one may come anywhere in
 It is the second that lets no file be missed, whatever its name: it is found within the hour, where the first finds
 most at the next look. A folder of up to ``LOOK_BACK`` files is looked at as a whole each time, by one request or two.
 
-That no file is read twice does not depend on this: as for files of a folder, a bronze table keeps in the commit that
-holds its rows how far each has been read, what the listing said of it then, and a digest of what it held so far. So an
-object in whose place another comes is noticed, of whatever size, and read on if it begins as the former one did. The
-three numbers are kept for each file that has ever landed: requests do not grow with their number, but a table's log
-does, and ``Lakehouse.positions`` reads it.
+That no file is read twice does not depend on this: the ledger has how far each has been read, what the listing said of
+it then, and a digest of what it held. So an object in whose place another comes is noticed, of whatever size, and read
+on if it begins as the former one did.
 """
 
 import heapq
@@ -178,7 +176,7 @@ class Bucket:
             raise SourceError(f"cannot read {what}, which LANDING names: {type(error).__name__}") from None
 
 
-def stretches(read: Mapping[str, int]) -> list[Stretch]:
+def stretches(read: Mapping[str, datetime]) -> list[Stretch]:
     """Return the stretches of the order of names in which new ones are likely, in that order.
 
     New names come behind one that was read later than the one that follows it: with names that go by the time, behind

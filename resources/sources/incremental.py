@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from resources.lakehouse.tables import fingerprint
+from resources.lakehouse.staleness import fingerprint
 from resources.landing.files import Record
 
 # Returns the number that a table keeps under a name, or None.

@@ -34,8 +34,9 @@ from platform_assets.silver import (
     rtb_auctions,
     user_sync,
 )
+from resources.lakehouse.days import days_of
 from resources.lakehouse.key_index import KeyIndex
-from resources.lakehouse.tables import Lakehouse, days_of
+from resources.lakehouse.tables import Lakehouse
 from resources.serving_models import ServingModels
 from serving.stream.embedding_cache import EmbeddingCache, Vectors
 from signals.consumer_record import message_record, page_record
@@ -117,12 +118,12 @@ class Flow:
     def done(self, lakehouse: Lakehouse, positions: Mapping[str, int]) -> None:
         """Note up to where the topic has been taken through and published."""
         if self.last != self.bronze.table:
-            lakehouse.mark(self.last, positions)
+            lakehouse.keep_checkpoints(self.last, positions)
 
     def backlog(self, lakehouse: Lakehouse, sources: Iterable[str]) -> tuple[pl.DataFrame, dict[str, int]]:
         """Return bronze rows of these sources that have not been taken through, and the positions after them."""
-        reached = {source: lakehouse.position(self.bronze.table, source) or 0 for source in sources}
-        done = {source: lakehouse.position(self.last, source) or 0 for source in reached}
+        reached = {source: lakehouse.checkpoint(self.bronze.table, source) or 0 for source in sources}
+        done = {source: lakehouse.checkpoint(self.last, source) or 0 for source in reached}
         behind = {source: position for source, position in reached.items() if done[source] < position}
         if not behind:
             return pl.DataFrame(), behind

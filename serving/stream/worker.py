@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError
 from governance.quality import prepare_rules
 from platform_assets.bronze import SCHEMAS
 from platform_assets.conventions import table_key
-from platform_assets.ingestion import Reading, append, prepare
+from platform_assets.ingestion import Increment, append, prepare
 from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
 from platform_assets.parsing import declared
 from platform_assets.published.signal_store import put
@@ -242,15 +242,14 @@ def ingest_batch(known: EmbeddingCache, reader: Reader, batch: Batch) -> Ingeste
         prefetch=Prefetch(known.encoder.encoder_id),
     )
     for flow in FLOWS:
-        readings = [
-            Reading(source_of(one), records, {source_of(one): batch.started[one]}, {source_of(one): batch.reached[one]})
-            for one, records in batch.records.items()
-            if one[0] == flow.topic
-        ]
-        if readings:
-            appended, _ = append(known.lakehouse, flow.bronze, readings, datetime.now(UTC))
+        increments, reached = list[Increment](), dict[str, int]()
+        for partition in (one for one in batch.records if one[0] == flow.topic):
+            source = source_of(partition)
+            before, reached[source] = {source: batch.started[partition]}, batch.reached[partition]
+            increments.append(Increment(source, batch.records[partition], before, {source: reached[source]}))
+        if increments:
+            appended, _ = append(known.lakehouse, flow.bronze, increments, datetime.now(UTC))
             rows = declared(appended, flow.bronze)
-            reached = {source: position for reading in readings for source, position in reading.reached.items()}
             found.rows.append((flow, rows, reached))
             if flow.look_ahead is not None:
                 flow.look_ahead(known, rows, found.prefetch)
@@ -270,7 +269,7 @@ def process_batch(worker: Worker, store: SignalStore, batch: IngestedBatch, stat
 def positions(tables: Lakehouse, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
     """Return up to where each partition has been read, as the bronze tables say."""
     bronze = {flow.topic: flow.bronze.table for flow in FLOWS}
-    return {partition: tables.position(bronze[partition[0]], source_of(partition)) for partition in partitions}
+    return {partition: tables.checkpoint(bronze[partition[0]], source_of(partition)) for partition in partitions}
 
 
 def source_of(partition: Partition) -> str:

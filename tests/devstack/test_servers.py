@@ -176,7 +176,7 @@ def test_two_writers_at_once_lose_no_commit_on_the_object_store(folder, monkeypa
 
     def read(_):
         """Read a source on, as whoever else reads it lets one."""
-        while (at := house.position("bronze/both", "topic") or 0) < commits:
+        while (at := house.checkpoint("bronze/both", "topic") or 0) < commits:
             with suppress(CommitFailedError):
                 following = pl.DataFrame({"position": [at + 1]})
                 house.append_once("bronze/both", following, {"topic": at or None}, {"topic": at + 1})

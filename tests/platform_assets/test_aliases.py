@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets.aliases import PAGES, SCHEMA, Aliases
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 
 MON = datetime(2026, 11, 9, tzinfo=UTC)
 SEEN, CANONICAL, ELSE = "https://e.org/seen", "https://e.org/canonical", "https://e.org/else"

@@ -20,7 +20,9 @@ from platform_assets.bronze.user_profiles import SCHEMA as PROFILES
 from platform_assets.parsing import TIME, declared, parse_records
 from platform_assets.publishing import QUARANTINE, fingerprints_of
 from platform_assets.silver import ad_events, inventory, labels, message_features, messages, rtb_auctions, user_sync
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.staleness import stale_days
+from resources.lakehouse.tables import Lakehouse
 from resources.landing.files import Record
 
 MON, TUE, WED, THU = DAYS = ["2026-11-09", "2026-11-10", "2026-11-11", "2026-11-12"]
@@ -92,7 +94,7 @@ class World:
     def behind(self, table):
         lookups.invalidate(self.lake)
         inputs = ASSETS[table].metadata_by_key[dg.AssetKey(table.split("/"))]["inputs"]
-        return self.lake.stale_days(table, inputs, streamed=catalog.table(table).streamed)
+        return stale_days(self.lake, table, inputs, streamed=catalog.table(table).streamed)
 
     def make(self, *tables, order=1):
         """Make what is behind, day by day, and look that nothing is behind then, nor made again for a look."""
@@ -321,12 +323,12 @@ def test_pages_that_are_judged_otherwise_mark_the_days_of_events_on_them(world):
 
     def behind():
         lookups.invalidate(world.lake)
-        return world.lake.stale_days(table.name, inputs)
+        return stale_days(world.lake, table.name, inputs)
 
     def make():
         days = behind()
         marks = fingerprints_of(world.lake, table.name, inputs, days)
-        world.lake.replace_days(table.name, days, world.lake.read("silver/ad_events", days), marks=marks)
+        world.lake.replace_days(table.name, days, world.lake.read("silver/ad_events", days), checkpoints=marks)
         assert behind() == []
 
     make()
@@ -349,7 +351,7 @@ def test_what_changes_while_days_are_made_leaves_them_behind(world):
     assert world.behind("silver/messages") == [MON]
     marks = fingerprints_of(world.lake, "silver/messages", messages.INPUTS, [MON])
     world.land(PROFILES, {"user_id": "ann", "consent": True})
-    world.lake.replace_days("silver/messages", [MON], world.lake.read("silver/messages", [MON]), marks=marks)
+    world.lake.replace_days("silver/messages", [MON], world.lake.read("silver/messages", [MON]), checkpoints=marks)
     assert world.behind("silver/messages") == [MON]
     world.make("silver/messages")
     assert world.told("silver/messages", "message_id", "author_consents") == [("m1", True)]

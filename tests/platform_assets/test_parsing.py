@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from platform_assets import parsing
 from platform_assets.parsing import AT_ONCE, ROW, TIME, UNDECLARED, SourceSchema, declared, parse_records
 from platform_assets.publishing import quarantined, shown
-from resources.lakehouse.tables import DAY
+from resources.lakehouse.days import DAY
 from resources.landing.files import Record, parse
 
 NOW, FIRST_DAY = datetime(2026, 11, 10, 12, tzinfo=UTC), date(2025, 1, 1)

@@ -23,8 +23,10 @@ from platform_assets.publishing import (
     shown,
     transformed,
 )
+from resources.lakehouse.days import DAY
 from resources.lakehouse.key_index import KeyIndex
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.staleness import stale_days
+from resources.lakehouse.tables import Lakehouse
 
 TABLE = "silver/user_sync"
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
@@ -66,9 +68,9 @@ def lake(tmp_path):
     return Lakehouse(uri=str(tmp_path / "lake"))
 
 
-def written(lake, days=DAYS, marks=None):
+def written(lake, days=DAYS, checkpoints=None):
     versions = [lake.version(one) if lake.exists(one) else None for one in (QUARANTINE, TABLE)]
-    return PartitionWrite(lake, TABLE, days, time.perf_counter(), marks or {}, (versions[0], versions[1]))
+    return PartitionWrite(lake, TABLE, days, time.perf_counter(), checkpoints or {}, (versions[0], versions[1]))
 
 
 def as_they_are(rows):
@@ -188,8 +190,8 @@ def test_a_stage_may_make_several_rows_of_one_or_none_where_it_says_so(lake):
 
 
 def test_the_state_of_the_inputs_is_kept_with_the_rows(lake):
-    written(lake, marks={"inputs:2026-11-09": 7}).publish(as_they_are, BOTH)
-    assert lake.position(TABLE, "inputs:2026-11-09") == 7
+    written(lake, checkpoints={"inputs:2026-11-09": 7}).publish(as_they_are, BOTH)
+    assert lake.checkpoint(TABLE, "inputs:2026-11-09") == 7
 
 
 def raising_on(users):
@@ -279,7 +281,7 @@ def test_an_increment_is_added_and_taken_again_leaves_the_same_rows(lake):
     assert sorted(increment(lake, BOTH)["sync_id"]) == ["a", "c"]
     assert_frame_equal(lake.read(TABLE).sort("sync_id"), before[0])
     assert_frame_equal(lake.read(QUARANTINE).sort("quarantine_id"), before[1])
-    assert lake.stale_days(TABLE, []) == []
+    assert stale_days(lake, TABLE, []) == []
 
 
 def test_a_row_with_a_stored_key_is_quarantined_whatever_its_day_and_another_organisations_is_not(lake):
@@ -289,14 +291,14 @@ def test_a_row_with_a_stored_key_is_quarantined_whatever_its_day_and_another_org
     assert increment(lake, pl.concat([again, theirs]))["tenant_id"].to_list() == ["other"]
     assert published(lake) == [("a", "u1", date(2026, 11, 9)), ("a", "u2", date(2026, 11, 10))]
     assert [row[1:] for row in rejected(lake)] == [("duplicate_key", "user_sync/2026-11-10.jsonl", 1)]
-    assert lake.stale_days(TABLE, []) == []
+    assert stale_days(lake, TABLE, []) == []
 
 
 def test_where_a_row_of_a_stored_key_is_preferred_the_days_of_both_are_to_be_made_again(lake):
     increment(lake, staged(("a", "u1", "p"), ("b", "u1", "p"), day=DAYS[1]))
     increment(lake, staged(("a", "u2", "p")))
     assert published(lake)[0] == ("a", "u1", date(2026, 11, 10))
-    assert lake.stale_days(TABLE, []) == DAYS
+    assert stale_days(lake, TABLE, []) == DAYS
     written(lake).publish(as_they_are, pl.concat([staged(("a", "u2", "p")), staged(("a", "u1", "p"), day=DAYS[1])]))
     assert published(lake) == [("a", "u2", date(2026, 11, 9))]
 

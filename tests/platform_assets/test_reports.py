@@ -17,7 +17,9 @@ from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
 from platform_assets.reports import risk_analysis as risk
 from platform_assets.reports.ab_tests import ab_tests, tried
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.staleness import stale_days
+from resources.lakehouse.tables import Lakehouse
 
 DAY_1, DAY_2 = date(2026, 11, 9), date(2026, 11, 10)
 NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
@@ -597,11 +599,11 @@ class TestRuns:
         before = lakehouse.read(risk.TABLE, [str(DAY_2)])
         changed = table("gold/contextual_signals", a_page(label="adult", level="floor"))
         lakehouse.replace_days("gold/contextual_signals", [str(DAY_1)], changed)
-        assert lakehouse.stale_days(risk.TABLE, risk.INPUTS) == [str(DAY_1)]
+        assert stale_days(lakehouse, risk.TABLE, risk.INPUTS) == [str(DAY_1)]
         materialise(lakehouse, last=DAY_1)
         assert lakehouse.read(risk.TABLE, [str(DAY_2)]).sort(risk.KEY).equals(before.sort(risk.KEY))
         for module in MODULES:
-            assert lakehouse.stale_days(module.TABLE, module.INPUTS) == []
+            assert stale_days(lakehouse, module.TABLE, module.INPUTS) == []
 
     def test_the_reports_are_found_and_described(self):
         found = {asset.key.to_user_string(): asset for asset in dg.load_assets_from_package_module(reports)}

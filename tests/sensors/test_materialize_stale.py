@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from platform_assets import definitions as platform
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT
 from sensors.materialize_stale import (
     COUNTED,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from governance.gates.promotion import Verdict
 from platform_assets.operations import drift
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from sensors.retraining import COOL_DOWN, DRIFTED, WINDOWS, State, Training, Window, decide, threshold, verdicts
 from signals.tasks import TASKS, Task
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from platform_assets.silver.ad_events import ad_events
 from platform_assets.silver.page_signals import page_signals
 from platform_assets.silver.quarantine import quarantine
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.staleness import input_fingerprints
+from resources.lakehouse.tables import Lakehouse
 from sensors.stale_days import GAP, RunPlan, daily_inputs, decide, stale
 
 FIRST = date(2026, 1, 1)
@@ -90,7 +92,9 @@ def test_days_are_stale_until_they_are_made_from_their_inputs_as_they_are(tmp_pa
 
     def make(*offsets):
         days = [day(offset) for offset in offsets]
-        lake.replace_days(made, days, lake.read(source, days), marks=lake.marks(made, [source], days))
+        lake.replace_days(
+            made, days, lake.read(source, days), checkpoints=input_fingerprints(lake, made, [source], days)
+        )
 
     assert stale(lake, inputs, today) == {made: [day(9)]}
     land("one", 0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.lakehouse.tables import DAY
+from resources.lakehouse.days import DAY
 from signals.classify import ASKED_ABOUT
 from signals.consumer_record import LEVELS, SAFE, UNKNOWN, decided, newest_answers, pivoted, with_risk, worst_picture
 from signals.tasks import TASKS, tasks_for

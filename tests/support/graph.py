@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from governance import catalog
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT, configure, settings
 from serving.cli.run import Report, run
 from serving.stream.worker import stream

@@ -14,7 +14,8 @@ from platform_assets.parsing import parse_records
 from platform_assets.silver.embeddings import encoded
 from platform_assets.silver.labels import resolved
 from resources.encoder import Encoder
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.landing.files import Record
 from signals.classify import DOCUMENT_KEY
 from signals.tasks import TASKS

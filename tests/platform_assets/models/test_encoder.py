@@ -14,7 +14,9 @@ from platform_assets.models.heads import model_asset
 from platform_assets.silver import embeddings
 from resources import encoder as encoder_resource
 from resources.encoder import Encoder
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.staleness import stale_days
+from resources.lakehouse.tables import Lakehouse
 from resources.registry import encoder_promotion
 from resources.registry.models import Registry, TamperedModelError
 from sensors import retrain_encoder
@@ -115,8 +117,8 @@ def test_all_that_a_new_encoder_needs_is_made_beside_what_serves_and_then_it_ser
     assert set(texts) == {before.encoder_id, serving.encoder_id}
     assert texts[before.encoder_id] <= texts[serving.encoder_id]
     assert texts[serving.encoder_id] >= {f"{table:0>64}" for table in ("silver/pages", "silver/messages")}
-    assert lake.stale_days(embeddings.TABLE, embeddings.INPUTS, serving.encoder_id, streamed=True) == []
-    assert lake.stale_days(embeddings.TABLE, embeddings.INPUTS, before.encoder_id, streamed=True) != []
+    assert stale_days(lake, embeddings.TABLE, embeddings.INPUTS, serving.encoder_id, streamed=True) == []
+    assert stale_days(lake, embeddings.TABLE, embeddings.INPUTS, before.encoder_id, streamed=True) != []
     assert before.now().digest == serving.now().digest == champion.digest
     # What began under the old encoder ends under it, with the old head.
     old = registry.for_encoder(before.digest).champion("irony")

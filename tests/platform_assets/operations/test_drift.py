@@ -12,7 +12,9 @@ from platform_assets.operations.drift import INPUTS, LEAST, MOMENTS, SCHEMA, TAB
 from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import DOCUMENTS
 from resources.encoder import Encoder
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.staleness import stale_days
+from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import REFERENCE
 from signals.models.drift import reference
 from signals.models.encoder import DIMENSIONS
@@ -241,14 +243,14 @@ def test_only_days_whose_answers_or_labels_changed_are_measured_again(lake, cham
     champion()
     decided = [answer(number) for number in range(3)]
     once = measured()
-    assert lake.stale_days(TABLE, INPUTS) == []
+    assert stale_days(lake, TABLE, INPUTS) == []
     assert measured().equals(once)
     label(2, decided[2].head(3), decided[2]["label"][:3])
-    assert lake.stale_days(TABLE, INPUTS) == [str(day(2))]
+    assert stale_days(lake, TABLE, INPUTS) == [str(day(2))]
     answer(0, rows=80, shares=OTHER)
-    assert lake.stale_days(TABLE, INPUTS) == [str(day(0)), str(day(2))]
+    assert stale_days(lake, TABLE, INPUTS) == [str(day(0)), str(day(2))]
     after = measured(0, 0)
-    assert lake.stale_days(TABLE, INPUTS) == [str(day(2))]
+    assert stale_days(lake, TABLE, INPUTS) == [str(day(2))]
     # The days after are compared with it, and nothing else of them has changed.
     assert after["prediction_drift"][2] > once["prediction_drift"][2]
     same = [name for name in after.columns if not name.startswith("prediction") and name not in ("drifted", "finding")]

@@ -8,7 +8,7 @@ import pytest
 
 from platform_assets.operations import label_latency as staleness
 from platform_assets.operations.label_latency import SCHEMA, TABLE, changed, check, totals, waited
-from resources.lakehouse.tables import DAY
+from resources.lakehouse.days import DAY
 from tests.platform_assets.models.conftest import IRONY, answers, land
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)

@@ -4,9 +4,10 @@ import dagster as dg
 import pytest
 
 from platform_assets.bronze import SCHEMAS, social_messages
-from platform_assets.ingestion import Reading, append, prepare
+from platform_assets.ingestion import Increment, append, prepare
 from platform_assets.operations.schema_drift import TABLE, schema_drift
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.landing.files import Record
 
 NOW = datetime(2026, 11, 11, 12, tzinfo=UTC)
@@ -30,7 +31,7 @@ def test_each_undeclared_field_is_told_with_its_types_and_its_share_of_the_day(l
         {"sent_at": f"{TWO}T11:00:00Z", "score": 0.5},
     ]
     records = [Record(place, {"message_id": str(place), **fields}) for place, fields in enumerate(given, 1)]
-    append(lake, social_messages.SCHEMA, [Reading("a", records, {"a": None}, {"a": 5})], NOW)
+    append(lake, social_messages.SCHEMA, [Increment("a", records, {"a": None}, {"a": 5})], NOW)
     with dg.instance_for_test() as instance:
         tags = {"dagster/asset_partition_range_start": ONE, "dagster/asset_partition_range_end": TWO}
         assert dg.materialize([schema_drift], instance=instance, resources={"lakehouse": lake}, tags=tags).success

@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from platform_assets.published.signal_store import TABLE, signal_store
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.staleness import stale_days
+from resources.lakehouse.tables import Lakehouse
 from resources.signal_store import LocalStore
 
 SIGNALS, DAYS = "silver/page_signals", ("2026-11-10", "2026-11-11")
@@ -29,11 +31,11 @@ def fetched(day, threat, document="https://a.example/1", hour=8):
 def batch(lake, folder, days, *rows):
     """Have batch make days of page signals, and the asset what is stale then; return the days that were stale."""
     lake.replace_days(SIGNALS, days, pl.DataFrame(rows))
-    stale = lake.stale_days(TABLE, INPUTS, streamed=True)
+    stale = stale_days(lake, TABLE, INPUTS, streamed=True)
     resources = {"lakehouse": lake, "open_signal_store": partial(LocalStore, folder)}
     tags = {"dagster/asset_partition_range_start": min(days), "dagster/asset_partition_range_end": max(days)}
     assert dg.materialize([signal_store], resources=resources, tags=tags).success
-    assert lake.stale_days(TABLE, INPUTS, streamed=True) == []
+    assert stale_days(lake, TABLE, INPUTS, streamed=True) == []
     return stale
 
 
@@ -61,4 +63,4 @@ def test_a_day_that_is_decided_again_is_published_again_and_what_a_stream_adds_i
     assert stored(folder)["threat"] == "arms"
     streamed = Lakehouse(uri=lake.uri, streaming=True)
     streamed.insert_missing(SIGNALS, pl.DataFrame([fetched(day, "hate", "https://s.example/")]), ["document_id"])
-    assert lake.stale_days(TABLE, INPUTS, streamed=True) == []
+    assert stale_days(lake, TABLE, INPUTS, streamed=True) == []

@@ -7,7 +7,8 @@ from platform_assets.aliases import Aliases
 from platform_assets.bronze.ad_events import SCHEMA
 from platform_assets.bronze.inventory import SCHEMA as INVENTORY
 from platform_assets.silver.ad_events import on_pages
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 
 EVENT = {"event_id": "e1", "event_type": "click", "url": "https://WWW.Example.org:443/a#x"}
 

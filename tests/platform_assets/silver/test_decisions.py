@@ -17,7 +17,8 @@ from platform_assets.silver.decisions import (
 )
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
-from resources.lakehouse.tables import DAY, PLACE, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import PLACE, Lakehouse
 from resources.serving_models import serving
 from sensors.stale_days import stale
 from serving.stream import flows

@@ -21,6 +21,7 @@ from platform_assets.ingestion import has_unread, ingest
 from platform_assets.parsing import parse_records
 from platform_assets.publishing import QUARANTINE
 from platform_assets.silver.inventory import inventory, offered
+from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
 from resources.landing.files import landed_files
 from resources.settings import PROJECT, configure, settings
@@ -100,7 +101,7 @@ def test_the_assets_say_of_each_snapshot_whether_its_seller_may_sell_it(landing)
     assert found["site"].to_list() == ["a.example"] * 4
     broken = landing.lake.read(QUARANTINE).select("table", "source", "rule")
     assert broken.rows() == [(SCHEMA.table, "supply_chain/a.example/ads.txt", "too_few_fields")]
-    assert landing.lake.stale_days("silver/inventory", ["bronze/inventory"], streamed=True) == []
+    assert stale_days(landing.lake, "silver/inventory", ["bronze/inventory"], streamed=True) == []
 
 
 def test_every_line_says_whose_it_is_and_where_it_stands(landing):

@@ -5,7 +5,8 @@ import pytest
 
 from platform_assets.bronze.review_labels import SCHEMA
 from platform_assets.silver.labels import documents, resolved
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import content_hash, normalise
 from signals.splits import HELD_OUT_SHARE
 

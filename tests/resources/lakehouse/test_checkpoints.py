@@ -1,5 +1,7 @@
 from resources.lakehouse import checkpoints
 from resources.lakehouse.checkpoints import ASKED, READ, Kind
+from resources.lakehouse.tables import CHECKPOINT, Lakehouse
+from tests.support.delta import MON, PAGES, frame
 
 KINDS = [kind for kind in vars(checkpoints).values() if isinstance(kind, Kind)]
 
@@ -11,7 +13,26 @@ def test_no_kind_begins_as_another():
 
 
 def test_the_numbers_of_a_kind_are_found_by_what_they_are_of():
-    kept = {ASKED.name("2026-11-10"): (7, 1), READ.name("silver/pages", "2026-11-10"): (8, 2), "asked": (9, 3)}
+    kept = {ASKED.name("2026-11-10"): 7, READ.name("silver/pages", "2026-11-10"): 8, "asked": 9}
     assert ASKED.among(kept) == {"2026-11-10": 7}
     assert READ.among(kept, "silver/pages") == {"2026-11-10": 8}
     assert READ.among(kept, "silver/page") == {}
+
+
+def test_all_checkpoints_are_those_that_each_source_has_whatever_has_become_of_the_log(tmp_path):
+    lake = Lakehouse(uri=str(tmp_path / "lake"), streaming=True)
+    assert lake.checkpoints(PAGES) == {}
+    lake.replace_days(PAGES, [MON], frame())
+    assert lake.checkpoints(PAGES) == {}
+    for number in range(int(CHECKPOINT) * 2 + 5):
+        lake.append_once(PAGES, frame(("a", number, MON)), {}, {f"s{number % 7}": number, f"file {number} é": -number})
+        found = lake.checkpoints(PAGES)
+        assert found == {name: lake.checkpoint(PAGES, name) for name in found}
+        assert len(found) == number + 1 + min(number + 1, 7)
+    lake.open(PAGES).optimize.compact()
+    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    lake.open(PAGES).create_checkpoint()
+    lake.open(PAGES).cleanup_metadata()
+    assert lake.checkpoints(PAGES) == found
+    lake.keep_checkpoints(PAGES, {"inputs": 1})
+    assert lake.checkpoints(PAGES) == found | {"inputs": 1}

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.lakehouse import key_index
+from resources.lakehouse.days import DAY
 from resources.lakehouse.key_index import RUNS, KeyIndex
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.tables import Lakehouse
 
 TABLE = "silver/user_sync"
 SCHEMA = {"tenant_id": pl.String, "sync_id": pl.String, "source": pl.String, "position": pl.Int64, DAY: pl.Date}

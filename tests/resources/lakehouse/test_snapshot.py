@@ -8,7 +8,7 @@ from resources.lakehouse.tables import Lakehouse, TableMissingError
 ROWS = pl.DataFrame({"id": ["a"]})
 
 
-def test_a_glance_opens_each_table_once_and_sees_it_as_it_was_then(tmp_path, monkeypatch):
+def test_a_snapshot_opens_each_table_once_and_sees_it_as_it_was_then(tmp_path, monkeypatch):
     lake, opened, table = Lakehouse(uri=str(tmp_path)), [], lakehouse_module.DeltaTable
     lake.append_once("a/b", ROWS, {}, {"kafka:0": 7})
     before, seen = lake.version("a/b"), snapshot(lake)
@@ -19,13 +19,13 @@ def test_a_glance_opens_each_table_once_and_sees_it_as_it_was_then(tmp_path, mon
 
     monkeypatch.setattr(lakehouse_module, "DeltaTable", counted)
     assert (seen.exists("a/b"), seen.exists("a/c")) == (True, False)
-    assert (seen.version("a/b"), seen.positions("a/b")["kafka:0"][0]) == (before, 7)
+    assert (seen.version("a/b"), seen.checkpoints("a/b")["kafka:0"]) == (before, 7)
     monkeypatch.undo()
     lake.append_once("a/b", ROWS, {"kafka:0": 7}, {"kafka:0": 8})
     lake.append_once("a/c", ROWS.clear(), {}, {})
     assert seen.scan("a/b", version=before).collect().height == 1
-    assert (seen.version("a/b"), seen.count("a/b"), seen.position("a/b", "kafka:0")) == (before, 1, 7)
+    assert (seen.version("a/b"), seen.count("a/b"), seen.checkpoint("a/b", "kafka:0")) == (before, 1, 7)
     with pytest.raises(TableMissingError):
         seen.read("a/c")
     assert sorted(opened) == [lake.location("a/b"), lake.location("a/c")]
-    assert snapshot(lake).position("a/b", "kafka:0") == 8
+    assert snapshot(lake).checkpoint("a/b", "kafka:0") == 8

@@ -1,9 +1,9 @@
 import subprocess
 import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
@@ -12,42 +12,20 @@ import pytest
 from deltalake.exceptions import CommitFailedError, DeltaError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow.dataset import field
 
 from resources.lakehouse import tables as lakehouse_module
+from resources.lakehouse.days import contiguous
+from resources.lakehouse.files import arrow_dataset
 from resources.lakehouse.tables import (
     CHECKPOINT,
     PLACE,
     Lakehouse,
-    Seen,
+    ReadRows,
     TableMissingError,
-    VersionGoneError,
-    contiguous,
-    fingerprint,
     lakehouse,
 )
 from resources.settings import PROJECT, load_settings
-
-MON, TUE, WED, THU = DAYS = ["2026-11-09", "2026-11-10", "2026-11-11", "2026-11-12"]
-SCHEMA = {"id": pl.String, "value": pl.Int64, "event_date": pl.Date}
-PAGES = "silver/pages"
-
-Row = tuple[str, int, str]
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return Lakehouse(uri=str(tmp_path / "lake"))
-
-
-def frame(*rows: Row) -> pl.DataFrame:
-    typed = [(name, value, date.fromisoformat(day)) for name, value, day in rows]
-    return pl.DataFrame(typed, schema=SCHEMA, orient="row")
-
-
-def stored(lake: Lakehouse, table: str = PAGES) -> list[Row]:
-    rows = lake.read(table).select("id", "value", "event_date").rows() if lake.exists(table) else []
-    return sorted((name, value, str(day)) for name, value, day in rows)
+from tests.support.delta import DAYS, MON, PAGES, THU, TUE, WED, Row, frame, stored
 
 
 def test_days_that_are_replaced_leave_the_other_days_alone(lake):
@@ -125,36 +103,11 @@ def test_a_table_that_is_read_as_it_was_stays_so_whatever_is_written_and_others_
 
 
 def test_rows_are_appended_once_with_the_position_of_their_source(lake):
-    assert lake.position(PAGES, "stream:0") is None
+    assert lake.checkpoint(PAGES, "stream:0") is None
     lake.append_once(PAGES, frame(("a", 1, MON)), {"stream:0": None}, {"stream:0": 10, "stream:1": 5})
     lake.append_once(PAGES, frame(("b", 1, MON)), {"stream:0": 10}, {"stream:0": 12})
-    assert (lake.position(PAGES, "stream:0"), lake.position(PAGES, "stream:1")) == (12, 5)
+    assert (lake.checkpoint(PAGES, "stream:0"), lake.checkpoint(PAGES, "stream:1")) == (12, 5)
     assert stored(lake) == [("a", 1, MON), ("b", 1, MON)]
-
-
-def test_all_positions_are_those_that_each_source_has_whatever_has_become_of_the_log(tmp_path):
-    lake = Lakehouse(uri=str(tmp_path / "lake"), streaming=True)
-    assert lake.positions(PAGES) == {}
-    lake.replace_days(PAGES, [MON], frame())
-    assert lake.positions(PAGES) == {}
-    began = time.time_ns() // 10**6
-    for number in range(int(CHECKPOINT) * 2 + 5):
-        lake.append_once(PAGES, frame(("a", number, MON)), {}, {f"s{number % 7}": number, f"file {number} é": -number})
-        found = lake.positions(PAGES)
-        assert {source: position for source, (position, _) in found.items()} == {
-            source: lake.position(PAGES, source) for source in found
-        }
-        assert len(found) == number + 1 + min(number + 1, 7)
-    moments = [found[f"file {number} é"][1] for number in range(number + 1)]
-    assert moments == sorted(moments)
-    assert began <= moments[0] <= moments[-1] <= time.time_ns() // 10**6
-    lake.open(PAGES).optimize.compact()
-    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
-    lake.open(PAGES).create_checkpoint()
-    lake.open(PAGES).cleanup_metadata()
-    assert lake.positions(PAGES) == found
-    lake.mark(PAGES, {"inputs": 1})
-    assert lake.positions(PAGES) == found | {"inputs": (1, 0)}
 
 
 def test_positions_of_many_sources_are_checked_as_those_of_few(lake):
@@ -174,7 +127,7 @@ def test_an_append_that_began_before_another_one_ended_is_refused_and_adds_nothi
     with pytest.raises(CommitFailedError, match="another writer"):
         lake.append_once(PAGES, frame(("b", 1, MON)), {"stream:0": started}, {"stream:0": 20})
     assert (stored(lake), lake.version(PAGES)) == ([("a", 1, MON)], version)
-    assert lake.position(PAGES, "stream:0") == 10
+    assert lake.checkpoint(PAGES, "stream:0") == 10
 
 
 def test_of_appends_that_race_from_one_position_exactly_one_wins(lake):
@@ -237,23 +190,11 @@ def test_nothing_to_insert_makes_the_table_and_no_further_version(lake):
 
 
 def test_a_table_that_nothing_has_written_is_named(lake):
-    for ask in (lake.open, lake.read, lake.version, lake.columns, lake.count, lake.dataset, lake.scan):
+    for ask in (lake.open, lake.read, lake.version, lake.columns, lake.count, partial(arrow_dataset, lake), lake.scan):
         with pytest.raises(TableMissingError, match="silver/pages does not exist yet"):
             ask(PAGES)
     assert not lake.exists(PAGES)
-    assert (lake.days(PAGES), lake.exists(PAGES), lake.position(PAGES, "s")) == ([], False, None)
-
-
-def test_reading_some_days_opens_the_files_of_these_days_only(lake, tmp_path):
-    lake.replace_days(PAGES, DAYS, frame(("a", 1, MON), ("b", 1, TUE), ("c", 1, WED), ("d", 1, THU)))
-    for path in (tmp_path / "lake/silver/pages").glob(f"event_date={TUE}/*.parquet"):
-        path.unlink()
-    assert lake.read(PAGES, [WED, THU])["id"].sort().to_list() == ["c", "d"]
-    assert lake.read(PAGES, [MON, THU])["id"].sort().to_list() == ["a", "d"]
-    of_day = field("event_date") == date.fromisoformat(MON)
-    assert lake.dataset(PAGES).to_table(filter=of_day, columns=["id"]).to_pylist() == [{"id": "a"}]
-    with pytest.raises(Exception, match=r"(?i)no such file|not found"):
-        lake.read(PAGES, [TUE])
+    assert (lake.days(PAGES), lake.exists(PAGES), lake.checkpoint(PAGES, "s")) == ([], False, None)
 
 
 def test_an_older_version_can_be_read(lake):
@@ -263,24 +204,6 @@ def test_an_older_version_can_be_read(lake):
     assert lake.scan(PAGES, version=second).collect()["id"].to_list() == ["b"]
 
 
-def test_rows_of_a_version_are_found_where_days_have_been_written_again(lake):
-    def between(before, after):
-        return sorted(lake.rows_between(PAGES, before, after, key=["id"], columns=["value"])["id"])
-
-    first = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
-    second = lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE), ("c", 1, TUE)))
-    assert between(None, first) == ["a", "b"]
-    assert between(first, second) == ["c"]
-    assert between(second, second) == []
-    moved = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, TUE), ("d", 1, TUE)))
-    assert between(second, moved) == ["d"], "a row that came to another day is no new one"
-    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
-    for number in range(int(CHECKPOINT)):
-        second = lake.mark(PAGES, {"read": number})
-    with pytest.raises(VersionGoneError, match=f"{PAGES}: version {first} is no longer kept"):
-        between(first, second)
-
-
 def test_no_days_have_no_rows_and_nothing_is_added_to_them(lake):
     lake.insert_missing(PAGES, frame(), ["id"], days=[])
     lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
@@ -288,77 +211,6 @@ def test_no_days_have_no_rows_and_nothing_is_added_to_them(lake):
     assert lake.read(PAGES, []).is_empty()
     lake.insert_missing(PAGES, frame(), ["id"], days=[])
     assert lake.version(PAGES) == version
-
-
-def test_what_rows_have_now_and_had_not_or_had_is_told_of_days_that_have_changed(lake):
-    def changed(before, *columns):
-        return sorted(lake.rows_changed(PAGES, before, columns).rows(), key=str)
-
-    first = lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, MON), ("c", 1, TUE), ("c", 1, TUE)))
-    assert changed(None, "id") == [("a",), ("b",), ("c",)]
-    assert changed(first, "id") == []
-    second = lake.replace_days(PAGES, [MON], frame(("a", 2, MON), ("d", 1, MON)))
-    assert changed(first, "id") == [("b",), ("d",)]
-    assert changed(first, "id", "value") == [("a", 1), ("a", 2), ("b", 1), ("d", 1)]
-    assert changed(second, "id", "value") == []
-    lake.replace_days(PAGES, [MON], frame(("d", 1, MON), ("a", 2, MON)))
-    assert changed(second, "id", "value") == [], "written again as they were"
-    lake.open(PAGES).delete(f"event_date = '{TUE}'")
-    assert changed(second, "id") == [("c",)]
-
-
-def test_a_column_that_a_version_had_not_yet_is_null_there_and_a_version_that_is_gone_tells_all(lake):
-    first = lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
-    lake.insert_missing(PAGES, frame(("b", 1, MON)).with_columns(more=pl.lit("x")), ["id"])
-    assert lake.rows_changed(PAGES, first, ["id", "more"]).rows() == [("b", "x")]
-    lake.replace_days(PAGES, [TUE], frame(("c", 1, TUE)))
-    lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
-    for number in range(int(CHECKPOINT)):
-        lake.mark(PAGES, {"read": number})
-    assert sorted(lake.rows_changed(PAGES, first, ["id"])["id"]) == ["a", "b", "c"]
-
-
-def test_rows_of_files_that_are_not_known_yet_are_read_and_all_files_named(lake):
-    lake.insert_missing(PAGES, frame(("a", 1, MON), ("b", 1, TUE)), ["id"])
-    rows, files = lake.rows_of_new_files(PAGES, (), ["id", "value"])
-    assert sorted(rows.rows()) == [("a", 1), ("b", 1)]
-    with pytest.raises(pl.exceptions.ColumnNotFoundError):
-        lake.rows_of_new_files(PAGES, (), ["id", "event_date"])
-    assert lake.rows_of_new_files(PAGES, files, ["id"])[0].schema == pl.Schema({"id": pl.String})
-    lake.insert_missing(PAGES, frame(("c", 1, MON)).with_columns(more=pl.lit("x")), ["id"])
-    rows, after = lake.rows_of_new_files(PAGES, files, ["id", "more"])
-    assert (rows.rows(), after > files) == ([("c", "x")], True)
-    assert sorted(lake.rows_of_new_files(PAGES, (), ["id", "more"])[0].rows()) == [("a", None), ("b", None), ("c", "x")]
-    lake.replace_days(PAGES, [MON], frame(("d", 1, MON)))
-    rows, last = lake.rows_of_new_files(PAGES, after, ["id"])
-    assert (rows["id"].to_list(), bool(after - last)) == (["d"], True)
-
-
-def test_days_that_are_invalidated_are_stale_until_they_are_made_again(lake):
-    source, made = "bronze/page_fetches", PAGES
-    lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
-    lake.replace_days(made, [MON, TUE], frame(), marks=lake.marks(made, [source], [MON, TUE]))
-    for _ in range(2):
-        lake.invalidate(made, [TUE, WED], {"looked": 7})
-        assert lake.stale_days(made, [source]) == [TUE, WED], "also a day of which the input has nothing"
-        assert lake.position(made, "looked") == 7
-        begun = lake.marks(made, [source], [TUE, WED])
-        lake.replace_days(made, [TUE, WED], frame(), marks=begun)
-        assert lake.stale_days(made, [source]) == []
-    lake.invalidate(made, [TUE], {})
-    lake.replace_days(made, [TUE], frame(), marks=begun)
-    assert lake.stale_days(made, [source]) == [TUE], "it was made from what was there before"
-    lake.invalidate(made, [], {"looked": 8})
-    assert lake.stale_days(made, [source]) == [TUE]
-
-
-def test_days_that_were_written_since_a_moment_are_listed(lake):
-    assert lake.replace_days(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE))) == 1
-    time.sleep(0.01)
-    since = datetime.now(UTC)
-    assert lake.days_written(PAGES, since) == []
-    lake.insert_missing(PAGES, frame(("c", 1, TUE)), ["id"])
-    assert lake.days_written(PAGES, since) == [TUE]
 
 
 def test_rows_are_counted_and_days_listed_from_the_log(lake, tmp_path):
@@ -408,89 +260,6 @@ def test_a_key_that_its_day_no_longer_has_is_removed(lake):
     assert stored(lake) == [("a", 1, MON)]
 
 
-def test_a_table_is_stale_for_each_day_whose_input_changed_or_is_new(lake):
-    source, made = "bronze/page_fetches", PAGES
-    lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
-    assert lake.stale_days(made, [source]) == [MON, TUE]
-    lake.replace_days(made, [MON, TUE], frame(), marks=lake.marks(made, [source], [MON, TUE]))
-    assert lake.stale_days(made, [source]) == []
-    lake.replace_days(source, [TUE], frame(("b", 2, TUE)))
-    lake.append_once(source, frame(("c", 1, WED)), {}, {"s": 1})
-    assert lake.stale_days(made, [source]) == [TUE, WED]
-    lake.replace_days(made, [TUE], frame(), marks=lake.marks(made, [source], [TUE]))
-    assert lake.stale_days(made, [source]) == [WED]
-
-
-def test_upkeep_of_the_log_of_an_input_makes_nothing_stale(lake):
-    source = "bronze/page_fetches"
-    for number in range(5):
-        lake.append_once(source, frame((f"{number}", 1, MON), (f"{number}", 1, TUE)), {}, {"s": number})
-    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks(PAGES, [source], [MON, TUE]))
-    lake.open(source).create_checkpoint()
-    lake.open(source).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-    lake.append_once(source, frame(), {}, {"s": 9})
-    assert lake.stale_days(PAGES, [source]) == []
-
-
-def test_a_change_while_a_table_is_made_leaves_it_stale(lake):
-    source = "bronze/page_fetches"
-    lake.replace_days(source, [MON], frame(("a", 1, MON)))
-    marks = lake.marks(PAGES, [source], [MON])
-    lake.append_once(source, frame(("b", 1, MON)), {}, {"s": 1})
-    lake.replace_days(PAGES, [MON], frame(("a", 1, MON)), marks=marks)
-    assert lake.stale_days(PAGES, [source]) == [MON]
-
-
-def test_a_deleted_table_is_stale_for_all_days(lake, tmp_path):
-    source = "bronze/page_fetches"
-    lake.replace_days(source, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)))
-    lake.replace_days(PAGES, [MON, TUE], frame(), marks=lake.marks(PAGES, [source], [MON, TUE]))
-    (tmp_path / "lake/silver/pages").rename(tmp_path / "gone")
-    assert lake.stale_days(PAGES, [source]) == [MON, TUE]
-
-
-def test_any_of_several_inputs_makes_a_day_stale_and_a_missing_one_none(lake):
-    inputs = ["bronze/ad_events", "bronze/page_fetches", "bronze/nothing_yet"]
-    lake.replace_days(inputs[0], [MON], frame(("a", 1, MON)))
-    lake.replace_days(inputs[1], [MON], frame(("a", 1, MON)))
-    lake.insert_missing(PAGES, frame(), ["id"], marks=lake.marks(PAGES, inputs, [MON]))
-    assert lake.stale_days(PAGES, inputs) == []
-    assert lake.stale_days(PAGES, inputs[::-1]) == []
-    lake.replace_days(inputs[1], [MON], frame(("a", 2, MON)))
-    assert lake.stale_days(PAGES, inputs) == [MON]
-    assert lake.marks(PAGES, [], [MON]) == {}
-
-
-def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lake):
-    source, stream = "bronze/page_fetches", Lakehouse(uri=lake.uri, streaming=True)
-
-    def stale():
-        return [lake.stale_days(PAGES, [source], streamed=streamed) for streamed in (True, False)]
-
-    stream.append_once(source, frame(("a", 1, MON)), {}, {"s": 1})
-    assert stale() == [[MON], [MON]]
-    lake.replace_days(PAGES, [MON], frame(), marks=lake.marks(PAGES, [source], [MON], streamed=True))
-    stream.append_once(source, frame(("a", 2, MON)), {}, {"s": 2})
-    assert stale() == [[], [MON]]
-    lake.append_once(source, frame(("b", 1, TUE)), {}, {"t": 1})
-    assert stale() == [[TUE], [MON, TUE]]
-    lake.replace_days(PAGES, [TUE], frame(("b", 1, TUE)), marks=lake.marks(PAGES, [source], [TUE], streamed=True))
-    stream.append_once(source, frame(("c", 1, TUE)), {}, {"s": 3})
-    stream.insert_missing(source, frame(("d", 1, TUE)), ["id"])
-    assert stale()[0] == []
-    for change in (
-        lambda: lake.append_once(source, frame(("e", 1, TUE)), {}, {"t": 2}),
-        lambda: lake.insert_missing(source, frame(("f", 1, TUE)), ["id"]),
-        lambda: lake.replace_days(source, [TUE], frame()),
-        lambda: lake.keep_newest(source, [TUE], frame(("g", 1, TUE)), key=["id"], by="value"),
-    ):
-        change()
-        assert stale()[0] == [TUE]
-        lake.mark(PAGES, lake.marks(PAGES, [source], [TUE], streamed=True))
-        lake.open(source).create_checkpoint()
-        assert stale()[0] == []
-
-
 def places(*rows):
     """Return rows of a table with where each came from: id, source, position."""
     columns = {"id": pl.String, "source": pl.String, "position": pl.Int64}
@@ -503,16 +272,16 @@ def test_rows_that_a_stream_has_added_since_stay(lake):
     lake.insert_missing(PAGES, places(("c", "k", 1), ("d", "k", 2)), ["id"])
     # The file's second row has become another; the first of the stream's was seen, and gives no row any more.
     made = places(("a", "f", 1), ("e", "f", 2))
-    seen = Seen(begun, pl.concat([made, places(("", "k", 1))]).select(PLACE), ("id",))
+    seen = ReadRows(begun, pl.concat([made, places(("", "k", 1))]).select(PLACE), ("id",))
     for _ in range(2):
-        lake.replace_days(PAGES, [MON], made, seen=seen)
+        lake.replace_days(PAGES, [MON], made, read=seen)
         assert sorted(lake.read(PAGES)["id"]) == ["a", "d", "e"]
 
 
 def test_rows_that_a_stream_has_added_to_a_table_that_was_not_there_when_work_began_stay(lake):
     lake.insert_missing(PAGES, places(("c", "k", 1), ("d", "k", 2)), ["id"])
     made = places(("a", "f", 1), ("c", "k", 1))
-    lake.replace_days(PAGES, [MON], made, seen=Seen(None, made.select(PLACE), ("id",)))
+    lake.replace_days(PAGES, [MON], made, read=ReadRows(None, made.select(PLACE), ("id",)))
     assert sorted(lake.read(PAGES)["id"]) == ["a", "c", "d"]
 
 
@@ -525,7 +294,7 @@ def test_a_null_in_a_key_is_a_value_like_others(lake, monkeypatch):
     lake.insert_missing(PAGES, places((None, "k", 1)), ["id", "source"])
     made = places((None, "f", 2))
     with pytest.raises(CommitFailedError, match="same key"):
-        lake.replace_days(PAGES, [MON], made, seen=Seen(begun, made.select(PLACE), ("id",)))
+        lake.replace_days(PAGES, [MON], made, read=ReadRows(begun, made.select(PLACE), ("id",)))
 
 
 def test_a_row_that_a_stream_has_added_under_the_key_of_another_is_not_overwritten(lake, monkeypatch):
@@ -534,35 +303,8 @@ def test_a_row_that_a_stream_has_added_under_the_key_of_another_is_not_overwritt
     begun, made = lake.version(PAGES), places(("a", "f", 1), ("b", "f", 2))
     lake.insert_missing(PAGES, places(("b", "k", 1)), ["id"])
     with pytest.raises(CommitFailedError, match="same key"):
-        lake.replace_days(PAGES, [MON], made, seen=Seen(begun, made.select(PLACE), ("id",)))
+        lake.replace_days(PAGES, [MON], made, read=ReadRows(begun, made.select(PLACE), ("id",)))
     assert sorted(lake.read(PAGES)["source"]) == ["f", "k"]
-
-
-def test_a_table_may_be_marked_without_writing_rows(lake):
-    source = "bronze/page_fetches"
-    lake.replace_days(source, [MON], frame(("a", 1, MON)))
-    lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
-    assert lake.stale_days(PAGES, [source]) == [MON]
-    lake.mark(PAGES, lake.marks(PAGES, [source], [MON]))
-    assert lake.stale_days(PAGES, [source]) == []
-    assert stored(lake) == [("a", 1, MON)]
-
-
-def test_marks_of_insert_missing_are_kept_even_if_nothing_is_missing_and_written_once(lake):
-    source = "bronze/page_fetches"
-    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
-    lake.replace_days(source, [MON], frame(("a", 1, MON)))
-    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"], marks=lake.marks(PAGES, [source], [MON]))
-    assert lake.stale_days(PAGES, [source]) == []
-    version = lake.version(PAGES)
-    lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"], marks=lake.marks(PAGES, [source], [MON]))
-    assert lake.version(PAGES) == version
-
-
-def test_a_fingerprint_tells_sequences_apart_and_fits_a_delta_transaction():
-    assert fingerprint(["a", "b"]) == fingerprint(iter(["a", "b"]))
-    assert len({fingerprint(parts) for parts in ([], [""], ["a"], ["a", "b"], ["b", "a"])}) >= 4
-    assert 0 <= fingerprint(["a"]) < 2**62
 
 
 def test_days_are_contiguous_if_none_between_is_missing():
@@ -570,14 +312,6 @@ def test_days_are_contiguous_if_none_between_is_missing():
     assert contiguous([WED, MON, TUE])
     assert contiguous([MON, MON, TUE])
     assert not contiguous([MON, WED])
-
-
-def test_a_file_is_written_beside_the_tables_and_written_over(lake, tmp_path):
-    for content in (b"one", b"two"):
-        place = lake.write_file("reports/data_docs/silver_pages.html", content)
-        assert Path(place).read_bytes() == content
-    assert place == str(tmp_path / "lake/reports/data_docs/silver_pages.html")
-    assert not lake.exists("reports/data_docs")
 
 
 def test_a_bucket_is_reached_at_the_address_of_the_settings_and_keys_stay_in_the_environment():
@@ -637,7 +371,7 @@ def test_whatever_steps_are_repeated_the_rows_are_those_of_each_step_run_once(tm
             elif verb == "insert":
                 lake.insert_missing(PAGES, frame(*rows), ["id"])
             else:
-                done = lake.position(PAGES, "stream")
+                done = lake.checkpoint(PAGES, "stream")
                 unread = stream[done or 0 :]
                 lake.append_once(PAGES, frame(*unread), {"stream": done}, {"stream": len(stream)})
         assert stored(lake) == sorted(expected)
@@ -708,7 +442,7 @@ def write(step, writer=""):
                               only=f"id LIKE '{writer}%'")
     while True:
         step()
-        done = lake.position("bronze/fetches", "stream")
+        done = lake.checkpoint("bronze/fetches", "stream")
         read = (done or 0) + SIZE
         if read > BATCHES * SIZE:
             return
@@ -728,7 +462,7 @@ def check():
                 assert set(rows.group_by("event_date").agg(pl.len(), pl.col("value").n_unique()).rows()) <= {
                     (date.fromisoformat(day), SIZE, 1) for day in DAYS}
             else:
-                assert rows.height == (lake.position(table, "stream") or 0)
+                assert rows.height == (lake.checkpoint(table, "stream") or 0)
 
 
 def forked(work):

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets.silver import embeddings
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from serving.stream import embedding_cache
 from serving.stream.embedding_cache import EmbeddingCache
 from signals.documents.text import content_hash

@@ -17,7 +17,8 @@ from governance.promotion_log import ENCODER, PACKAGED
 from platform_assets.silver.decisions import decisions
 from platform_assets.silver.embeddings import embeddings
 from resources.encoder import Encoder
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.registry import encoder_promotion
 from resources.registry.models import registry as registry_of
 from resources.settings import configure, settings

@@ -23,7 +23,8 @@ from governance import catalog
 from platform_assets.definitions import defs
 from platform_assets.operations.stream_lag import CHECK
 from resources.encoder import encoder
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.days import DAY
+from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT, Settings, configure, settings
 from resources.signal_store import LocalStore
 from resources.sources.topics import Reader
@@ -278,7 +279,7 @@ def test_topics_and_workers_that_come_and_go_lose_and_double_nothing(copied: Pat
     def settled(topics: list[str], count: int) -> bool:
         """Say whether so many events of these topics have been taken through the tables."""
         places = [(flow.last, place) for flow in FLOWS if flow.topic in topics for place in places_of(flow)]
-        return sum(lake.position(*place) or 0 for place in places) == count
+        return sum(lake.checkpoint(*place) or 0 for place in places) == count
 
     def wait(topics: list[str], count: int) -> None:
         until = time.monotonic() + 120
@@ -329,7 +330,7 @@ def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path,
     drain(copied, broker)
     assert min(appended) > 0
     places = places_of(next(flow for flow in FLOWS if flow.topic == "user-sync"))
-    assert sum(lake.position("silver/user_sync", place) for place in places) == len(events)
+    assert sum(lake.checkpoint("silver/user_sync", place) for place in places) == len(events)
     of_topic = pl.col("source").is_in(places)
     bronze, silver = (lake.read(f"{layer}/user_sync").filter(of_topic).height for layer in ("bronze", "silver"))
     refused = lake.read("silver/quarantine").filter(of_topic, pl.col("table") == "silver/user_sync").height

@@ -1,0 +1,52 @@
+"""Files of the lakehouse that are read or written without Delta: reports, and a table's own for other engines."""
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from resources.lakehouse.days import DAY
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+    from pyarrow.fs import FileSystem
+
+    from resources.lakehouse.tables import Lakehouse
+
+
+def write_file(lakehouse: "Lakehouse", name: str, content: bytes) -> str:
+    """Write a file that is no table (a report, say) below the lakehouse, and return where it is."""
+    system, path = file_system(lakehouse, name)
+    if "://" not in lakehouse.uri:
+        system.create_dir(path.rpartition("/")[0], recursive=True)
+    with system.open_output_stream(path) as stream:
+        stream.write(content)
+    return f"{lakehouse.uri}/{name}"
+
+
+def arrow_dataset(lakehouse: "Lakehouse", table: str) -> "Dataset":
+    """Return a table's rows as a dataset, of which a filter by day opens the files of these days only."""
+    import pyarrow as pa
+    from pyarrow.dataset import FileSystemDataset, ParquetFileFormat
+    from pyarrow.dataset import field as column
+
+    delta, parquet = lakehouse.open(table), ParquetFileFormat()
+    system, folder = file_system(lakehouse, table)
+    files = pl.DataFrame(delta.get_add_actions(flatten=True)).to_dicts()
+    day, fragments = f"partition.{DAY}", []
+    for file in files:
+        of_day = column(DAY) == file[day] if day in file else None
+        fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=of_day))
+    return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
+
+
+def file_system(lakehouse: "Lakehouse", name: str) -> "tuple[FileSystem, str]":
+    """Return the file system that the lakehouse is on, and the path of a file or folder there."""
+    from pyarrow import fs
+
+    if "://" not in lakehouse.uri:
+        return fs.LocalFileSystem(), f"{lakehouse.uri}/{name}"
+    scheme, _, host = lakehouse.storage.get("AWS_ENDPOINT_URL", "").rpartition("://")
+    options = {"endpoint_override": host, "scheme": scheme} if host else {}
+    return fs.S3FileSystem(
+        region=lakehouse.storage.get("AWS_REGION"), **options
+    ), f"{lakehouse.uri.split('://', 1)[1]}/{name}"
