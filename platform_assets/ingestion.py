@@ -20,7 +20,10 @@ from resources.lakehouse.checkpoints import COMMITS, DIGEST, LANDED, LISTED, SEE
 from resources.lakehouse.tables import DAY, Lakehouse
 from resources.landing.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
 from resources.landing.budgets import CHUNK, CHUNK_BYTES
-from resources.landing.files import REPLACED, Digest, Landed, Record, ReplacedError, landed_files
+from resources.landing.folders import landed_files
+from resources.landing.readers import REPLACED
+from resources.landing.records import Digest, Record, ReplacedError
+from resources.landing.records import LandingFile as Landed
 from resources.settings import settings
 from resources.sources.database import Table
 from resources.sources.http import Pull

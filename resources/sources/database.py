@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
-from resources.landing.files import Record
+from resources.landing.records import Record
 from resources.sources.incremental import Kept, SourceError, identified
 
 OVERLAP = timedelta(minutes=10)

@@ -22,7 +22,7 @@ import urllib3
 from pydantic import SecretStr
 from urllib3.exceptions import HTTPError, InvalidHeader
 
-from resources.landing.files import Record
+from resources.landing.records import Record
 from resources.sources.incremental import Kept, SourceError, identified
 
 # Items of a page, and pages of one reading; what is left waits for the next.

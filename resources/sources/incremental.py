@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from resources.lakehouse.tables import fingerprint
-from resources.landing.files import Record
+from resources.landing.records import Record
 
 # Returns the number that a table keeps under a name, or None.
 Kept = Callable[[str], int | None]

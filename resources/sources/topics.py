@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from resources.landing.files import Record
+from resources.landing.records import Record
 from resources.settings import Settings, SettingsError
 
 Partition = tuple[str, int]

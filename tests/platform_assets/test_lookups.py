@@ -21,7 +21,7 @@ from platform_assets.parsing import TIME, declared, parse_records
 from platform_assets.publishing import QUARANTINE, fingerprints_of
 from platform_assets.silver import ad_events, inventory, labels, message_features, messages, rtb_auctions, user_sync
 from resources.lakehouse.tables import DAY, Lakehouse
-from resources.landing.files import Record
+from resources.landing.records import Record
 
 MON, TUE, WED, THU = DAYS = ["2026-11-09", "2026-11-10", "2026-11-11", "2026-11-12"]
 NOW = datetime(2026, 11, 12, 12, tzinfo=UTC)
