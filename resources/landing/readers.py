@@ -19,7 +19,8 @@ import pyarrow as pa
 from resources.landing import warc
 from resources.landing.corpora import Corpus
 from resources.landing.records import Fields, Record, parse_line
-from signals.documents.supply_chain import ads_txt, domain, sellers_json
+from signals.documents.domains import domain
+from signals.documents.supply_chain import ads_txt, sellers_json
 
 # Returns the records of a file, given the most bytes that one may have.
 Read = Callable[[Path, int], Iterator[Record]]

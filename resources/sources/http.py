@@ -107,7 +107,7 @@ class Pull:
                     raise self._fault(f"gave a page of more than {MAX_PAGE_BYTES} bytes")
                 if answer.status < 500 and answer.status != 429:
                     raise self._fault(fault)
-                wait = max(wait, _asked(answer.headers.get("Retry-After")))
+                wait = max(wait, _retry_after(answer.headers.get("Retry-After")))
                 if wait > LONGEST_WAIT:
                     raise self._fault(f"{fault} and asks to wait {wait:.0f} seconds")
             except (HTTPError, ValueError) as error:  # as which http.client refuses a token, and shows it
@@ -116,8 +116,8 @@ class Pull:
                 time.sleep(wait)
         raise self._fault(f"{fault}, {attempts} times" if attempts > 1 else fault)
 
-    def _fault(self, said: str) -> SourceError:
-        return SourceError(f"the API at {urlsplit(self._url).netloc} that PULL_URL names {said}")
+    def _fault(self, what: str) -> SourceError:
+        return SourceError(f"the API at {urlsplit(self._url).netloc} that PULL_URL names {what}")
 
 
 def packed(name: str, cursor: str) -> dict[str, int]:
@@ -138,7 +138,7 @@ def unpacked(name: str, kept: Kept) -> str | None:
     return body.decode() or None
 
 
-def _asked(header: str | None) -> float:
+def _retry_after(header: str | None) -> float:
     """Return how many seconds a Retry-After asks to wait; 0 if it cannot be read."""
     try:
         return urllib3.Retry().parse_retry_after(header) if header else 0.0
