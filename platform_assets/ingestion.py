@@ -21,8 +21,10 @@ from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from resources.landing.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
 from resources.landing.budgets import CHUNK, CHUNK_BYTES
-from resources.landing.files import REPLACED, Digest, Landed, Record, ReplacedError, landed_files
+from resources.landing.folders import landed_files
 from resources.landing.ledger import Ledger, Progress
+from resources.landing.readers import REPLACED
+from resources.landing.records import Digest, LandingFile, Record, ReplacedError
 from resources.settings import settings
 from resources.sources.database import Table
 from resources.sources.http import Pull
@@ -38,7 +40,7 @@ PLACE_BITS = 40
 def ingest(
     lakehouse: Lakehouse,
     expected: SourceSchema,
-    files: Iterable[Landed],
+    files: Iterable[LandingFile],
     now: datetime,
     sources: Iterable[IncrementalSource] = (),
     listed: Mapping[str, int] | None = None,
@@ -191,7 +193,7 @@ def _warn(expected: SourceSchema, error: SourceError) -> None:
 
 def landed(
     lakehouse: Lakehouse, expected: SourceSchema, *, peek: bool = False
-) -> tuple[Iterable[Landed], dict[str, int]]:
+) -> tuple[Iterable[LandingFile], dict[str, int]]:
     """Return the files of a table's folder in which there may be more than has been read.
 
     Args:
@@ -259,7 +261,7 @@ def bronze_asset(doc: str | None, expected: SourceSchema) -> dg.AssetsDefinition
     return bronze
 
 
-def _unread(ledger: Ledger, files: Iterable[Landed], listed: Mapping[str, int]) -> Iterator[list[Increment]]:
+def _unread(ledger: Ledger, files: Iterable[LandingFile], listed: Mapping[str, int]) -> Iterator[list[Increment]]:
     """Yield groups of what is unread, by file, each within the budgets; at the end what to keep of the listing."""
     group: list[Increment] = []
     records = size = 0
@@ -285,7 +287,7 @@ def _unread(ledger: Ledger, files: Iterable[Landed], listed: Mapping[str, int]) 
         yield group
 
 
-def _has_changed(file: Landed, read: Mapping[str, Progress]) -> bool:
+def _has_changed(file: LandingFile, read: Mapping[str, Progress]) -> bool:
     """Say whether a file has been written since it was read to its end; one that is gone has not."""
     progress = read.get(file.name)
     try:
@@ -294,7 +296,7 @@ def _has_changed(file: Landed, read: Mapping[str, Progress]) -> bool:
         return False
 
 
-def _increments(file: Landed, read: Progress | None) -> Iterator[tuple[Increment, int]]:
+def _increments(file: LandingFile, read: Progress | None) -> Iterator[tuple[Increment, int]]:
     """Yield what is unread of a file, with its bytes, as much at a time as one commit may hold."""
     state, now = file.state, datetime.now(UTC)
     records = file.records(settings().max_record_bytes)
@@ -321,7 +323,7 @@ def _increments(file: Landed, read: Progress | None) -> Iterator[tuple[Increment
 
 
 def _beyond(
-    file: Landed, records: Iterator[Record], read: Progress | None, state: int
+    file: LandingFile, records: Iterator[Record], read: Progress | None, state: int
 ) -> tuple[int, Iterator[Record], Digest]:
     """Return up to where a file has been read, what comes then, and the digest of what came before.
 

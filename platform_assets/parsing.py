@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 
 from resources.lakehouse.days import DAY
-from resources.landing.files import Record, parse
+from resources.landing.records import Record, parse_line
 
 # A clock may run ahead of ours by this much.
 SKEW = timedelta(days=1)
@@ -103,7 +103,7 @@ def parse_records(
     rows: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
     for at, found in others:
-        record = found if found.line is None else parse(found.line, found.position)
+        record = found if found.line is None else parse_line(found.line, found.position)
         place = {"source": source, "position": record.position, "received_at": now}
         try:
             if record.fields is None:

@@ -16,9 +16,11 @@ import dagster as dg
 import polars as pl
 
 from governance.html import html_page
+from resources.lakehouse.days import DAY
 from resources.lakehouse.files import write_file
-from resources.lakehouse.tables import DAY, Lakehouse
+from resources.lakehouse.tables import Lakehouse
 from signals.consumer_record import LEVELS, UNKNOWN
+from signals.documents.urls import WEB
 
 FOLDER = Path(__file__).parent
 # A page looks back this many days from the newest day of its data.
@@ -393,4 +395,4 @@ def concentration(rows: pl.DataFrame, name: str, value: str, enough: float = 0.5
 
 def web(url: str | None) -> str:
     """Return an address that may be a link, or nothing."""
-    return url if url and url.lower().startswith(("http://", "https://")) else ""
+    return url if url and url.lower().startswith(WEB) else ""

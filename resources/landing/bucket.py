@@ -32,7 +32,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from resources.landing.files import REPLACED, Record, ReplacedError, is_landed, number_of, reader
+from resources.landing.readers import REPLACED, has_reader, reader
+from resources.landing.records import Record, ReplacedError, state_number
 from resources.settings import Settings
 from resources.sources.incremental import SourceError
 
@@ -53,12 +54,12 @@ class NoBucketError(SourceError):
 
 
 @dataclass(frozen=True)
-class LandedObject:
-    """A file that has landed in a bucket: see ``landing.Landed``.
+class BucketObject:
+    """A file that has landed in a bucket: see ``LandingFile``.
 
     Attributes:
         bucket: where it is.
-        folder: which kind of record it holds, a key of ``landing.FOLDERS``.
+        folder: which kind of record it holds, a key of ``readers.FOLDERS``.
         name: its key without the bucket's prefix.
         etag: names its content.
         length: its bytes.
@@ -74,11 +75,11 @@ class LandedObject:
 
     @property
     def state(self) -> int:
-        """See ``Landed``; what is not replaced as a whole may be written again as it is, and nobody looks into it."""
-        return number_of(self.etag, self.length, *([self.written] if self.folder in REPLACED else []))
+        """See ``LandingFile``; the same bytes written again are no news, but for what is replaced as a whole."""
+        return state_number(self.etag, self.length, *([self.written] if self.folder in REPLACED else []))
 
     def records(self, max_bytes: int) -> Iterator[Record]:
-        """See ``Landed``; read from a copy, so that a store that fails half-way is not taken for a damaged file.
+        """See ``LandingFile``; a copy is read, so that a store that fails half-way is not taken for a damaged file.
 
         Raises:
             ReplacedError: another has come in its place, or none.
@@ -88,9 +89,9 @@ class LandedObject:
             # Many stores tell the second only, so of the versions of one second only the last may be read.
             time.sleep(min(1.0, max(0.0, self.written.timestamp() + 1 - time.time())))
         path = PurePosixPath(self.name)
-        with TemporaryDirectory() as here:
+        with TemporaryDirectory() as folder:
             # A key may have more bytes than the name of a file.
-            copy = Path(here, path.name.encode()[-200:].decode("utf-8", "ignore"))
+            copy = Path(folder, path.name.encode()[-200:].decode("utf-8", "ignore"))
             self.bucket.download(self, copy)
             written = round(self.written.timestamp() * 1_000)
             yield from reader(path, self.folder, lambda _: written)(copy, max_bytes)
@@ -111,9 +112,9 @@ class Bucket:
             SourceError: the store does not answer, or says no; ``NoBucketError`` if there is no such bucket.
         """
         pages = self._pages(Prefix=self._prefix, Delimiter="/")
-        return {one["Prefix"].split("/")[-2] for page in pages for one in page.get("CommonPrefixes", [])}
+        return {entry["Prefix"].split("/")[-2] for page in pages for entry in page.get("CommonPrefixes", [])}
 
-    def files(self, folder: str, among: Iterable[Stretch]) -> Iterator[LandedObject]:
+    def files(self, folder: str, among: Iterable[Stretch]) -> Iterator[BucketObject]:
         """Yield the files of one kind whose names are in some stretches, in the store's order.
 
         Raises:
@@ -122,32 +123,32 @@ class Bucket:
         for after, until in among:
             start = {"StartAfter": self._prefix + after} if after else {}
             pages = self._pages(Prefix=f"{self._prefix}{folder}/", **start)
-            for found in (one for page in pages for one in page.get("Contents", [])):
-                name = found["Key"].removeprefix(self._prefix)
+            for entry in (entry for page in pages for entry in page.get("Contents", [])):
+                name = entry["Key"].removeprefix(self._prefix)
                 if until is not None and name > until:
                     break
-                if is_landed(PurePosixPath(name), folder):
-                    yield LandedObject(self, folder, name, found["ETag"], found["Size"], found["LastModified"])
+                if has_reader(PurePosixPath(name), folder):
+                    yield BucketObject(self, folder, name, entry["ETag"], entry["Size"], entry["LastModified"])
 
-    def download(self, file: LandedObject, path: Path) -> None:
+    def download(self, file: BucketObject, path: Path) -> None:
         """Write a file to a path.
 
         Raises:
             ReplacedError: another has come in its place, or none.
             SourceError: see ``folders``.
         """
-        with self._asked(f"{self.uri}/{file.name}"), path.open("wb") as copy:
+        with self._one_line_errors(f"{self.uri}/{file.name}"), path.open("wb") as copy:
             try:
-                found = self._client.get_object(Bucket=self._name, Key=self._prefix + file.name, IfMatch=file.etag)
+                answer = self._client.get_object(Bucket=self._name, Key=self._prefix + file.name, IfMatch=file.etag)
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 412):
                     raise ReplacedError(file.name) from None
                 raise
-            shutil.copyfileobj(found["Body"], copy, 1 << 20)
+            shutil.copyfileobj(answer["Body"], copy, 1 << 20)
 
-    def _pages(self, **asked: str) -> Iterator[dict[str, Any]]:
-        with self._asked(self.uri):
-            yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, **asked)
+    def _pages(self, **query: str) -> Iterator[dict[str, Any]]:
+        with self._one_line_errors(self.uri):
+            yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, **query)
 
     @cached_property
     def _client(self) -> Any:
@@ -163,7 +164,7 @@ class Bucket:
         )
 
     @contextmanager
-    def _asked(self, what: str) -> Generator[None]:
+    def _one_line_errors(self, what: str) -> Generator[None]:
         """Say in one line why something cannot be read, without what the store says, which may hold a secret."""
         try:
             yield
@@ -188,14 +189,14 @@ def stretches(read: Mapping[str, datetime]) -> list[Stretch]:
     names = sorted(read)
     ends = [at for at in range(len(names) - 1) if read[names[at]] > read[names[at + 1]]]
     chosen = sorted(heapq.nlargest(PLACES - 1, ends, key=lambda at: read[names[at]]))
-    found: list[Stretch] = []
+    likely: list[Stretch] = []
     reached = -1
     for at in [*chosen, len(names) - 1]:
         after = at - LOOK_BACK
         until = names[at + 1] if at + 1 < len(names) else None
-        if found and after <= reached:
-            found[-1] = (found[-1][0], until)
+        if likely and after <= reached:
+            likely[-1] = (likely[-1][0], until)
         else:
-            found.append((names[after] if after >= 0 else "", until))
+            likely.append((names[after] if after >= 0 else "", until))
         reached = at + 1
-    return found
+    return likely

@@ -4,16 +4,14 @@ import csv
 import gzip
 import io
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from resources.landing.budgets import MAX_CORPUS_BYTES
+from resources.landing.records import Fields, source_name
 
-Fields = dict[str, Any]
 TWEETEVAL_TASKS = {"offensive": "toxicity"}
 
 
@@ -22,7 +20,7 @@ class Corpus:
     """A corpus.
 
     Attributes:
-        folder: the kind of record that its rows become, as in ``landing.FOLDERS``.
+        folder: the kind of record that its rows become, as in ``readers.FOLDERS``.
         files: glob of its files below the landing folder.
         records: yields a file's records, given the file and the landing folder.
     """
@@ -30,17 +28,6 @@ class Corpus:
     folder: str
     files: str
     records: Callable[[Path, Path], Iterator[Fields]]
-
-
-def named(path: Path, root: Path) -> str:
-    """Return a file's path below the landing folder as text that UTF-8 can hold, another one for each file.
-
-    What is not UTF-8 becomes ``%XX``, and ``%`` then ``%25``. Such a name begins with ``./``, as no other does.
-    """
-    name = path.relative_to(root).as_posix()
-    if name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name):
-        return name
-    return "./" + re.sub("[%\udc80-\udcff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
 
 
 def _data(path: Path) -> bytes:
@@ -64,7 +51,7 @@ def _tweeteval(path: Path, root: Path) -> Iterator[Fields]:
     texts = _text(path).removesuffix("\n").split("\n")
     for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
         yield {
-            "label_id": f"{named(path, root)}:{number}",
+            "label_id": f"{source_name(path, root)}:{number}",
             "task": TWEETEVAL_TASKS.get(folder.name, folder.name),
             "label": names[label],
             "text": text,
@@ -104,7 +91,7 @@ def _taxonomy(path: Path, root: Path) -> Iterator[Fields]:
     for row in rows:
         tiers = [row.get("Tier 1"), row.get("Tier 2"), row.get("Tier 3"), row.get("Tier 4")]
         yield {
-            "label_id": f"{named(path, root)}:{row['Unique ID']}",
+            "label_id": f"{source_name(path, root)}:{row['Unique ID']}",
             "task": "iab_category",
             "label": top.get(tiers[0] or "", "unmapped:"),
             "text": ", ".join(tier for tier in reversed(tiers) if tier),
@@ -119,7 +106,7 @@ def _goemotions(path: Path, root: Path) -> Iterator[Fields]:
         if line.strip():
             text, ids, comment = line.split("\t")
             yield {
-                "label_id": f"{named(path, root)}:{comment}",
+                "label_id": f"{source_name(path, root)}:{comment}",
                 "task": "goemotions",
                 "label": "|".join(names[int(number)] for number in ids.split(",")),
                 "text": text,
@@ -132,7 +119,7 @@ def _davidson(path: Path, root: Path) -> Iterator[Fields]:
     names = {"0": "hate speech", "1": "offensive language", "2": "neither"}
     for row in csv.DictReader(io.StringIO(_text(path), newline="")):
         yield {
-            "label_id": f"{named(path, root)}:{row['id']}",
+            "label_id": f"{source_name(path, root)}:{row['id']}",
             "task": "hate_davidson",
             "label": names[row["class"]],
             "text": row["tweet"],
@@ -144,7 +131,7 @@ def _davidson(path: Path, root: Path) -> Iterator[Fields]:
 def _surge(path: Path, root: Path) -> Iterator[Fields]:
     for number, row in enumerate(csv.DictReader(io.StringIO(_text(path), newline="")), 1):
         yield {
-            "label_id": f"{named(path, root)}:{number}",
+            "label_id": f"{source_name(path, root)}:{number}",
             "task": "toxicity_surge",
             "label": row["is_toxic"],
             "text": row["text"],
@@ -160,8 +147,8 @@ def _web_pages(path: Path, root: Path) -> Iterator[Fields]:  # noqa: ARG001
 
 
 def _openrtb(path: Path, root: Path) -> Iterator[Fields]:
-    found = json.loads(_text(path))
-    calls = found.get("httpCalls") or [] if isinstance(found, dict) else []
+    document = json.loads(_text(path))
+    calls = document.get("httpCalls") or [] if isinstance(document, dict) else []
     bids = []
     for call in calls:
         answer = (call.get("mockResponse") or {}).get("body")
@@ -176,15 +163,15 @@ def _openrtb(path: Path, root: Path) -> Iterator[Fields]:
                 "response": answer,
             }
         )
-    request = found.get("mockBidRequest", found) if isinstance(found, dict) else found
-    yield {"auction_id": named(path, root), "request": request, "bids": bids}
+    request = document.get("mockBidRequest", document) if isinstance(document, dict) else document
+    yield {"auction_id": source_name(path, root), "request": request, "bids": bids}
 
 
 def _ipinyou(path: Path, root: Path) -> Iterator[Fields]:
     for number, row in enumerate(csv.DictReader(_text(path).splitlines(), delimiter="\t"), 1):
         # Prices are in the source's own unit, so they are not given as dollars.
         yield {
-            "auction_id": f"{named(path, root)}:{number}",
+            "auction_id": f"{source_name(path, root)}:{number}",
             "winner": "ipinyou",
             "market_price": float(row["market_price"]),
             "click": int(row["click"]),
@@ -194,13 +181,13 @@ def _ipinyou(path: Path, root: Path) -> Iterator[Fields]:
 
 def _pictures(path: Path, root: Path) -> Iterator[Fields]:
     media = "image/png" if path.suffix == ".png" else "image/jpeg"
-    yield {"url": f"file:///{named(path, root)}", "content_type": media, "body": _data(path)}
+    yield {"url": f"file:///{source_name(path, root)}", "content_type": media, "body": _data(path)}
 
 
 def _picture_labels(path: Path, root: Path) -> Iterator[Fields]:
     for row in csv.DictReader(io.StringIO(_text(path), newline="")):
         yield {
-            "label_id": f"{named(path, root)}:{row['file']}",
+            "label_id": f"{source_name(path, root)}:{row['file']}",
             "task": "image_threat",
             "label": "safe" if row["label"] == "benign" else row["label"],
             "document_id": f"file:///{path.parent.name}/{row['file']}",

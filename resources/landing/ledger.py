@@ -37,7 +37,7 @@ class Progress(NamedTuple):
     Attributes:
         position: of the last record that was read.
         digest: names what the records up to there said.
-        state: of the file then: see ``Landed``.
+        state: of the file then: see ``LandingFile``.
         complete: it was read to its end.
         read_at: when (UTC).
     """

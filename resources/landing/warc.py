@@ -113,9 +113,9 @@ def _record_headers(file: IO[bytes], line: bytes) -> dict[str, str]:
     raise ValueError("the header of a record is cut short")
 
 
-def _block(file: IO[bytes], length: int, kept: int) -> bytes:
+def _block(file: IO[bytes], length: int, wanted: int) -> bytes:
     """Read the block of a record to its end, and return as much of it as is wanted."""
-    block = file.read(min(length, kept))
+    block = file.read(min(length, wanted))
     left = length - len(block)
     while left and (skipped := file.read(min(left, SKIPPED_AT_ONCE))):
         left -= len(skipped)
@@ -126,59 +126,61 @@ def _block(file: IO[bytes], length: int, kept: int) -> bytes:
 
 def _headers(lines: list[bytes]) -> dict[str, str]:
     """Return headers by their names in lower case: the first of several, but all codings."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     name = ""
     for line in lines:
         text = line.decode("utf-8", "replace").rstrip("\r\n")
-        if text[:1] in {" ", "\t"} and name in found:
-            found[name] += " " + text.strip()
+        if text[:1] in {" ", "\t"} and name in headers:
+            headers[name] += " " + text.strip()
             continue
         name, colon, value = text.partition(":")
         name, value = name.strip().lower(), value.strip()
-        if colon and name in found and name.endswith("-encoding"):
-            found[name] += ", " + value
+        if colon and name in headers and name.endswith("-encoding"):
+            headers[name] += ", " + value
         elif colon and name:
-            found.setdefault(name, value)
-    return found
+            headers.setdefault(name, value)
+    return headers
 
 
 def _response(headers: dict[str, str], block: bytes, length: int, max_bytes: int) -> Response:
     url = headers.get("warc-target-uri", "")
     url = url[1:-1] if url.startswith("<") and url.endswith(">") else url
-    found = Response(url=url or None, date=headers.get("warc-date"))
+    response = Response(url=url or None, date=headers.get("warc-date"))
     if "warc-truncated" in headers or "warc-segment-number" in headers:
-        return found._replace(broken="truncated")
+        return response._replace(broken="truncated")
     media = headers.get("content-type", "")
     if media.lower().startswith("application/http") or (not media and block.startswith(b"HTTP/")):
-        return _http(found, block, length, max_bytes)
+        return _http(response, block, length, max_bytes)
     if length > max_bytes:
-        return found._replace(broken="too_large")
-    return found._replace(content_type=media or None, body=block)
+        return response._replace(broken="too_large")
+    return response._replace(content_type=media or None, body=block)
 
 
-def _http(found: Response, block: bytes, length: int, max_bytes: int) -> Response:
+def _http(response: Response, block: bytes, length: int, max_bytes: int) -> Response:
     """Return a response with what its HTTP message says."""
     beginning = block[:MAX_HEADER]
     at = min((i + len(end) for end in (b"\r\n\r\n", b"\n\n") if (i := beginning.find(end)) >= 0), default=None)
     if at is None and length > MAX_HEADER:
-        return found._replace(broken="header_too_large")
+        return response._replace(broken="header_too_large")
     at = length if at is None else at
     status, *lines = block[:at].splitlines()
     code = status.split()[1:2]
     if not status.startswith(b"HTTP/") or not code or not (code[0].isdigit() and len(code[0]) == 3):
-        return found._replace(broken="bad_http_header")
+        return response._replace(broken="bad_http_header")
     headers = _headers(lines)
     coding = headers.get("content-encoding")
-    found = found._replace(http_status=int(code[0]), content_type=headers.get("content-type"), content_encoding=coding)
+    response = response._replace(
+        http_status=int(code[0]), content_type=headers.get("content-type"), content_encoding=coding
+    )
     if length - at > max_bytes:
-        return found._replace(broken="too_large")
+        return response._replace(broken="too_large")
     try:
         body = block[at:]
         if "chunked" in headers.get("transfer-encoding", "").lower():
             body = dechunked(body)
-        return found._replace(body=uncoded(body, coding, max_bytes))
+        return response._replace(body=uncoded(body, coding, max_bytes))
     except CodingError as error:
-        return found._replace(broken=str(error))
+        return response._replace(broken=str(error))
 
 
 def dechunked(body: bytes) -> bytes:
@@ -246,9 +248,9 @@ def _decoded(body: bytes, coding: str, max_bytes: int) -> bytes | None:
         for bits in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
             with suppress(zlib.error):
                 inflating = zlib.decompressobj(bits)
-                found = inflating.decompress(body, max_bytes + 1)
-                if inflating.eof or len(found) > max_bytes:
-                    return found
+                inflated = inflating.decompress(body, max_bytes + 1)
+                if inflating.eof or len(inflated) > max_bytes:
+                    return inflated
     return None
 
 

@@ -25,8 +25,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
-from resources.landing.files import Record
-from resources.sources.incremental import Kept, SourceError, identified
+from resources.landing.records import Record
+from resources.sources.incremental import Checkpoint, SourceError, identified
 
 OVERLAP = timedelta(minutes=10)
 # Newest rows that are looked at to say whether there is anything new.
@@ -62,14 +62,14 @@ class Table:
         """Under the name itself the newest time read is kept, in microseconds since 1970."""
         return f"database:{self.table}"
 
-    def read(self, kept: Kept) -> Iterator[tuple[list[Record], dict[str, int]]]:
+    def read(self, checkpoint: Checkpoint) -> Iterator[tuple[list[Record], dict[str, int]]]:
         """See ``IncrementalSource``: the rows in the order of their times, from one statement, so each of them once."""
-        newest, now = kept(self.name), datetime.now(UTC)
+        newest, now = checkpoint(self.name), datetime.now(UTC)
         with self._connected() as connection:
-            found = self._changes(connection, newest)
-            if found is None:
+            changes = self._changes(connection, newest)
+            if changes is None:
                 return
-            query, time, times = found
+            query, time, times = changes
             rows = connection.execute(query.order_by(time), execution_options={"yield_per": self.chunk}).mappings()
             for part in rows.partitions():
                 # A clock that is ahead must not make the reading pass over what comes next.
@@ -77,13 +77,13 @@ class Table:
                 newest = max([newest or 0, *((moment - EPOCH) // MICROSECOND for moment in seen)])
                 yield self._records(part), {self.name: newest}
 
-    def peek(self, kept: Kept) -> list[Record]:
+    def peek(self, checkpoint: Checkpoint) -> list[Record]:
         """See ``IncrementalSource``: of the rows since the last reading, the newest few."""
         with self._connected() as connection:
-            found = self._changes(connection, kept(self.name))
-            if found is None:
+            changes = self._changes(connection, checkpoint(self.name))
+            if changes is None:
                 return []
-            query, time, _ = found
+            query, time, _ = changes
             soon = _as_stored(datetime.now(UTC) + timedelta(days=1), time)
             newest = query.where(time <= soon).order_by(time.desc()).limit(PEEKED)
             return self._records(connection.execute(newest).mappings().all())
@@ -133,16 +133,16 @@ class Table:
             with engine.connect() as connection:
                 yield connection
         except (SQLAlchemyError, ImportError, ValueError) as error:
-            raise SourceError(f"cannot read {self.table} from POSTGRES_DSN: {self._said(error)}") from None
+            raise SourceError(f"cannot read {self.table} from POSTGRES_DSN: {self._message(error)}") from None
 
-    def _said(self, error: Exception) -> str:
+    def _message(self, error: Exception) -> str:
         """Return the first line of what is wrong, without any piece of the address: not all of them parse right."""
-        said = f"{type(error).__name__}: {getattr(error, 'orig', None) or error}".split("\n")[0]
+        message = f"{type(error).__name__}: {getattr(error, 'orig', None) or error}".split("\n")[0]
         given = self.address.get_secret_value().partition("://")[2]
         pieces = {form for piece in re.split(r"[:/@?&=]", given) for form in (piece, unquote(piece))}
         for piece in sorted(pieces, key=len, reverse=True):
-            said = said.replace(piece, "…") if len(piece) > 1 else said
-        return said
+            message = message.replace(piece, "…") if len(piece) > 1 else message
+        return message
 
 
 def _moment(row: Mapping[Any, Any], times: list[str]) -> datetime | None:

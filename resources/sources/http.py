@@ -22,8 +22,8 @@ import urllib3
 from pydantic import SecretStr
 from urllib3.exceptions import HTTPError, InvalidHeader
 
-from resources.landing.files import Record
-from resources.sources.incremental import Kept, SourceError, identified
+from resources.landing.records import Record
+from resources.sources.incremental import Checkpoint, SourceError, identified
 
 # Items of a page, and pages of one reading; what is left waits for the next.
 LIMIT, PAGES = 500, 100
@@ -50,16 +50,16 @@ class Pull:
         parts = urlsplit(self._url)
         return f"pull:{parts.netloc}{parts.path}"
 
-    def read(self, kept: Kept) -> Iterator[tuple[list[Record], dict[str, int]]]:
+    def read(self, checkpoint: Checkpoint) -> Iterator[tuple[list[Record], dict[str, int]]]:
         """See ``IncrementalSource``: page by page."""
-        return self._pages(kept, ATTEMPTS)
+        return self._pages(checkpoint, ATTEMPTS)
 
-    def peek(self, kept: Kept) -> list[Record]:
+    def peek(self, checkpoint: Checkpoint) -> list[Record]:
         """See ``IncrementalSource``: the last page known and the one after it, which may have come to be meanwhile."""
-        return [record for records, _ in islice(self._pages(kept, 1), 2) for record in records]
+        return [record for records, _ in islice(self._pages(checkpoint, 1), 2) for record in records]
 
-    def _pages(self, kept: Kept, attempts: int) -> Iterator[tuple[list[Record], dict[str, int]]]:
-        cursor = unpacked(self.name, kept)
+    def _pages(self, checkpoint: Checkpoint, attempts: int) -> Iterator[tuple[list[Record], dict[str, int]]]:
+        cursor = unpacked(self.name, checkpoint)
         for _ in range(PAGES):
             records, following = self._page(cursor, attempts)
             if not following or following == cursor:
@@ -107,7 +107,7 @@ class Pull:
                     raise self._fault(f"gave a page of more than {MAX_PAGE_BYTES} bytes")
                 if answer.status < 500 and answer.status != 429:
                     raise self._fault(fault)
-                wait = max(wait, _asked(answer.headers.get("Retry-After")))
+                wait = max(wait, _retry_after(answer.headers.get("Retry-After")))
                 if wait > LONGEST_WAIT:
                     raise self._fault(f"{fault} and asks to wait {wait:.0f} seconds")
             except (HTTPError, ValueError) as error:  # as which http.client refuses a token, and shows it
@@ -116,8 +116,8 @@ class Pull:
                 time.sleep(wait)
         raise self._fault(f"{fault}, {attempts} times" if attempts > 1 else fault)
 
-    def _fault(self, said: str) -> SourceError:
-        return SourceError(f"the API at {urlsplit(self._url).netloc} that PULL_URL names {said}")
+    def _fault(self, what: str) -> SourceError:
+        return SourceError(f"the API at {urlsplit(self._url).netloc} that PULL_URL names {what}")
 
 
 def packed(name: str, cursor: str) -> dict[str, int]:
@@ -129,16 +129,16 @@ def packed(name: str, cursor: str) -> dict[str, int]:
     }
 
 
-def unpacked(name: str, kept: Kept) -> str | None:
+def unpacked(name: str, checkpoint: Checkpoint) -> str | None:
     """Return the cursor that is kept; None if none is."""
-    left, body = kept(f"{name}:cursor") or 0, b""
+    left, body = checkpoint(f"{name}:cursor") or 0, b""
     while len(body) < left:
-        part = kept(f"{name}:cursor:{len(body) // AT_ONCE}") or 0
+        part = checkpoint(f"{name}:cursor:{len(body) // AT_ONCE}") or 0
         body += part.to_bytes(min(AT_ONCE, left - len(body)))
     return body.decode() or None
 
 
-def _asked(header: str | None) -> float:
+def _retry_after(header: str | None) -> float:
     """Return how many seconds a Retry-After asks to wait; 0 if it cannot be read."""
     try:
         return urllib3.Retry().parse_retry_after(header) if header else 0.0

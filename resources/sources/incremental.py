@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from resources.lakehouse.staleness import fingerprint
-from resources.landing.files import Record
+from resources.landing.records import Record
 
 # Returns the number that a table keeps under a name, or None.
-Kept = Callable[[str], int | None]
+Checkpoint = Callable[[str], int | None]
 
 
 class SourceError(RuntimeError):
@@ -25,7 +25,7 @@ class IncrementalSource(Protocol):
         """What names the source in every row, and begins the name of each number that is kept for it."""
         ...
 
-    def read(self, kept: Kept) -> Iterator[tuple[list[Record], dict[str, int]]]:
+    def read(self, checkpoint: Checkpoint) -> Iterator[tuple[list[Record], dict[str, int]]]:
         """Yield what is new, and some of what is not, with the numbers to keep from then on.
 
         Raises:
@@ -33,7 +33,7 @@ class IncrementalSource(Protocol):
         """
         ...
 
-    def peek(self, kept: Kept) -> list[Record]:
+    def peek(self, checkpoint: Checkpoint) -> list[Record]:
         """Return, with bounded work, records among which there is a new one if anything is new.
 
         Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from resources.landing.files import Record
+from resources.landing.records import Record
 from resources.settings import Settings, SettingsError
 
 Partition = tuple[str, int]
@@ -74,7 +74,7 @@ class Reader:
         try:
             known = self._consumer.list_topics(timeout=seconds).topics
         except KafkaException as error:
-            raise BrokerError(f"the broker at {self.servers} does not answer: {_said(error)}") from None
+            raise BrokerError(f"the broker at {self.servers} does not answer: {_message(error)}") from None
         return {(topic, number) for topic in topics if topic in known for number in known[topic].partitions}
 
     def seek(self, positions: Mapping[Partition, int | None]) -> None:
@@ -175,7 +175,7 @@ def _record(message: Any, max_bytes: int) -> Record:
     return Record(position, None, None, None, body)  # a named argument would cost half as much again
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     return error.args[0].str() if error.args else str(error)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from signals.documents.currency import USD, Rates
-from signals.documents.supply_chain import domain
+from signals.documents.domains import domain
 from signals.documents.urls import canonical_url, hostname
 
 # Beyond this, a price or a delay is none.

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
-from signals.documents.urls import canonical_url
+from signals.documents.urls import WEB, canonical_url
 
 MAX_TITLE = 1_000
 # A script of linked data that is longer says more than what the page is.
@@ -276,7 +276,7 @@ def _addresses(one: dict[str, Any]) -> Iterator[str]:
     for name in ("url", "mainEntityOfPage", "@id"):
         for value in _listed(one.get(name)):
             url = (value.get("@id") or value.get("url")) if isinstance(value, dict) else value
-            if isinstance(url, str) and url.startswith(("http://", "https://")):
+            if isinstance(url, str) and url.startswith(WEB):
                 yield url
 
 

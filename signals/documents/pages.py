@@ -26,7 +26,7 @@ from signals.documents.page_metadata import (
     title_of,
 )
 from signals.documents.text import content_hash, document_text, normalise
-from signals.documents.urls import canonical_url, hostname, joined
+from signals.documents.urls import WEB, canonical_url, hostname, joined
 
 # Budgets of a page. A longer text is a dump; more elements, or more in one, take longer than a page is worth.
 MAX_TEXT = 200_000
@@ -42,7 +42,6 @@ MAX_ATTRIBUTE = 4_000
 MAX_IMAGES = 50
 # Headings and links that are looked at, and characters of one; a text of nothing else is no article.
 MAX_LABELS, MAX_LABEL = 1_000, 200
-WEB = ("http://", "https://")
 
 # What a browser does not show.
 UNSEEN = ("script", "style", "template", "noscript", "noframes", "datalist")

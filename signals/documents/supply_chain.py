@@ -8,10 +8,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import polars as pl
+
+from signals.documents.domains import domain, domains_of, trimmed
 
 Fields = dict[str, Any]
 
@@ -19,11 +20,8 @@ RELATIONSHIPS = ("DIRECT", "RESELLER")
 SELLER_TYPES = ("PUBLISHER", "INTERMEDIARY", "BOTH")
 BOM = b"\xef\xbb\xbf"
 VARIABLE = re.compile(r"([A-Za-z]+)\s*=(.*)", re.DOTALL)
-ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?([\w-]+(?:\.[\w-]+)+)\.?(?:[:/?].*)?", re.DOTALL)
 # A tag, or the beginning of one: the addresses that people put between such brackets have an @.
 MARKUP = re.compile(r"\s*<|.*</?[a-z][a-z0-9]*(\s[^<>]*)?/?>", re.IGNORECASE | re.DOTALL)
-# What editors and web pages leave behind, and nobody sees.
-INVISIBLE = dict.fromkeys(map(ord, "\0\u200b\u2060\ufeff"))
 FLAGS = {0: False, 1: True, "0": False, "1": True}
 SHOWN = 500
 
@@ -96,31 +94,25 @@ def sellers_json(body: bytes) -> Iterator[Declared]:
     yield Declared(len(listed) + 1, {"record": "end", "sellers": sellers, "other": other or None})
 
 
-def domain(text: str | None) -> str | None:
-    """Return a domain in the form in which two are compared: lower case, without ``www.``; None if it is none."""
-    found = ADDRESS.fullmatch(_trimmed(text or "").lower())
-    return found and found[1]
-
-
 def _is_markup(line: bytes) -> bool:
-    said = _trimmed(line.partition(b"#")[0].decode("utf-8", "replace"))
+    said = trimmed(line.partition(b"#")[0].decode("utf-8", "replace"))
     return "<" in said and not VARIABLE.fullmatch(said) and MARKUP.match(said) is not None
 
 
 def _line(line: bytes) -> Fields | None:
     try:
-        said = _trimmed(line.decode("utf-8"))
+        said = trimmed(line.decode("utf-8"))
     except UnicodeDecodeError:
         raise DeclarationError("not_utf8") from None
     if not said:
         return None
     if variable := VARIABLE.fullmatch(said):
-        name, value = variable[1].upper(), _trimmed(variable[2])
+        name, value = variable[1].upper(), trimmed(variable[2])
         if not value:
             raise DeclarationError("null:value")
         return {"record": "variable", "variable": name, "value": value}
     declared, _, extension = said.partition(";")
-    parts = [_trimmed(part) for part in declared.split(",", 4)]
+    parts = [trimmed(part) for part in declared.split(",", 4)]
     if len(parts) < 3:
         raise DeclarationError("too_few_fields")
     exchange, seller_id, relationship = domain(parts[0]), parts[1], parts[2].upper()
@@ -136,7 +128,7 @@ def _line(line: bytes) -> Fields | None:
         "seller_id": seller_id,
         "relationship": relationship,
         "certification_authority_id": parts[3] or None if len(parts) > 3 else None,
-        "other": _trimmed(";".join(part for part in (*parts[4:], extension) if part)) or None,
+        "other": trimmed(";".join(part for part in (*parts[4:], extension) if part)) or None,
     }
 
 
@@ -145,16 +137,16 @@ def _seller(found: Any) -> Fields:
         raise DeclarationError("not_an_object")
     given, kind, named, of = (found.get(name) for name in ("seller_id", "seller_type", "name", "domain"))
     # The standard wants a string; some write a number.
-    seller_id = _trimmed(str(given)) if isinstance(given, int | str) and not isinstance(given, bool) else ""
+    seller_id = trimmed(str(given)) if isinstance(given, int | str) and not isinstance(given, bool) else ""
     if not seller_id:
         raise DeclarationError("null:seller_id")
     if not kind:
         raise DeclarationError("null:seller_type")
-    if not isinstance(kind, str) or _trimmed(kind).upper() not in SELLER_TYPES:
+    if not isinstance(kind, str) or trimmed(kind).upper() not in SELLER_TYPES:
         raise DeclarationError("unknown:seller_type")
     read = {
         "seller_id": seller_id,
-        "seller_type": _trimmed(kind).upper(),
+        "seller_type": trimmed(kind).upper(),
         "name": named if isinstance(named, str) else None,
         "domain": domain(of) if isinstance(of, str) else None,
         "is_confidential": _flag(found.get("is_confidential")),
@@ -166,10 +158,6 @@ def _seller(found: Any) -> Fields:
 
 def _flag(value: Any) -> bool | None:
     return FLAGS.get(value) if isinstance(value, int | str) else None
-
-
-def _trimmed(text: str) -> str:
-    return text.translate(INVISIBLE).strip()
 
 
 def _shown(value: object) -> str:
@@ -243,7 +231,7 @@ def _add(known: SupplyChain, row: Mapping[str, Any]) -> None:
     if row["variable"] == "OWNERDOMAIN":
         site.owner = site.owner or named
     elif row["variable"] == "MANAGERDOMAIN":
-        site.managers.setdefault(_trimmed(country).upper(), named)
+        site.managers.setdefault(trimmed(country).upper(), named)
     elif row["variable"] == "SUBDOMAIN":
         site.subdomains.add(named)
 
@@ -270,10 +258,10 @@ def authorised(site: str | None, exchange: str | None, seller_id: str | None, kn
         ``authorised`` with ``direct`` or ``reseller``; ``unauthorised`` with ``not_in_ads_txt``,
         ``not_in_sellers_json`` or ``other_domain``; ``unknown`` with ``no_seller`` or ``no_ads_txt``.
     """
-    through, account = domain(exchange), _trimmed(seller_id or "")
+    through, account = domain(exchange), trimmed(seller_id or "")
     if through is None or not account:
         return "unknown", "no_seller"
-    files = [part for part in _parents(site or "") if part in known.sites]
+    files = [part for part in domains_of(site or "") if part in known.sites]
     if not files:
         return "unknown", "no_ads_txt"
     own = [part for part in files[1:] if part in known.sites[files[0]].subdomains]
@@ -285,14 +273,14 @@ def authorised(site: str | None, exchange: str | None, seller_id: str | None, kn
     if accounts is not None and account not in accounts:
         return "unauthorised", "not_in_sellers_json"
     of, file = None if accounts is None else accounts[account], known.sites[decides]
-    if "DIRECT" in relationships and of in {None, *_parents(site or ""), file.owner, *file.managers.values()}:
+    if "DIRECT" in relationships and of in {None, *domains_of(site or ""), file.owner, *file.managers.values()}:
         return "authorised", "direct"
     return ("authorised", "reseller") if "RESELLER" in relationships else ("unauthorised", "other_domain")
 
 
 def asked(declarations: pl.LazyFrame, rows: pl.DataFrame) -> pl.LazyFrame:
     """Return of all declarations those that ``with_authorisation`` needs for some rows."""
-    ids = rows["seller_id"].drop_nulls().unique().map_elements(_trimmed, return_dtype=pl.String)
+    ids = rows["seller_id"].drop_nulls().unique().map_elements(trimmed, return_dtype=pl.String)
     return declarations.filter((pl.col("record") != "seller") | pl.col("seller_id").is_in(ids.implode()))
 
 
@@ -312,25 +300,3 @@ def with_authorisation(rows: pl.DataFrame, declarations: pl.DataFrame) -> pl.Dat
     )
     told = pl.concat([offers, said], how="horizontal")
     return rows.join(told, on=by, how="left", nulls_equal=True, maintain_order="left")
-
-
-@lru_cache(maxsize=4096)
-def _parents(site: str) -> list[str]:
-    """Return the domains that a host lies in: its root first, which is no public suffix, itself last."""
-    host = domain(site)
-    if host is None:
-        return []
-    parts, found = host.split("."), _suffixes()(host)
-    if found.ipv4:
-        return [host]
-    # What the list does not know is under a suffix of one label.
-    root = found.suffix.count(".") + 2
-    return [".".join(parts[-size:]) for size in range(min(root, len(parts)), len(parts) + 1)]
-
-
-@lru_cache(maxsize=1)
-def _suffixes() -> Any:
-    """Return the public suffix list that is packaged: nothing is fetched, and nothing is kept."""
-    from tldextract import TLDExtract
-
-    return TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)

@@ -10,7 +10,9 @@ from urllib.parse import urljoin
 
 from can_ada import URL, parse
 
-WEB = ("http:", "https:")
+# How an address of the web begins, and what the parser calls that.
+WEB = ("http://", "https://")
+PROTOCOLS = ("http:", "https:")
 # RFC 9110 asks servers for 8,000 octets; what is longer is data, and costs more to read than it names.
 MAX_LENGTH = 8_192
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -66,7 +68,7 @@ def _parsed(url: str) -> URL | None:
     except (ValueError, TypeError):  # half of a surrogate pair is a TypeError
         return None
     # A name of DNS has no empty label but the root's.
-    return parts if parts.protocol in WEB and not _host(parts).endswith(".") and _host(parts) else None
+    return parts if parts.protocol in PROTOCOLS and not _host(parts).endswith(".") and _host(parts) else None
 
 
 def _host(parts: URL) -> str:

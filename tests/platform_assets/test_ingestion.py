@@ -23,13 +23,13 @@ from platform_assets.publishing import QUARANTINE
 from resources.lakehouse.checkpoints import LEDGER
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
-from resources.landing.files import LandedFile, landed_files
+from resources.landing.folders import LocalFile, landed_files
 from resources.landing.ledger import Ledger
 from resources.settings import configure
 from resources.settings import settings as current
 from resources.sources.incremental import SourceError
 from tests.platform_assets.test_parsing import GOOD, NOW, SCHEMA
-from tests.resources.landing.test_files import warc, zstd
+from tests.resources.landing.test_readers import warc, zstd
 from tests.resources.sources.test_database import server
 from tests.resources.sources.test_http import serving
 
@@ -188,7 +188,7 @@ def test_a_file_that_is_written_again_as_it_was_is_looked_into_once_and_nothing_
 def test_a_file_that_has_not_been_written_is_not_opened(landing, monkeypatch):
     landing.write("a")
     landing.ingest()
-    monkeypatch.setattr(LandedFile, "records", None)
+    monkeypatch.setattr(LocalFile, "records", None)
     assert landing.ingest()["files"] == 0
 
 

@@ -23,7 +23,7 @@ from platform_assets.silver import ad_events, inventory, labels, message_feature
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
-from resources.landing.files import Record
+from resources.landing.records import Record
 
 MON, TUE, WED, THU = DAYS = ["2026-11-09", "2026-11-10", "2026-11-11", "2026-11-12"]
 NOW = datetime(2026, 11, 12, 12, tzinfo=UTC)

@@ -12,7 +12,7 @@ from platform_assets import parsing
 from platform_assets.parsing import AT_ONCE, ROW, TIME, UNDECLARED, SourceSchema, declared, parse_records
 from platform_assets.publishing import quarantined, shown
 from resources.lakehouse.days import DAY
-from resources.landing.files import Record, parse
+from resources.landing.records import Record, parse_line
 
 NOW, FIRST_DAY = datetime(2026, 11, 10, 12, tzinfo=UTC), date(2025, 1, 1)
 SCHEMA = SourceSchema(
@@ -146,7 +146,13 @@ def test_each_rule(changes, expected):
 
 def test_unreadable_records_keep_their_rule_and_beginning():
     rows, broken = parse_records(
-        [parse(b"{oops", 1), parse(b"[1]", 2), parse(b"\xff{}", 3), parse(b'{"id": NaN}', 4), Record(5, GOOD)],
+        [
+            parse_line(b"{oops", 1),
+            parse_line(b"[1]", 2),
+            parse_line(b"\xff{}", 3),
+            parse_line(b'{"id": NaN}', 4),
+            Record(5, GOOD),
+        ],
         SCHEMA,
         "f",
         NOW,
@@ -286,14 +292,14 @@ def test_many_records_alike_give_what_each_alone_gives(kinds, chance):
 def test_lines_that_nobody_has_read_yet_give_what_read_ones_give(objects, noise):
     lines = [*(json.dumps(fields).encode() for fields in objects), noise, b'{"id": "1"} x', b"\xef\xbb\xbf{}"]
     unread = [Record(position, line=line) for position, line in enumerate(lines, 1)]
-    read = [parse(line, position) for position, line in enumerate(lines, 1)]
+    read = [parse_line(line, position) for position, line in enumerate(lines, 1)]
     for side, other in zip(*(parse_records(some, SCHEMA, "f", NOW) for some in (unread, read)), strict=True):
         assert_frame_equal(side, other)
 
 
 def test_no_depth_of_nesting_crashes():
     for depth in range(900, 1_010):
-        record = parse(b'{"id": "1", "x": ' + b"[" * depth + b"]" * depth + b"}", 1)
+        record = parse_line(b'{"id": "1", "x": ' + b"[" * depth + b"]" * depth + b"}", 1)
         rows, broken = parse_records([record], SCHEMA, "f", NOW, FIRST_DAY)
         assert rows.height + broken.height == 1
 

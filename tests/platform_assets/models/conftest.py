@@ -16,7 +16,7 @@ from platform_assets.silver.labels import resolved
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
-from resources.landing.files import Record
+from resources.landing.records import Record
 from signals.classify import DOCUMENT_KEY
 from signals.tasks import TASKS
 

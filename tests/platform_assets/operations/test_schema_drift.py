@@ -8,7 +8,7 @@ from platform_assets.ingestion import Increment, append, prepare
 from platform_assets.operations.schema_drift import TABLE, schema_drift
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
-from resources.landing.files import Record
+from resources.landing.records import Record
 
 NOW = datetime(2026, 11, 11, 12, tzinfo=UTC)
 ONE, TWO = "2026-11-10", "2026-11-11"

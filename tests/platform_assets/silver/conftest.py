@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from platform_assets.parsing import parse_records
-from resources.landing.files import Record
+from resources.landing.records import Record
 
 
 @pytest.fixture(scope="session")

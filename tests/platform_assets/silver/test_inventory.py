@@ -23,7 +23,7 @@ from platform_assets.publishing import QUARANTINE
 from platform_assets.silver.inventory import inventory, offered
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
-from resources.landing.files import landed_files
+from resources.landing.folders import landed_files
 from resources.settings import PROJECT, configure, settings
 from tests.support import SHARED
 

@@ -5,7 +5,7 @@ import pytest
 
 from platform_assets.bronze.rtb_auctions import SCHEMA
 from platform_assets.silver.rtb_auctions import opened
-from resources.landing.files import landed_files
+from resources.landing.folders import landed_files
 from resources.settings import SettingsError, configure
 from signals.documents.openrtb import AUCTION
 from tests.support import SHARED

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.landing import bucket as module
-from resources.landing.bucket import EVERYTHING, LOOK_BACK, PLACES, Bucket, LandedObject, NoBucketError, stretches
-from resources.landing.files import ReplacedError, landed_files
+from resources.landing.bucket import EVERYTHING, LOOK_BACK, PLACES, Bucket, BucketObject, NoBucketError, stretches
+from resources.landing.folders import landed_files
+from resources.landing.records import ReplacedError
 from resources.settings import load_settings
 from resources.sources.incremental import SourceError
 
@@ -90,7 +91,7 @@ def test_a_name_that_no_file_may_have_is_read():
         def download(self, _, path):
             path.write_bytes(b"<p>long")
 
-    file = LandedObject(Written(), "pages", f"pages/{'é' * 300}.html.gz/{'é' * 300}.html", "", 7, datetime.now(UTC))
+    file = BucketObject(Written(), "pages", f"pages/{'é' * 300}.html.gz/{'é' * 300}.html", "", 7, datetime.now(UTC))
     (found,) = file.records(MANY)
     assert (found.fields["body"], found.fields["content_type"]) == (b"<p>long", "text/html")
 

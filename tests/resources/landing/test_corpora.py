@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from resources.landing import corpora
-from resources.landing.files import Record, landed_files
+from resources.landing.folders import landed_files
+from resources.landing.records import Record
 from tests.support import SHARED
 
 DATA = SHARED / "data"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.landing.files import Record, read_warc
+from resources.landing.readers import read_warc
+from resources.landing.records import Record
 from resources.landing.warc import MAX_HEADER, CodingError, dechunked, uncoded
 
 MANY = 1_000_000

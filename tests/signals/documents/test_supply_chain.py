@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from signals.documents import supply_chain
 from signals.documents.supply_chain import (
     RELATIONSHIPS,
     AdsTxt,
@@ -14,7 +13,6 @@ from signals.documents.supply_chain import (
     ads_txt,
     asked,
     authorised,
-    domain,
     sellers_json,
     with_authorisation,
 )
@@ -171,25 +169,6 @@ def test_every_seller_is_declared_or_broken(sellers):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_sellers_json_or_broken(body):
     assert list(sellers_json(body))
-
-
-@given(st.text(max_size=30))
-def test_a_domain_is_in_its_normal_form_already(text):
-    assert domain(domain(text)) == domain(text)
-
-
-def test_domains_are_compared_in_one_form():
-    same = [
-        "a.example",
-        " A.Example. ",
-        "www.a.example",
-        "http://www.a.example/x?y",
-        "a.example:443",
-        "\ufeffa.example",
-    ]
-    assert {domain(text) for text in same} == {"a.example"}
-    assert {domain(text) for text in (None, "", "a", "localhost", "a b.example", "-", "a..b")} == {None}
-    assert domain("www.com") == "www.com"
 
 
 KNOWN = SupplyChain(
@@ -361,16 +340,6 @@ def test_the_account_of_an_owner_or_a_manager_sells_directly_and_the_first_line_
     theirs = account(seller_id="1", seller_type="BOTH", domain="theirs.example")
     rows = version("a.example", body).reverse()
     assert judged(rows, version("x.example", theirs, read=sellers_json))[1] == expected
-
-
-def test_no_list_of_suffixes_is_fetched_or_kept(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("TLDEXTRACT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("socket.socket", None)
-    supply_chain._suffixes.cache_clear()
-    supply_chain._parents.cache_clear()
-    assert authorised("d.co.uk", "x.example", "own", KNOWN) == ("unauthorised", "other_domain")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_account_that_the_exchange_does_not_know_may_not_sell():

@@ -3,7 +3,6 @@ import io
 import json
 import os
 import random
-import socket
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,23 +15,12 @@ from PIL import Image
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from resources.landing.corpora import named
-from resources.landing.files import (
-    FOLDERS,
-    Digest,
-    LandedFile,
-    Record,
-    landed_files,
-    parse,
-    read_lines,
-    read_warc,
-    read_whole,
-    written_at,
-)
+from resources.landing.folders import LocalFile, landed_files, written_at
+from resources.landing.readers import read_lines, read_warc, read_whole
+from resources.landing.records import Record, parse_line
+from tests.resources.landing.test_folders import landing
 
 MANY = 10_000_000
-# Names of files, as bytes.
-NAMES = st.binary(min_size=1, max_size=6).map(lambda name: name.translate(None, b"/\0") or b"_")
 ROWS = [{"id": number, "noise": random.Random(number).randbytes(40).hex()} for number in range(2_000)]
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 SAVED = b"""<!DOCTYPE html>
@@ -54,7 +42,7 @@ def lines_of(folder: Path, data: bytes, name: str = "a.jsonl", max_bytes: int = 
 
 
 def read(records: Iterable[Record]) -> list[Record]:
-    return [record if record.line is None else parse(record.line, record.position) for record in records]
+    return [record if record.line is None else parse_line(record.line, record.position) for record in records]
 
 
 def rules(records: list[Record]) -> list[str | None]:
@@ -201,13 +189,6 @@ def test_a_huge_line_is_never_held_in_memory(tmp_path):
     assert peak < 8 << 20
 
 
-@given(st.binary(max_size=60))
-def test_any_line_is_either_an_object_or_broken_by_a_known_rule(line):
-    found = parse(line, 1)
-    assert (found.fields is None) == (found.broken in {"not_json", "not_an_object", "not_utf8"})
-    assert found.fields is None or isinstance(found.fields, dict)
-
-
 @settings(deadline=None, max_examples=30)
 @given(st.binary(max_size=200), st.integers(1, 5))
 def test_any_bytes_are_read_without_an_error_in_any_container(tmp_path_factory, data, flips):
@@ -227,7 +208,7 @@ def test_a_file_that_grows_by_lines_keeps_the_records_that_it_had(tmp_path_facto
     before = lines[: data.draw(st.integers(0, len(lines)))]
     had = lines_of(folder, b"".join(line + b"\n" for line in before), max_bytes=1_000)
     path = folder / "a.jsonl"
-    file = LandedFile("messages", "a.jsonl", path, read_lines)
+    file = LocalFile("messages", "a.jsonl", path, read_lines)
     state = file.state
     with path.open("ab") as out:
         out.writelines(line + b"\n" for line in lines[len(before) :])
@@ -372,43 +353,6 @@ def test_a_response_over_the_limit_is_broken_and_the_next_is_read(tmp_path):
     assert (good.position, good.fields["body"]) == (2, b"x" * 10)
 
 
-def landing(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"{}\n")
-    return root
-
-
-def test_files_are_found_by_folder_and_ending_in_order_of_their_names(tmp_path):
-    landing(
-        tmp_path,
-        "messages/b.jsonl",
-        "messages/a.ndjson.gz",
-        "messages/2026/11/c.JSONL.zst",
-        "messages/readme.md",
-        "messages/data.csv",
-        "messages/picture.png",
-        "elsewhere/x.jsonl",
-        "pages/p.html",
-        "pages/q.HTM.gz",
-        "pages/r.warc.gz",
-        "pages/s.jsonl",
-    )
-    assert [file.name for file in landed_files(tmp_path, "messages")] == [
-        "messages/2026/11/c.JSONL.zst",
-        "messages/a.ndjson.gz",
-        "messages/b.jsonl",
-    ]
-    assert {file.folder for file in landed_files(tmp_path, "pages")} == {"pages"}
-    assert [getattr(file.read, "func", file.read) for file in landed_files(tmp_path, "pages")] == [
-        read_whole,
-        read_whole,
-        read_warc,
-        read_lines,
-    ]
-
-
 def test_declarations_are_known_by_their_full_names_and_declared_by_the_folder_that_they_lie_in(tmp_path):
     landing(
         tmp_path,
@@ -448,174 +392,6 @@ def test_a_file_that_declares_nothing_is_one_broken_record(tmp_path, name, conte
     (tmp_path / name).write_text(content)
     (file,) = landed_files(tmp_path, "supply_chain")
     assert [record.broken for record in file.read(file.path, 10_000)] == [rule]
-
-
-def test_hidden_and_half_written_files_are_left_alone(tmp_path):
-    landing(
-        tmp_path,
-        "users/.a.jsonl",
-        "users/_SUCCESS.jsonl",
-        "users/_temporary/0/b.jsonl",
-        "users/.cache/c.jsonl",
-        "users/a.jsonl.tmp",
-        "users/a.jsonl.part",
-        "users/a.jsonl.gz.crdownload",
-        "users/_temporary.jsonl/c.jsonl",
-        "users/d.jsonl",
-    )
-    (tmp_path / "users" / "folder.jsonl").mkdir()
-    assert [file.name for file in landed_files(tmp_path, "users")] == ["users/d.jsonl"]
-
-
-@pytest.fixture
-def said(caplog):
-    """What has been warned of since it was last asked for."""
-
-    def found():
-        messages = [record.getMessage() for record in caplog.records]
-        caplog.clear()
-        return messages
-
-    return found
-
-
-def test_links_that_lead_out_are_not_read_which_is_said_once(tmp_path, said):
-    root = landing(tmp_path / "landing", "users/a.jsonl", "elsewhere/b.jsonl")
-    out = landing(tmp_path / "landing-too", "secret.jsonl", "more/c.jsonl")
-    (root / "users" / "file.jsonl").symlink_to(out / "secret.jsonl")
-    (root / "users" / "folder").symlink_to(out)
-    (root / "users" / "relative.jsonl").symlink_to("../../landing-too/secret.jsonl")
-    (root / "users" / "by-a-link-inside").symlink_to(root / "users" / "folder")
-    (root / "messages").symlink_to(out)
-    assert [file.name for file in landed_files(root, "users")] == ["users/a.jsonl"]
-    (warning,) = said()
-    assert warning == (
-        "links that lead out of the landing folder are not read: "
-        "'users/by-a-link-inside', 'users/file.jsonl', 'users/folder' and 1 more"
-    )
-    landed_files(root, "users")
-    assert said() == []
-    assert landed_files(root, "messages") == []
-    assert said() == ["links that lead out of the landing folder are not read: 'messages'"]
-
-
-def test_links_that_lead_out_are_not_read_for_a_corpus_either(tmp_path, said):
-    root = landing(tmp_path / "landing", "rtb_openrtb/bsm_openrtb/a.json")
-    out = landing(tmp_path / "out", "secret.json", "ads.txt")
-    (root / "rtb_openrtb" / "bsm_openrtb" / "b.json").symlink_to(out / "secret.json")
-    (root / "rtb_openrtb" / "supply_chain").symlink_to(out)
-    os.mkfifo(root / "rtb_openrtb" / "bsm_openrtb" / "c.json")
-    assert [file.path.name for file in landed_files(root, "rtb_auctions")] == ["a.json"]
-    assert landed_files(root, "supply_chain") == []
-    assert len(said()) == 2
-
-
-def test_what_links_lead_to_inside_is_read_once_and_a_cycle_ends(tmp_path, said):
-    root = landing(tmp_path, "users/a.jsonl", "users/x/b.jsonl", "archive/c.jsonl", "archive/deep/d.jsonl")
-    (root / "users" / "0 latest.jsonl").symlink_to(root / "users" / "a.jsonl")
-    (root / "users" / "0 x").symlink_to("x")
-    (root / "users" / "old").symlink_to("../archive")
-    (root / "users" / "e.jsonl").symlink_to("../archive/c.jsonl")
-    (root / "users" / "up").symlink_to("..")
-    (root / "users" / "x" / "here").symlink_to(".")
-    (root / "archive" / "deep" / "back").symlink_to("../../users")
-    (root / "users" / "itself.jsonl").symlink_to("itself.jsonl")
-    (root / "users" / "nothing.jsonl").symlink_to("gone.jsonl")
-    names = [file.name for file in landed_files(root, "users")]
-    assert names == ["users/a.jsonl", "users/e.jsonl", "users/old/deep/d.jsonl", "users/x/b.jsonl"]
-    (warning,) = said()
-    assert warning.endswith("itself.jsonl' cannot be looked into, and is not read: Too many levels of symbolic links")
-
-
-def test_the_landing_folder_itself_may_be_a_link(tmp_path):
-    landing(tmp_path / "there", "users/a.jsonl")
-    (tmp_path / "here").symlink_to("there")
-    assert [file.name for file in landed_files(tmp_path / "here", "users")] == ["users/a.jsonl"]
-
-
-def test_what_is_no_file_is_not_opened(tmp_path):
-    root = landing(tmp_path, "users/a.jsonl")
-    os.mkfifo(root / "users" / "b.jsonl")
-    (root / "users" / "c.jsonl").symlink_to("b.jsonl")
-    (root / "users" / "d.jsonl").symlink_to("/dev/zero")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(f"/proc/self/fd/{os.open(root / 'users', os.O_RDONLY)}/e.jsonl")
-        assert [file.name for file in landed_files(root, "users")] == ["users/a.jsonl"]
-
-
-@given(st.lists(NAMES, max_size=9))
-def test_names_of_files_are_utf_8_and_each_its_own(names):
-    paths = {Path("/landing/pages") / f"{os.fsdecode(name)}.html" for name in (*names, b"\xff", b"%FF", b"%25FF")}
-    found = {named(path, Path("/landing")) for path in paths}
-    assert len({name.encode() for name in found}) == len(paths)
-    assert {"pages/%FF.html", "./pages/%FF.html", "pages/%25FF.html"} <= found
-
-
-@settings(max_examples=30)
-@given(st.sets(st.tuples(st.sampled_from(["a", "b", "a/b"]), NAMES), max_size=6))
-def test_pages_without_an_address_are_each_their_own(tmp_path_factory, places):
-    root = tmp_path_factory.mktemp("pages")
-    for folder, name in places:
-        path = root / "pages" / folder / f"page {os.fsdecode(name)}.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"<p>page")
-    urls = [record.fields["url"] for file in landed_files(root, "pages") for record in file.records(MANY)]
-    assert len(set(urls)) == len(urls) == len(places)
-    assert all(url.isascii() and url.startswith("file:///pages/") for url in urls)
-
-
-def test_each_write_is_seen_without_a_look_into_the_file(tmp_path):
-    path = tmp_path / "users" / "a.jsonl"
-    path.parent.mkdir()
-    path.write_bytes(b"{}\n")
-    (file,) = landed_files(tmp_path, "users")
-    for number in range(100):
-        state = file.state
-        list(file.records(MANY))
-        path.write_bytes(b"%d\n" % number)
-        os.utime(path, ns=(1, 1))
-        assert file.state != state
-
-
-RECORDS = st.one_of(
-    st.binary(max_size=9).map(lambda line: Record(1, line=line)),
-    st.dictionaries(st.text(max_size=3), st.none() | st.binary(max_size=3) | st.text(max_size=3) | st.integers()).map(
-        lambda fields: Record(1, fields)
-    ),
-    st.text(st.characters(exclude_categories=()), max_size=3).map(lambda raw: Record(1, broken="not_json", raw=raw)),
-)
-
-
-def said_by(records):
-    """Return what records say, without where they lie."""
-    return [
-        record.line.strip() if record.line is not None else (list((record.fields or {}).items()), record[2:])
-        for record in records
-    ]
-
-
-@given(st.lists(RECORDS, max_size=5), st.lists(RECORDS, max_size=5))
-def test_records_have_one_digest_if_they_say_the_same_and_only_then(some, others):
-    numbers = []
-    for records in (some, others, [record._replace(position=7) for record in some]):
-        digest = Digest()
-        for record in records:
-            digest.add(record)
-        numbers.append(digest.number)
-    assert 0 <= min(numbers) <= max(numbers) < 2**62
-    assert numbers[0] == numbers[2]
-    assert (numbers[0] == numbers[1]) == (said_by(some) == said_by(others))
-
-
-def test_the_landing_folder_itself_may_lie_below_a_hidden_one(tmp_path):
-    root = landing(tmp_path / ".work" / "_in", "users/a.jsonl")
-    assert [file.name for file in landed_files(root, "users")] == ["users/a.jsonl"]
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_that_is_not_there_has_no_files(tmp_path, folder):
-    assert landed_files(tmp_path, folder) == []
-    assert landed_files(tmp_path / "nowhere", folder) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
