@@ -13,7 +13,8 @@ from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import DOCUMENTS
 from resources.encoder import Encoder
 from resources.lakehouse.tables import DAY, Lakehouse
-from resources.registry.models import REFERENCE
+from resources.registry import promotion
+from resources.registry.versions import REFERENCE
 from signals.models.drift import reference
 from signals.models.encoder import DIMENSIONS
 
@@ -74,7 +75,7 @@ def champion(registry, encoder, tmp_path):
         record = {"transform_id": encoder.transform_id} | ({REFERENCE: trained.dump()} if kept else {})
         one = registry.register(task, tmp_path / "model", {}, record)
         registry.judge(one, Verdict(passed=True, why="good"))
-        registry.promote(task, one.version, by="test", why="test")
+        promotion.promote(registry, task, one.version, by="test", why="test")
         return registry.champion(task)
 
     return make
