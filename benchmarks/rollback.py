@@ -23,7 +23,9 @@ from benchmarks.end_to_end import SAMPLES
 from benchmarks.place import broker, create_topics, environment, folder, produce
 from governance.gates.promotion import Verdict
 from resources.lakehouse.tables import Lakehouse, lakehouse
-from resources.registry.models import Registry, promotion_log, registry
+from resources.registry import promotion
+from resources.registry.models import Registry, registry
+from resources.registry.versions import promotion_log
 from resources.settings import configure, settings
 
 TASK = "threat"
@@ -41,7 +43,7 @@ def message(name: str) -> dict[str, str]:
 def second_version(models: Registry) -> None:
     """Register version 2 of the task."""
     first = models.champion(TASK)
-    files = Path(shutil.copytree(models.fetched(first), "second"))
+    files = Path(shutil.copytree(models.fetch(first), "second"))
     described = json.loads((files / "model.json").read_text())
     (files / "model.json").write_text(json.dumps(described | {"temperature": described["temperature"] * 0.9}))
     made = models.register(TASK, files, first.metrics, first.record)
@@ -100,7 +102,7 @@ def in_stream(models: Registry, tables: Lakehouse, address: str, times: int) -> 
         try:
             for _ in range(times):
                 since = datetime.now(UTC)
-                models.promote(TASK, 2, by="benchmark", why="to be rolled back")
+                promotion.promote(models, TASK, 2, by="benchmark", why="to be rolled back")
                 first_decision(tables, 2, "stream", since)
                 tell(models, tables, "stream", roll_back())
         finally:
@@ -112,7 +114,7 @@ def in_stream(models: Registry, tables: Lakehouse, address: str, times: int) -> 
 
 def in_batch(models: Registry, tables: Lakehouse, landing: Path) -> None:
     """Roll back before a batch run, and print how long it took."""
-    models.promote(TASK, 2, by="benchmark", why="to be rolled back")
+    promotion.promote(models, TASK, 2, by="benchmark", why="to be rolled back")
     (landing / "messages" / "late.jsonl").write_text(json.dumps(message("batch-1")) + "\n")
     given = roll_back()
     subprocess.run([SEAMLESS, "run"], env=environment(LANDING=str(landing)), check=True, stdout=subprocess.DEVNULL)

@@ -34,9 +34,11 @@ import polars as pl
 from benchmarks.end_to_end import SAMPLES, write
 from benchmarks.place import broker, create_topics, environment, folder, produce
 from governance.gates.promotion import Verdict
+from governance.promotion_log import ENCODER
 from resources.encoder import WEIGHTS, packaged_weights
 from resources.lakehouse.tables import Lakehouse, lakehouse
-from resources.registry.models import ENCODER, Registered, Registry, registry
+from resources.registry.models import Registry, registry
+from resources.registry.versions import ModelVersion
 from resources.settings import PROJECT, configure, settings
 from sensors.materialize_stale import materialize_stale
 from signals.tasks import TASKS
@@ -233,7 +235,7 @@ def learnt(landing: Path, address: str, labels: int, instance: dg.DagsterInstanc
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
-def champion_after(models: Registry, version: int) -> Registered | None:
+def champion_after(models: Registry, version: int) -> ModelVersion | None:
     """Return the champion, if it is a later version; say so where one was refused."""
     for one in models.versions(TASK.name):
         if one.version > version and one.verdict is not None and not one.verdict.passed:

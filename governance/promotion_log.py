@@ -36,34 +36,34 @@ class PromotionEvent:
     share: float | None = None
 
     def dump(self) -> str:
-        """Return the move as JSON."""
+        """Return the event as JSON."""
         return json.dumps(asdict(self) | {"at": self.at.isoformat()})
 
     @classmethod
     def load(cls, text: str) -> "PromotionEvent":
         """Return the event that ``dump`` wrote."""
-        told = json.loads(text)
-        return cls(**told | {"at": datetime.fromisoformat(told["at"])})
+        fields = json.loads(text)
+        return cls(**fields | {"at": datetime.fromisoformat(fields["at"])})
 
 
-def earlier(moves: Iterable[PromotionEvent], champion: int) -> int | None:
+def earlier(events: Iterable[PromotionEvent], champion: int) -> int | None:
     """Return the version that a rollback goes back to: the champion before this one was promoted last.
 
     So that rollbacks, one after the other, go further back, and never forward to what was rolled back.
     """
-    promotions = [move for move in moves if move.action == "promotion" and move.version == champion]
-    return max(promotions, key=lambda move: move.at).before if promotions else None
+    promotions = [event for event in events if event.action == "promotion" and event.version == champion]
+    return max(promotions, key=lambda event: event.at).before if promotions else None
 
 
-def rolled_back(moves: Iterable[PromotionEvent]) -> set[int]:
+def rolled_back(events: Iterable[PromotionEvent]) -> set[int]:
     """Return the versions that have been rolled back and not been made champion by anyone since.
 
     The platform does not promote them, nor what has the same files: only a person does.
     """
-    found: set[int] = set()
-    for move in sorted(moves, key=lambda move: move.at):
-        if move.action == "rollback" and move.before is not None:
-            found.add(move.before)
-        if move.action != "traffic":
-            found.discard(move.version)
-    return found
+    versions: set[int] = set()
+    for event in sorted(events, key=lambda event: event.at):
+        if event.action == "rollback" and event.before is not None:
+            versions.add(event.before)
+        if event.action != "traffic":
+            versions.discard(event.version)
+    return versions

@@ -11,8 +11,13 @@ from pathlib import Path
 import numpy.typing as npt
 
 from governance.promotion_log import ENCODER, PACKAGED
-from resources.registry.models import ModelMissingError, Registered, Registry, registry
+from governance.transform_comparisons import Comparisons
+from resources.lakehouse.tables import Lakehouse, lakehouse
+from resources.registry.errors import ModelMissingError
+from resources.registry.models import Registry, registry
+from resources.registry.versions import ModelVersion
 from resources.settings import Settings
+from resources.transform_comparisons import recorded_comparisons
 from signals.models.encoder import Int8Encoder
 from signals.models.encoder_torch import HalfEncoder
 from signals.models.transform import encoder_id, transform_id
@@ -37,7 +42,7 @@ class Precisions:
 class Encoder:
     """all-MiniLM-L6-v2, as a package carries it or as it was tuned; nothing is downloaded.
 
-    It is int8 on the CPU; half precision on a GPU where there is one and the registry records that both answer alike.
+    It is int8 on the CPU; half precision on a GPU where there is one and the lakehouse records that both answer alike.
 
     Without a version, the weights are those of the champion encoder in the registry, or the packaged ones if there is
     none, or no registry. Which they are is looked up once: what uses one of these never meets two encoders.
@@ -45,6 +50,7 @@ class Encoder:
 
     threads: int = 2
     registry: Registry | None = None
+    lakehouse: Lakehouse | None = None
     version: int | None = None
 
     @property
@@ -73,8 +79,12 @@ class Encoder:
     def now(self) -> "Encoder":
         """Return the encoder that serves: this one, if it still does, in the precision that it now has here."""
         same = self.registry is None or self.registry.serving_encoder() == self.digest
-        still = same and _fitting(self._loaded.weights, self.threads, self.registry).identity == self._loaded.identity
+        still = same and _fitting(self._loaded.weights, self.threads, self.lakehouse).identity == self._loaded.identity
         return self if still else replace(self, version=None)
+
+    def comparisons(self) -> Comparisons:
+        """Return which transformations are recorded to answer alike; none without a lakehouse."""
+        return Comparisons() if self.lakehouse is None else recorded_comparisons(self.lakehouse)
 
     def precisions(self) -> Precisions | None:
         """Return both encoders of these weights; None where no GPU works."""
@@ -94,20 +104,20 @@ class Encoder:
         """
         one = None if self.registry is None else self._registered(self.registry)
         if self.registry is None or one is None:
-            return "", _fitting(packaged_weights(), self.threads, self.registry)
-        return one.digest, _fitting(self.registry.fetched(one) / WEIGHTS, self.threads, self.registry)
+            return "", _fitting(packaged_weights(), self.threads, self.lakehouse)
+        return one.digest, _fitting(self.registry.fetch(one) / WEIGHTS, self.threads, self.lakehouse)
 
-    def _registered(self, known: Registry) -> Registered | None:
+    def _registered(self, registry: Registry) -> ModelVersion | None:
         if self.version is not None:
-            return known.version(ENCODER, self.version) if self.version != PACKAGED else None
+            return registry.version(ENCODER, self.version) if self.version != PACKAGED else None
         with suppress(ModelMissingError):
-            return known.champion(ENCODER)
+            return registry.champion(ENCODER)
         return None
 
 
 def encoder(settings: Settings) -> Encoder:
     """Return the encoder that serves, as the settings name the registry."""
-    return Encoder(threads=settings.encoder_threads, registry=registry(settings))
+    return Encoder(threads=settings.encoder_threads, registry=registry(settings), lakehouse=lakehouse(settings))
 
 
 def packaged_weights() -> Path:
@@ -131,13 +141,12 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _fitting(weights: Path, threads: int, registry: Registry | None) -> Int8Encoder | HalfEncoder:
+def _fitting(weights: Path, threads: int, lakehouse: Lakehouse | None) -> Int8Encoder | HalfEncoder:
     """Return the encoder in half precision if a GPU works and both are recorded to answer alike, else in int8."""
-    both = None if registry is None else _precisions(weights, threads)
-    if registry is None or both is None:
+    both = None if lakehouse is None else _precisions(weights, threads)
+    if lakehouse is None or both is None:
         return _load(weights, threads)
-    found = registry.parity(*both.transform_ids)
-    return both.half if found is not None and found.passed else both.int8
+    return both.half if recorded_comparisons(lakehouse).passed(*both.transform_ids) else both.int8
 
 
 def _precisions(weights: Path, threads: int) -> Precisions | None:

@@ -28,7 +28,7 @@ class ServingModels:
         """Return the models that are asked; a task that has no champion is not asked.
 
         Raises:
-            TransformMismatchError: one was trained under another transformation.
+            TransformMismatchError: one was trained under a transformation that is not recorded to answer alike.
             TamperedModelError: its files are not those that were registered.
         """
         traffic = self.registry.traffic()
@@ -42,7 +42,7 @@ class ServingModels:
             ModelMissingError: it has none.
             TransformMismatchError, TamperedModelError: as ``models``.
         """
-        return self.registry.load(self.registry.champion(task), self.encoder.transform_id)
+        return self.registry.load(self.registry.champion(task), self.encoder.transform_id, self.encoder.comparisons())
 
     def refreshed(self) -> "ServingModels":
         """Return what serves now: this, if it still does; nothing is loaded then."""
@@ -51,9 +51,11 @@ class ServingModels:
         return self if same else now
 
     def _loaded(self, versions: Mapping[str, int | None]) -> dict[str, Model]:
-        known, running = self.registry, self.encoder.transform_id
+        registry, running, comparisons = self.registry, self.encoder.transform_id, self.encoder.comparisons()
         return {
-            task: known.load(known.version(task, one), running) for task, one in versions.items() if one is not None
+            task: registry.load(registry.version(task, version), running, comparisons)
+            for task, version in versions.items()
+            if version is not None
         }
 
 

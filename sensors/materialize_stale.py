@@ -10,8 +10,7 @@ import polars as pl
 from platform_assets import lookups
 from platform_assets.bronze import SCHEMAS
 from platform_assets.ingestion import has_unread
-from platform_assets.models import parity
-from platform_assets.operations import label_latency, promotions
+from platform_assets.operations import label_latency, promotions, transform_comparisons
 from platform_assets.publishing import QUARANTINE
 from platform_assets.silver import labels
 from resources.encoder import Encoder
@@ -58,7 +57,8 @@ class State:
         ended: when the latest ended.
         unread: bronze tables whose files hold more than has been read.
         early: days of tables that models are trained from which are stale.
-        due: models that must be trained, or will have to be once ``early`` is made: the same run then trains them.
+        due: models that must be trained, or will have to be once ``early`` is made: the same run then trains them. Or
+            the table of compared transformations.
         late: days of tables that hold answers which are stale.
         reasons: of each task, why it must be trained or not.
         unanswered: of each task that has no champion and is not due, why.
@@ -146,8 +146,10 @@ def observe(
     )
     due, reasons = tuple(v.model for v in verdicts if v.needed), tuple(v.why for v in verdicts)
     unanswered = tuple(v.why for v in verdicts if not v.needed and not v.served)
-    if not early and not due and parity.due(encoder, registry):
-        due, reasons = (parity.PARITY_MODEL,), ("the GPU has not been compared with int8",)
+    if due and not lakehouse.exists(transform_comparisons.TABLE):
+        due = (*due, transform_comparisons.TABLE)  # so that it comes to be, if without rows: others read it
+    elif not early and not due and transform_comparisons.due(lakehouse, encoder, registry):
+        due, reasons = (transform_comparisons.TABLE,), ("the GPU has not been compared with int8",)
     if early or due:
         return State(early=early, due=due, reasons=reasons, unanswered=unanswered)
     unrecorded = promotions.behind(lakehouse, registry)

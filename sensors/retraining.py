@@ -12,11 +12,14 @@ from math import ceil
 
 import polars as pl
 
+from governance.transform_comparisons import Comparisons
 from platform_assets.models.labelled import label_counts, labels_of
 from platform_assets.operations import drift
 from platform_assets.operations.drift import DRIFTED, WINDOWS
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import Registered, Registry
+from resources.registry.models import Registry
+from resources.registry.versions import ModelVersion
+from resources.transform_comparisons import recorded_comparisons
 from signals.tasks import TASKS, Task
 
 # So many new labels, as a share of the rows that trained the champion, start a training though the task waits for more.
@@ -151,13 +154,13 @@ def verdicts(
     counts = label_counts(lakehouse) if lakehouse.exists("silver/labels") else {}
     measured = drift.latest(lakehouse, now.astimezone(UTC).date(), WINDOWS)
     counts = {task: counts.get(task, 0) + (coming or {}).get(task, 0) for task in {*counts, *(coming or {})}}
-    found, known = [], registry.versions_by_task()
+    found, known, comparisons = [], registry.versions_by_task(), recorded_comparisons(lakehouse)
     for task in TASKS.values():
         model = f"models/{task.name}"
         versions = known[task.name]
         champion = next((one for one in versions if one.champion), None)
         trainings = {
-            one.version: _training(one, registry, running, lakehouse)
+            one.version: _training(one, comparisons, running, lakehouse)
             for one in versions
             if one.champion or one is versions[0]
         }
@@ -175,17 +178,17 @@ def verdicts(
     return found
 
 
-def _windows(measured: pl.DataFrame, champion: Registered) -> tuple[Window, ...]:
+def _windows(measured: pl.DataFrame, champion: ModelVersion) -> tuple[Window, ...]:
     """Return what could be measured of a champion; days of another, or without enough documents, say nothing of it."""
     of_it = (pl.col("task") == champion.task) & (pl.col("model_version") == champion.version)
     rows = measured.filter(of_it, pl.col("drifted").is_not_null())
     return tuple(Window(*row) for row in rows.select("answered_at", "drifted").rows())
 
 
-def _training(one: Registered, registry: Registry, running: str, lakehouse: Lakehouse) -> Training:
-    transform_id = running if registry.may_score(one, running) else one.transform_id
+def _training(one: ModelVersion, comparisons: Comparisons, running: str, lakehouse: Lakehouse) -> Training:
+    alike = comparisons.may_score(one.task, one.transform_id, running)
     labels, rows = (int(one.record.get(name, 0)) for name in ("labels", "rows_train"))
     if "copied_from" in one.record and lakehouse.exists("silver/labels"):
         # It has seen another environment's labels. Those that were here before it came start no training.
         labels = labels_of(TASKS[one.task], label_counts(lakehouse, until=one.trained_at))
-    return Training(labels, rows, transform_id, one.trained_at, one.settled)
+    return Training(labels, rows, running if alike else one.transform_id, one.trained_at, one.settled)

@@ -9,7 +9,9 @@ from safetensors.numpy import load_file, save_file
 from governance.gates.promotion import Verdict
 from governance.promotion_log import ENCODER
 from resources.encoder import WEIGHTS, Encoder, packaged_weights, tokenizer
-from resources.registry.models import Registered, Registry
+from resources.registry import promotion
+from resources.registry.models import Registry
+from resources.registry.versions import ModelVersion
 from signals.models.encoder import DIMENSIONS, Int8Encoder
 from signals.models.heads import LinearHead
 from signals.models.ngrams import FEATURES
@@ -28,7 +30,7 @@ def shallow(folder: Path) -> Path:
     return folder / WEIGHTS
 
 
-def other_encoder(registry: Registry, seed: int = 1, *, encodes: bool = True) -> Registered:
+def other_encoder(registry: Registry, seed: int = 1, *, encodes: bool = True) -> ModelVersion:
     """Register an encoder that has passed the gate: the packaged weights, a little noisier for each seed.
 
     One that does not encode is nothing but noise, of a hundredth of the size.
@@ -44,7 +46,7 @@ def other_encoder(registry: Registry, seed: int = 1, *, encodes: bool = True) ->
     return registry.version(ENCODER, made.version)
 
 
-def head(registry: Registry, encoder: Encoder, task: str, seed: int = 1) -> Registered:
+def head(registry: Registry, encoder: Encoder, task: str, seed: int = 1) -> ModelVersion:
     """Make a head that answers at random the champion of a task under an encoder."""
     labels, chance, under = TASKS[task].labels, np.random.default_rng(seed), registry.for_encoder(encoder.digest)
     vector, ngram = (chance.standard_normal((n, len(labels))).astype(np.float32) for n in (DIMENSIONS, FEATURES))
@@ -54,5 +56,5 @@ def head(registry: Registry, encoder: Encoder, task: str, seed: int = 1) -> Regi
         record = {"transform_id": encoder.transform_id}
         version = under.register(task, Path(folder), {TASKS[task].metric: 0.7}, record)
     under.judge(version, PASSED)
-    under.promote(task, version.version, by="gate", why="as it was measured")
+    promotion.promote(under, task, version.version, by="gate", why="as it was measured")
     return under.version(task, version.version)

@@ -27,7 +27,11 @@ from platform_assets.silver import embeddings
 from resources.encoder import WEIGHTS, Encoder, has_gpu, packaged_weights, tokenizer
 from resources.lakehouse.staleness import input_fingerprints
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import ChampionMovedError, ModelMissingError, Registered, Registry
+from resources.registry import promotion
+from resources.registry.errors import ChampionMovedError, ModelMissingError
+from resources.registry.models import Registry
+from resources.registry.versions import ModelVersion
+from resources.transform_comparisons import recorded_comparisons
 from signals.models import tuning
 from signals.models.encoder import Int8Encoder
 from signals.models.metrics import evaluate
@@ -66,13 +70,13 @@ def encoder_model(
     return _result(candidate, verdict, time.perf_counter() - started)
 
 
-def unsettled(registry: Registry) -> Registered | None:
+def unsettled(registry: Registry) -> ModelVersion | None:
     """Return the newest version if it was neither refused nor promoted: a run was killed, and goes on."""
     newest = next(iter(registry.versions(ENCODER)), None)
     return None if newest is None or newest.settled else newest
 
 
-def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: tuning.Progress) -> Registered:
+def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: tuning.Progress) -> ModelVersion:
     """Tune the packaged weights on what labels teach, and register them."""
     from safetensors.numpy import load_file, save_file
 
@@ -133,7 +137,7 @@ def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
         embeddings.fill(lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], teaching), [day], checkpoints)
 
 
-def contested(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
+def contested(candidate: ModelVersion, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
     """Judge a candidate, keep the verdict, and promote it if it passes.
 
     If another serves by then, because a person went back to it, say, it is compared with that one.
@@ -144,11 +148,11 @@ def contested(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, reg
         if not verdict.passed:
             return verdict
         with suppress(ChampionMovedError):
-            registry.promote(ENCODER, candidate.version, by=BY, why=verdict.why, unless_moved=True)
+            promotion.promote(registry, ENCODER, candidate.version, by=BY, why=verdict.why, automatic=True)
             return verdict
 
 
-def gate_encoder(candidate: Registered, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
+def gate_encoder(candidate: ModelVersion, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
     """Return the gate's verdict on a candidate, beside the encoder that serves now."""
     versions = registry.versions(ENCODER)
     against = next((one.version for one in versions if one.champion), None)
@@ -191,11 +195,11 @@ def _measured(task: Task, encoder: Encoder, registry: Registry, lakehouse: Lakeh
     except ModelMissingError:
         return {}
     rows = held_out(task, lakehouse, encoder)
-    scores = registry.load(champion, encoder.transform_id).scorer.scores(*rows.seen)
-    return evaluate(scores, rows.answers, task.labels)
+    head = registry.load(champion, encoder.transform_id, recorded_comparisons(lakehouse)).scorer
+    return evaluate(head.scores(*rows.seen), rows.answers, task.labels)
 
 
-def _result(candidate: Registered, verdict: Verdict, seconds: float) -> dg.MaterializeResult:
+def _result(candidate: ModelVersion, verdict: Verdict, seconds: float) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "version": candidate.version,

@@ -10,10 +10,15 @@ import polars as pl
 
 from governance.gates.promotion import Verdict, gate
 from governance.promotion_log import rolled_back
+from governance.transform_comparisons import Comparisons
 from platform_assets.models.labelled import labelled_pictures, vectors_of
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import ChampionMovedError, Registered, Registry, promotion_log
+from resources.registry import promotion
+from resources.registry.errors import ChampionMovedError
+from resources.registry.models import Registry
+from resources.registry.versions import ModelVersion, promotion_log
+from resources.transform_comparisons import recorded_comparisons
 from signals.models.metrics import Indices
 from signals.models.ngrams import ngrams
 from signals.models.training import examples
@@ -39,7 +44,7 @@ class HeldOut:
 
 
 def contested(
-    task: Task, challenger: Registered, registry: Registry, lakehouse: Lakehouse, encoder: Encoder
+    task: Task, challenger: ModelVersion, registry: Registry, lakehouse: Lakehouse, encoder: Encoder
 ) -> Verdict:
     """Judge a challenger, keep the verdict, and promote it if it passes.
 
@@ -47,16 +52,18 @@ def contested(
     """
     rows = held_out(task, lakehouse, encoder)
     while True:
-        verdict = evaluate(task, challenger, registry, rows, encoder.transform_id)
+        verdict = evaluate(task, challenger, registry, rows, encoder.transform_id, recorded_comparisons(lakehouse))
         registry.judge(challenger, verdict)
         if not verdict.passed:
             return verdict
         with suppress(ChampionMovedError):
-            registry.promote(task.name, challenger.version, by=BY, why=verdict.why, unless_moved=True)
+            promotion.promote(registry, task.name, challenger.version, by=BY, why=verdict.why, automatic=True)
             return verdict
 
 
-def evaluate(task: Task, challenger: Registered, registry: Registry, rows: HeldOut, running: str) -> Verdict:
+def evaluate(
+    task: Task, challenger: ModelVersion, registry: Registry, rows: HeldOut, running: str, comparisons: Comparisons
+) -> Verdict:
     """Return the gate's verdict on a challenger's files as they are registered.
 
     A champion of another transformation cannot serve, and is not compared with.
@@ -68,9 +75,9 @@ def evaluate(task: Task, challenger: Registered, registry: Registry, rows: HeldO
     if why:
         return Verdict(passed=False, why=why, against=against)
     scores = [
-        registry.load(one, running).scorer.scores(*rows.seen)
+        registry.load(one, running, comparisons).scorer.scores(*rows.seen)
         for one in (challenger, champion)
-        if one is not None and (one is challenger or registry.may_score(one, running))
+        if one is not None and (one is challenger or comparisons.may_score(task.name, one.transform_id, running))
     ]
     return gate(
         task,
@@ -83,7 +90,7 @@ def evaluate(task: Task, challenger: Registered, registry: Registry, rows: HeldO
     )
 
 
-def undoes(challenger: Registered, versions: Sequence[Registered]) -> str | None:
+def undoes(challenger: ModelVersion, versions: Sequence[ModelVersion]) -> str | None:
     """Return why a version is refused that has the files of one which a person rolled back; None if it has not."""
     refused = rolled_back(promotion_log(versions))
     for one in versions:
@@ -92,9 +99,10 @@ def undoes(challenger: Registered, versions: Sequence[Registered]) -> str | None
     return None
 
 
-def serves(registry: Registry, task: Task, running: str) -> bool:
+def serves(registry: Registry, task: Task, running: str, comparisons: Comparisons) -> bool:
     """Say whether the champion, if there is one, can serve under the running transformation."""
-    return all(registry.may_score(one, running) for one in registry.versions(task.name) if one.champion)
+    champions = [one for one in registry.versions(task.name) if one.champion]
+    return all(comparisons.may_score(task.name, one.transform_id, running) for one in champions)
 
 
 def held_out(task: Task, lakehouse: Lakehouse, encoder: Encoder) -> HeldOut:

@@ -15,7 +15,9 @@ from platform_assets.models.labelled import label_counts, labelled_pictures, lab
 from platform_assets.models.model_specs import check, model_spec, unmade
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import REFERENCE, Registered, Registry
+from resources.registry.models import Registry
+from resources.registry.versions import REFERENCE, ModelVersion
+from resources.transform_comparisons import recorded_comparisons
 from signals.documents.images import OpenNsfw, package
 from signals.models.drift import reference
 from signals.models.metrics import evaluate
@@ -49,13 +51,13 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
             registered, verdict = renewed(task, lakehouse, encoder, under)
         except NotEnoughLabelsError as error:
             return unmade(str(error))
-        can_serve = verdict.passed or serves(under, task, encoder.transform_id)
+        can_serve = verdict.passed or serves(under, task, encoder.transform_id, recorded_comparisons(lakehouse))
         return _result(task, registered, verdict, can_serve=can_serve, seconds=time.perf_counter() - started)
 
     return model
 
 
-def renewed(task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> tuple[Registered, Verdict]:
+def renewed(task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> tuple[ModelVersion, Verdict]:
     """Train a task's model under an encoder, register it, and make it champion there if it passes the gate.
 
     Raises:
@@ -132,7 +134,7 @@ def packaged(
 
 
 def _result(
-    task: Task, registered: Registered, verdict: Verdict, *, can_serve: bool, seconds: float
+    task: Task, registered: ModelVersion, verdict: Verdict, *, can_serve: bool, seconds: float
 ) -> dg.MaterializeResult:
     figures = {name: value for name, value in registered.metrics.items() if not name.startswith("f1_")}
     record = {name: value for name, value in registered.record.items() if name != REFERENCE}

@@ -25,7 +25,8 @@ from platform_assets.silver import decisions, embeddings, labels
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY, days_of
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import Registered, Registry
+from resources.registry.models import Registry
+from resources.registry.versions import ModelVersion
 from signals.classify import DOCUMENT_KEY
 from signals.models.drift import Measure, Reference, divergence, shift
 from signals.models.encoder import DIMENSIONS
@@ -106,7 +107,7 @@ def drift(
 
 
 def windows(
-    lakehouse: Lakehouse, encoder: Encoder, versions: Mapping[str, Sequence[Registered]], day: str
+    lakehouse: Lakehouse, encoder: Encoder, versions: Mapping[str, Sequence[ModelVersion]], day: str
 ) -> Iterator[Row]:
     """Yield the rows of a day, but for what compares them with earlier ones."""
     asked = lakehouse.scan(decisions.TABLE, [day]).select(
@@ -128,7 +129,7 @@ def windows(
             yield row | of_documents(own, texts, version.reference if comparable else None) | of_labels(about)
 
 
-def version_of(versions: Sequence[Registered], asked: pl.DataFrame) -> Registered | None:
+def version_of(versions: Sequence[ModelVersion], asked: pl.DataFrame) -> ModelVersion | None:
     """Return the version that is measured on a task's answers of a day: the champion, unless only others answered."""
     numbers = set(asked["model_version"])
     champion = next((one for one in versions if one.champion), None)
@@ -167,7 +168,7 @@ def came(lakehouse: Lakehouse, day: str) -> pl.DataFrame:
 
 
 def answered(
-    lakehouse: Lakehouse, judged: pl.DataFrame, measured: Mapping[str, Registered | None], day: str
+    lakehouse: Lakehouse, judged: pl.DataFrame, measured: Mapping[str, ModelVersion | None], day: str
 ) -> pl.DataFrame:
     """Return labels with what the measured version answered, where it did and was not trained on the label."""
     versions = pl.DataFrame(

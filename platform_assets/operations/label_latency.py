@@ -29,7 +29,8 @@ from platform_assets.silver.decisions import TABLE as DECISIONS
 from resources.lakehouse.changes import days_written, rows_between
 from resources.lakehouse.days import DAY, days_of
 from resources.lakehouse.tables import Lakehouse, VersionGoneError
-from resources.registry.models import Registry, promotion_log
+from resources.registry.models import Registry
+from resources.registry.versions import promotion_log
 from signals.classify import DOCUMENT_KEY
 from signals.tasks import TASKS
 
@@ -101,8 +102,8 @@ def label_latency(lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceP
 def generations(registry: Registry, task: str) -> list[Generation]:
     """Return the versions that have been champion, oldest first; not copies, whose labels are another lakehouse's."""
     trained = {one.version: one for one in registry.versions(task, every_encoder=True) if PINNED in one.record}
-    moves = [move for move in promotion_log(list(trained.values())) if move.action != "traffic"]
-    before = {move.version: move.before for move in reversed(moves)}
+    events = [event for event in promotion_log(trained.values()) if event.action != "traffic"]
+    before = {event.version: event.before for event in reversed(events)}
     return [
         Generation(version, before[version], int(one.record[PINNED]), one.trained_at)
         for version, one in sorted(trained.items())

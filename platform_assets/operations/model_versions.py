@@ -13,7 +13,8 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import Registered, Registry
+from resources.registry.models import Registry
+from resources.registry.versions import ModelVersion
 from signals.tasks import TASKS
 
 TABLE = "operations/model_versions"
@@ -53,25 +54,25 @@ def model_versions(
     )
 
 
-def row(registered: Registered) -> dict[str, object]:
+def row(version: ModelVersion) -> dict[str, object]:
     """Return a version's row."""
-    record, task, promoted = registered.record, TASKS[registered.task], registered.promoted
+    record, task, promoted = version.record, TASKS[version.task], version.promoted
     tables = {name.removeprefix("version:"): int(v) for name, v in record.items() if name.startswith("version:")}
     return {
-        "model_name": registered.name,
-        "model_version": registered.version,
-        "model_digest": registered.digest,
-        "transform_id": registered.transform_id,
+        "model_name": version.name,
+        "model_version": version.version,
+        "model_digest": version.digest,
+        "transform_id": version.transform_id,
         "task": task.name,
         "metric": task.metric,
-        "metric_value": registered.metrics.get(task.metric),
-        "metrics": json.dumps(registered.metrics, sort_keys=True),
+        "metric_value": version.metrics.get(task.metric),
+        "metrics": json.dumps(version.metrics, sort_keys=True),
         "training_tables": json.dumps(tables, sort_keys=True),
         "rows_train": int(record.get("rows_train", 0)),
         "rows_val": int(record.get("rows_val", 0)),
-        "trained_at": registered.trained_at,
-        "is_champion": registered.champion,
-        "gate": None if registered.verdict is None else registered.verdict.dump(),
+        "trained_at": version.trained_at,
+        "is_champion": version.champion,
+        "gate": None if version.verdict is None else version.verdict.dump(),
         "promoted_by": promoted and promoted.by,
         "promoted_why": promoted and promoted.why,
         "promoted_at": promoted and promoted.at,

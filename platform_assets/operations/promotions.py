@@ -13,7 +13,8 @@ import polars as pl
 from platform_assets.conventions import described
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import Registry, promotion_log
+from resources.registry.models import Registry
+from resources.registry.versions import promotion_log
 
 TABLE = "operations/promotions"
 SCHEMA = {
@@ -45,11 +46,11 @@ def recorded(registry: Registry) -> pl.DataFrame:
     """Return the rows of this table, as the registry has them now."""
     rows = [
         (
-            f"{registry.environment}.{task}", task, move.at, move.action, move.version, move.before, move.share,
-            move.by, move.why,
+            f"{registry.environment}.{task}", task, event.at, event.action, event.version, event.before, event.share,
+            event.by, event.why,
         )
         for task, versions in registry.versions_by_task(every_encoder=True).items()
-        for move in promotion_log(versions)
+        for event in promotion_log(versions)
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("model_name", "moved_at")
 

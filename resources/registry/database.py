@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -48,6 +49,18 @@ def without_access(tracking_uri: str) -> str:
         user, _, password = userinfo.partition(":")
         os.environ |= {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
     return f"{scheme}://{host}"
+
+
+def if_exists(call: Callable[..., Any], *names: str) -> Any:
+    """Return what a call of MLflow's client returns; None if what it names does not exist."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return call(*names)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def _make(database: Path) -> None:

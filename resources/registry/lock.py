@@ -1,4 +1,4 @@
-"""One process at a time moves what answers a task."""
+"""One process at a time changes what answers a task."""
 
 import fcntl
 import time
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# No move takes a tenth of this.
+from resources.registry.database import if_exists
+
+# No change takes a tenth of this.
 LOCK_SECONDS = 30.0
 RELEASED = "released"
 
@@ -67,7 +69,7 @@ def locked(client: Any, model: str, folder: Path) -> Generator[Lease]:
         try:
             yield lease
         finally:
-            _if_there(client.set_registered_model_tag, lease.name, RELEASED, "yes")
+            if_exists(client.set_registered_model_tag, lease.name, RELEASED, "yes")
 
 
 def _taken(client: Any, model: str) -> Lease:
@@ -95,32 +97,21 @@ def _made(lease: Lease) -> bool:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return False
-    found = [number for number, _ in _generations(lease.client, lease.model)]
+    numbers = [number for number, _ in _generations(lease.client, lease.model)]
     # A name may be free again because it has been succeeded meanwhile.
-    if max(found) != lease.generation:
-        _if_there(lease.client.delete_registered_model, lease.name)
+    if max(numbers) != lease.generation:
+        if_exists(lease.client.delete_registered_model, lease.name)
         return False
-    for number in found:
+    for number in numbers:
         if number < lease.generation:
-            _if_there(lease.client.delete_registered_model, f"lock.{lease.model}.{number}")
+            if_exists(lease.client.delete_registered_model, f"lock.{lease.model}.{number}")
     return True
 
 
 def _generations(client: Any, model: str) -> Iterator[tuple[int, bool]]:
     """Return each generation of a model's lock, and whether it is released."""
     prefix = f"lock.{model}."
-    for found in client.search_registered_models(f"name LIKE '{prefix}%'", max_results=1_000):
-        number = found.name.removeprefix(prefix)
+    for generation in client.search_registered_models(f"name LIKE '{prefix}%'", max_results=1_000):
+        number = generation.name.removeprefix(prefix)
         if number.isdecimal():
-            yield int(number), RELEASED in found.tags
-
-
-def _if_there(change: Any, *given: str) -> None:
-    """Change a generation, unless it has been succeeded and deleted."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        change(*given)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+            yield int(number), RELEASED in generation.tags

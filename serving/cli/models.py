@@ -10,7 +10,9 @@ from resources.settings import Environment, settings
 from signals.tasks import TASKS
 
 if TYPE_CHECKING:
-    from resources.registry.models import Registered, Registry
+    from resources.lakehouse.tables import Lakehouse
+    from resources.registry.models import Registry
+    from resources.registry.versions import ModelVersion
 
 models_app = typer.Typer(help="See the registered models, and say which of them answer.", no_args_is_help=True)
 ENVIRONMENTS: tuple[str, ...] = get_args(Environment)
@@ -26,12 +28,12 @@ def _known_model(name: str) -> str:
     return name if name == ENCODER else _known_task(name)
 
 
-def _version(told: str) -> int:
-    if told == "packaged":
+def _version(text: str) -> int:
+    if text == "packaged":
         return PACKAGED
-    if not told.isdigit() or int(told) == PACKAGED:
-        raise typer.BadParameter(f"a version's number is expected, or packaged for the encoder; {told!r} is neither")
-    return int(told)
+    if not text.isdigit() or int(text) == PACKAGED:
+        raise typer.BadParameter(f"a version's number is expected, or packaged for the encoder; {text!r} is neither")
+    return int(text)
 
 
 Task = Annotated[str, typer.Argument(help="Task, such as iab_category.", callback=_known_task)]
@@ -79,7 +81,7 @@ def show_model(
     ] = None,
 ) -> None:
     """Show what is known of one version (figures, training, gate), and the task's traffic and history."""
-    from resources.registry.models import REFERENCE, promotion_log
+    from resources.registry.versions import REFERENCE, promotion_log
 
     found = _registry()
     versions = found.versions(task)
@@ -107,8 +109,8 @@ def show_model(
         if _answers(other):
             typer.echo(f"    version {other.version}: {_answers(other)}")
     typer.echo("  history, newest first")
-    for move in reversed(promotion_log(versions)):
-        typer.echo(f"    {move.at:%Y-%m-%d %H:%M:%S} UTC  {_told(move)}, by {move.by}: {move.why}")
+    for event in reversed(promotion_log(versions)):
+        typer.echo(f"    {event.at:%Y-%m-%d %H:%M:%S} UTC  {_change(event)}, by {event.by}: {event.why}")
 
 
 @models_app.command("promote")
@@ -126,17 +128,17 @@ def promote(
 
     The encoder takes along the heads that were fitted and gated under it.
     """
+    from resources.registry import encoder_promotion, promotion
+
     here, who = _registry(), _who(by)
     one = here.champion(task) if version is None else here.version(task, version)
     there = here.for_environment(to)
     if task == ENCODER:
-        from resources.registry import encoder_promotion
-
-        made = encoder_promotion.promote(one, here, there, by=who, why=why)
+        made = encoder_promotion.promote(one, here, there, _lakehouse(), by=who, why=why)
     else:
         _require_ready(here, one, there)
         made = one if to == here.environment else here.copy_to(there, one)
-        there.promote(task, made.version, by=who, why=why)
+        promotion.promote(there, task, made.version, by=who, why=why)
     typer.echo(f"{made.name} version {made.version} is champion in {to}: digest {made.digest[:16]}…, as it was tested")
 
 
@@ -165,18 +167,19 @@ def rollback(
     by: By = None,
 ) -> None:
     """Make an earlier version the champion again: batch answers by it at once, the stream in seconds."""
+    from resources.registry import encoder_promotion, promotion
+
     found, who = _registry(), _who(by)
     if without and task != ENCODER:
         raise typer.BadParameter("it goes with the encoder: a task's own rollback leaves no other unanswered")
     if task == ENCODER:
-        from resources.registry import encoder_promotion
-
-        earlier, was = encoder_promotion.roll_back(found, to, by=who, why=why, without=without or ())
+        tables = _lakehouse()
+        target, was = encoder_promotion.roll_back(found, to, tables, by=who, why=why, without=without or ())
     else:
-        earlier = found.before(task) if to is None else to
-        _require_ready(found, found.version(task, earlier), found)
-        was = found.rollback(task, earlier, by=who, why=why)
-    typer.echo(f"{found.environment}.{task}: {_name(earlier)} is champion, {_name(was)} was")
+        target = promotion.previous_champion(found, task) if to is None else to
+        _require_ready(found, found.version(task, target), found)
+        was = promotion.roll_back(found, task, target, by=who, why=why)
+    typer.echo(f"{found.environment}.{task}: {_name(target)} is champion, {_name(was)} was")
 
 
 @models_app.command("traffic")
@@ -195,10 +198,12 @@ def traffic(
     """Try a challenger beside the champion, on a share of the documents or in shadow; a document keeps its arm."""
     if [share is not None, shadow, off].count(True) != 1 or (challenger is None) != off or share == 0:
         raise typer.BadParameter("give --challenger VERSION with --share PART (above 0) or --shadow, or --off alone")
+    from resources.registry import promotion
+
     found = _registry()
     if challenger is not None:
         _require_ready(found, found.version(task, challenger), found)
-    found.give_traffic(task, challenger, share or 0.0, by=_who(by), why=why)
+    promotion.set_traffic(found, task, challenger, share or 0.0, by=_who(by), why=why)
     champion = found.champion(task).version
     given = "" if challenger is None else f", {_share(share or 0.0)} version {challenger}"
     typer.echo(f"{found.environment}.{task}: version {champion} is champion{given}")
@@ -210,17 +215,24 @@ def _registry() -> "Registry":
     return registry(settings())
 
 
-def _require_ready(found: "Registry", one: "Registered", there: "Registry") -> None:
+def _lakehouse() -> "Lakehouse":
+    from resources.lakehouse.tables import lakehouse
+
+    return lakehouse(settings())
+
+
+def _require_ready(found: "Registry", one: "ModelVersion", there: "Registry") -> None:
     """Refuse what could not score in an environment, before it is to answer there."""
     from resources.encoder import Encoder
-    from resources.registry.models import NotPassedError
+    from resources.registry.errors import NotPassedError
 
     if one.encoder != there.serving_encoder():
         raise NotPassedError(
-            f"{one.name} version {one.version} is of another encoder than the one that serves in "
+            f"{one} is of another encoder than the one that serves in "
             f"{there.environment}: `seamless models promote encoder` takes its heads along"
         )
-    found.load(one, Encoder(registry=there).transform_id)
+    encoder = Encoder(registry=there, lakehouse=_lakehouse())
+    found.load(one, encoder.transform_id, encoder.comparisons())
 
 
 def _who(by: str | None) -> str:
@@ -230,7 +242,7 @@ def _who(by: str | None) -> str:
         raise typer.BadParameter("this machine's user has no name: say who does it", param_hint="--by") from None
 
 
-def _answers(one: "Registered") -> str:
+def _answers(one: "ModelVersion") -> str:
     return "champion" if one.champion else "" if one.share is None else _share(one.share)
 
 
@@ -238,15 +250,15 @@ def _share(share: float) -> str:
     return f"{share:.0%} of traffic" if share else "shadow"
 
 
-def _gate(one: "Registered") -> str:
+def _gate(one: "ModelVersion") -> str:
     return "unjudged" if one.verdict is None else "passed" if one.verdict.passed else "failed"
 
 
-def _told(move: PromotionEvent) -> str:
-    if move.action == "traffic":
-        return f"version {move.version} challenges: {'ended' if move.share is None else _share(move.share)}"
-    before = "the first" if move.before is None else f"instead of {_name(move.before)}"
-    return f"{move.action} to {_name(move.version)}, {before}"
+def _change(event: PromotionEvent) -> str:
+    if event.action == "traffic":
+        return f"version {event.version} challenges: {'ended' if event.share is None else _share(event.share)}"
+    before = "the first" if event.before is None else f"instead of {_name(event.before)}"
+    return f"{event.action} to {_name(event.version)}, {before}"
 
 
 def _name(version: int) -> str:

@@ -14,6 +14,7 @@ import dagster as dg
 
 from platform_assets.definitions import defs
 from platform_assets.models.encoder import ENCODER_MODEL
+from platform_assets.operations import transform_comparisons
 from resources.encoder import encoder
 from resources.lakehouse.tables import lakehouse
 from resources.registry.models import registry
@@ -102,6 +103,8 @@ def run(progress: Progress) -> Report:
 
 def stage_of(plan: RunPlan) -> str:
     """Return what a person reads of a plan: where in the graph it is."""
+    if plan.tables[0] == transform_comparisons.TABLE:
+        return "compare precisions"
     layers = {table.partition("/")[0] for table in plan.tables}
     if layers == {"bronze"}:
         return "ingest"

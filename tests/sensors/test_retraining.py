@@ -10,6 +10,7 @@ from governance.gates.promotion import Verdict
 from platform_assets.operations import drift
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
+from resources.registry import promotion
 from sensors.retraining import COOL_DOWN, DRIFTED, WINDOWS, State, Training, Window, decide, threshold, verdicts
 from signals.tasks import TASKS, Task
 
@@ -190,7 +191,7 @@ def known(tmp_path, registry):
     record = {"transform_id": RUNNING, "labels": 100, "rows_train": 1_000}
     one = registry.register("irony", tmp_path / "model", {}, record)
     registry.judge(one, Verdict(passed=True, why="good"))
-    registry.promote("irony", one.version, by="test", why="test")
+    promotion.promote(registry, "irony", one.version, by="test", why="test")
     now = registry.champion("irony").trained_at + timedelta(days=30)
 
     def verdict(*drifted, labels=103, version=1, answered=timedelta()):
@@ -240,7 +241,7 @@ def test_labels_of_another_environment_do_not_count_for_a_champion_that_came_fro
     registry.judge(made, Verdict(passed=True, why="good"))
     prod = registry.for_environment(f"prod-{registry.environment}")
     copy = registry.copy_to(prod, registry.version("irony", made.version))
-    prod.promote("irony", copy.version, by="test", why="test")
+    promotion.promote(prod, "irony", copy.version, by="test", why="test")
     lake, now = Lakehouse(uri=str(tmp_path / "prod")), copy.trained_at + timedelta(days=1)
 
     def why(before, after):

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from governance.promotion_log import ENCODER
+from governance.transform_comparisons import Comparisons
 from platform_assets.models import encoder as encoder_asset
 from platform_assets.models.encoder import encoder_model, unsettled
 from platform_assets.models.heads import model_asset
@@ -18,7 +19,8 @@ from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
 from resources.registry import encoder_promotion
-from resources.registry.models import Registry, TamperedModelError
+from resources.registry.errors import TamperedModelError
+from resources.registry.models import Registry
 from sensors import retrain_encoder
 from signals.models import tuning
 from signals.models.training import NotEnoughLabelsError
@@ -97,8 +99,8 @@ def assert_nothing_has_changed(registry):
     assert (serving.digest, registry.serving_encoder()) == ("", "")
     assert serving.encoder_id == Encoder().encoder_id
     champion = registry.champion("irony")
-    assert (champion.version, champion.transform_id) == (1, serving.transform_id)
-    assert registry.load(champion, serving.transform_id)
+    assert (champion.version, champion.transform_id) == (1, serving.transform_id, Comparisons())
+    assert registry.load(champion, serving.transform_id, Comparisons())
 
 
 def test_all_that_a_new_encoder_needs_is_made_beside_what_serves_and_then_it_serves(lake, registry):
@@ -110,8 +112,8 @@ def test_all_that_a_new_encoder_needs_is_made_beside_what_serves_and_then_it_ser
     assert (champion.version, champion.digest) == (1, serving.digest)
     assert champion.transform_id == serving.transform_id != before.transform_id
     head = registry.champion("irony")
-    assert (head.version, head.transform_id) == (2, serving.transform_id)
-    assert registry.load(head, serving.transform_id)
+    assert (head.version, head.transform_id) == (2, serving.transform_id, Comparisons())
+    assert registry.load(head, serving.transform_id, Comparisons())
     stored = lake.read("silver/embeddings")
     texts = {e: set(part["content_hash"]) for (e,), part in stored.group_by("encoder_id")}
     assert set(texts) == {before.encoder_id, serving.encoder_id}
@@ -198,7 +200,7 @@ def test_with_few_labels_the_encoder_stays_as_it_is(lake, registry, monkeypatch)
 
 def test_what_a_person_rolled_back_is_not_put_back_by_tuning_it_again(lake, registry):
     assert check(materialise(encoder_model, lake, registry))[0]
-    encoder_promotion.roll_back(registry, None, by="ada", why="complaints")
+    encoder_promotion.roll_back(registry, None, lake, by="ada", why="complaints")
     assert_nothing_has_changed(registry)
     passed, why = check(materialise(encoder_model, lake, registry))
     assert not passed
@@ -215,7 +217,7 @@ def test_an_encoder_is_compared_again_with_what_serves_by_the_time_it_has_been_j
         seen.append(serving.digest)
         found = figures(lakehouse, serving, following, known)
         if len(seen) == 1:
-            encoder_promotion.roll_back(registry, None, by="ada", why="complaints")
+            encoder_promotion.roll_back(registry, None, lake, by="ada", why="complaints")
         return found
 
     monkeypatch.setattr(encoder_asset, "figures", rolled_back_meanwhile)
@@ -256,6 +258,6 @@ def test_the_sensor_starts_one_run_tries_again_after_an_hour_and_leaves_what_was
         assert job.execute_in_process(instance=dagster, tags=retrain_encoder.TAG).success
         assert registry.champion(ENCODER).version == 1
         assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 56"
-        encoder_promotion.roll_back(registry, None, by="ada", why="complaints")
+        encoder_promotion.roll_back(registry, None, lake, by="ada", why="complaints")
         assert tick(lake, registry, dagster).skip_message == "encoder: 28 labelled texts of 56"
         assert_nothing_has_changed(registry)

@@ -8,11 +8,15 @@ import polars as pl
 import pytest
 
 from governance.gates.promotion import Verdict
+from governance.transform_comparisons import Comparisons
 from platform_assets.models import evaluation, heads
 from platform_assets.models.evaluation import contested, held_out, slices_of
 from platform_assets.models.heads import model_asset
 from platform_assets.operations.model_versions import row
-from resources.registry.models import Registry, TamperedModelError, promotion_log
+from resources.registry import promotion
+from resources.registry.errors import TamperedModelError
+from resources.registry.models import Registry
+from resources.registry.versions import promotion_log
 from sensors import retraining
 from signals.models import training
 from signals.models.ngrams import ngrams
@@ -110,7 +114,7 @@ def test_a_turned_topic_is_learnt_though_more_is_stored_that_says_otherwise(
     shown, _ = materialised(IRONY)
     assert (shown["version"], shown["champion"]) == (2, True), shown["gate"]
     texts = [one["text"] for one in tips("irony", ["six to four"], range(5))]
-    head = registry.load(registry.champion("irony"), encoder.transform_id).scorer
+    head = registry.load(registry.champion("irony"), encoder.transform_id, Comparisons()).scorer
     said = head.scores(encoder.encode(texts), ngrams(texts)).argmax(axis=1)
     assert (said == IRONY.labels.index("irony")).mean() > 0.8
 
@@ -150,7 +154,9 @@ def test_a_challenger_whose_files_were_changed_after_training_is_refused(lake, e
 
 
 def test_a_challenger_of_another_transformation_is_refused(lake, encoder, registry, trained, tmp_path):
-    registry.load(trained, encoder.transform_id).scorer.save(tmp_path, task="irony", transform_id="another")
+    registry.load(trained, encoder.transform_id, Comparisons()).scorer.save(
+        tmp_path, task="irony", transform_id="another"
+    )
     other = registry.register("irony", tmp_path, trained.metrics, {"transform_id": "another"})
     with pytest.raises(TransformMismatchError, match="another"):
         contested(IRONY, other, registry, lake, encoder)
@@ -181,8 +187,8 @@ def test_of_two_trainings_at_once_the_later_is_compared_with_what_the_earlier_ma
     lake, encoder, registry, monkeypatch, trained
 ):
     """Both have been compared with version 1; while the worse one is judged, the better one is promoted."""
-    better = registry.register("irony", registry.fetched(trained), trained.metrics, trained.record)
-    head = registry.load(trained, encoder.transform_id).scorer
+    better = registry.register("irony", registry.fetch(trained), trained.metrics, trained.record)
+    head = registry.load(trained, encoder.transform_id, Comparisons()).scorer
     real, judged_first = evaluation.evaluate, []
 
     def rival_first(*given):
@@ -190,17 +196,17 @@ def test_of_two_trainings_at_once_the_later_is_compared_with_what_the_earlier_ma
         if not judged_first:
             judged_first.append(verdict)
             registry.judge(better, verdict)
-            registry.promote("irony", better.version, by="gate", why="faster", unless_moved=True)
+            promotion.promote(registry, "irony", better.version, by="gate", why="faster", automatic=True)
         return verdict
 
     monkeypatch.setattr(evaluation, "evaluate", rival_first)
-    folder = registry.fetched(trained).parent / "again"
+    folder = registry.fetch(trained).parent / "again"
     folder.mkdir()
     head.save(folder, task="irony", transform_id=encoder.transform_id)
     later = registry.register("irony", folder, trained.metrics, trained.record)
     verdict = contested(IRONY, later, registry, lake, encoder)
     assert (judged_first[0].against, verdict.against) == (1, better.version)
-    assert [move.version for move in promotion_log(registry.versions("irony"))] == [1, better.version, later.version]
+    assert [event.version for event in promotion_log(registry.versions("irony"))] == [1, better.version, later.version]
 
 
 @pytest.mark.usefixtures("trained")
@@ -210,7 +216,7 @@ def test_what_was_rolled_back_does_not_come_back_by_itself_and_is_not_trained_fo
     land(lake, encoder, [one | {"text": f"{one['text']} Again."} for one in answers()], NOW + timedelta(hours=1))
     materialised(IRONY)
     assert registry.champion("irony").version == 2
-    registry.rollback("irony", registry.before("irony"), by="ada", why="complaints")
+    promotion.roll_back(registry, "irony", 1, by="ada", why="complaints")
 
     assert not due(lake, registry, encoder)
     # Trained again by hand on the same labels, it has the same files: the gate refuses them.
@@ -220,7 +226,7 @@ def test_what_was_rolled_back_does_not_come_back_by_itself_and_is_not_trained_fo
     assert "version 2, which was rolled back" in check.metadata["why"].value
     assert not due(lake, registry, encoder)
     # A person may.
-    registry.promote("irony", 2, by="ada", why="it was right after all")
+    promotion.promote(registry, "irony", 2, by="ada", why="it was right after all")
     assert registry.champion("irony").version == 2
     materialised(IRONY)
     assert registry.champion("irony").version == 4

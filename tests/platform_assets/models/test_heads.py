@@ -4,13 +4,15 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from governance.transform_comparisons import Comparisons
 from platform_assets.models import heads
 from platform_assets.models.evaluation import held_out
 from platform_assets.models.heads import model_asset, task_doc, trained
 from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
 from platform_assets.silver import embeddings
 from platform_assets.silver.embeddings import encoded
-from resources.registry.models import REFERENCE, ModelMissingError
+from resources.registry.errors import ModelMissingError
+from resources.registry.versions import REFERENCE
 from signals.models.drift import Reference
 from signals.models.heads import directory_digest, load_head
 from signals.models.metrics import evaluate
@@ -43,7 +45,7 @@ def test_a_model_that_passes_the_gate_serves_and_one_that_is_worse_does_not(lake
         "rows_val": "12",
         "version:silver/labels": str(lake.version("silver/labels")),
     }
-    serving = registry.load(first, encoder.transform_id).scorer
+    serving = registry.load(first, encoder.transform_id, Comparisons()).scorer
     assert figures(serving, lake, encoder)["f1_positive"] == 1.0
 
     shown, check = materialised(IRONY)

@@ -15,7 +15,8 @@ from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
-from resources.registry.models import REFERENCE
+from resources.registry import promotion
+from resources.registry.versions import REFERENCE
 from signals.models.drift import reference
 from signals.models.encoder import DIMENSIONS
 
@@ -76,7 +77,7 @@ def champion(registry, encoder, tmp_path):
         record = {"transform_id": encoder.transform_id} | ({REFERENCE: trained.dump()} if kept else {})
         one = registry.register(task, tmp_path / "model", {}, record)
         registry.judge(one, Verdict(passed=True, why="good"))
-        registry.promote(task, one.version, by="test", why="test")
+        promotion.promote(registry, task, one.version, by="test", why="test")
         return registry.champion(task)
 
     return make

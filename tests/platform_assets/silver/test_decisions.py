@@ -19,6 +19,7 @@ from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import PLACE, Lakehouse
+from resources.registry import promotion
 from resources.serving_models import serving
 from sensors.stale_days import stale
 from serving.stream import flows
@@ -258,7 +259,7 @@ def rivals(registry, encoder, tmp_path):
         record = {"transform_id": encoder.transform_id}
         made = registry.register("sentiment", folder, {"macro_recall": 0.7}, record)
         registry.judge(made, Verdict(passed=True, why="good"))
-        registry.promote("sentiment", version, by="gate", why="good")
+        promotion.promote(registry, "sentiment", version, by="gate", why="good")
     return registry
 
 
@@ -281,7 +282,7 @@ def test_the_version_that_was_rolled_back_to_is_asked_about_the_last_week(copied
     assert behind("2026-11-30") == DAYS, "they have never been made"
     assert answered_by(copied, rivals, encoder)[0] == [(2, "champion")]
     assert behind("2026-11-10") == []
-    rivals.rollback("sentiment", rivals.before("sentiment"), by="ada", why="complaints")
+    promotion.roll_back(rivals, "sentiment", 1, by="ada", why="complaints")
     assert (behind("2026-11-10"), behind("2026-11-16"), behind("2026-11-17")) == (DAYS, DAYS[1:], [])
     before = copied.version(TABLE)
     asked, stored = answered_by(copied, rivals, encoder)
@@ -289,13 +290,13 @@ def test_the_version_that_was_rolled_back_to_is_asked_about_the_last_week(copied
     assert asked == [(1, "champion"), (2, "champion")]
     assert newest_answers(stored, rivals.traffic())["model_version"].unique().to_list() == [1]
     assert behind("2026-11-10") == []
-    rivals.give_traffic("sentiment", 2, 0.0, by="ada", why="a trial")
+    promotion.set_traffic(rivals, "sentiment", 2, 0.0, by="ada", why="a trial")
     assert behind("2026-11-10") == DAYS
 
 
 @pytest.mark.slow
 def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(copied, rivals, encoder, tmp_path):
-    rivals.give_traffic("sentiment", 1, 0.5, by="ada", why="a trial")
+    promotion.set_traffic(rivals, "sentiment", 1, 0.5, by="ada", why="a trial")
     arms, batch = answered_by(copied, rivals, encoder)
     assert batch.filter(pl.col("model_version") == 2).height == 4, "the champion is asked about every document"
     assert batch.filter(pl.col("traffic_arm") != "shadow").height == 4, "each document has one answer"

@@ -9,23 +9,21 @@ import pytest
 
 from governance.gates.promotion import Verdict
 from governance.promotion_log import ENCODER, PACKAGED
+from governance.transform_comparisons import Comparisons
 from platform_assets.operations import promotions
 from resources.encoder import Encoder
-from resources.registry import encoder_promotion
+from resources.lakehouse.tables import Lakehouse
+from resources.registry import encoder_promotion, promotion
 from resources.registry.encoder_promotion import NotReadyError
-from resources.registry.models import (
-    ChampionMovedError,
-    ModelMissingError,
-    NotPassedError,
-    Registry,
-    TamperedModelError,
-    promotion_log,
-)
+from resources.registry.errors import ChampionMovedError, ModelMissingError, NotPassedError, TamperedModelError
+from resources.registry.models import Registry
+from resources.registry.versions import promotion_log
 from sensors import retrain_encoder
 from tests.encoders import head, other_encoder
 
 pytestmark = pytest.mark.slow
-TOLD = {"by": "ada", "why": "tested"}
+NOTHING_COMPARED = Lakehouse(uri="/without/tables")
+TOLD = {"lakehouse": NOTHING_COMPARED, "by": "ada", "why": "tested"}
 TASKS = ("hate", "irony")
 noise = partial(other_encoder, encodes=False)
 
@@ -49,7 +47,7 @@ def serving(here):
     made = noise(here)
     for number, task in enumerate(TASKS):
         head(here, Encoder(registry=here, version=1), task, 10 + number)
-    here.promote(ENCODER, 1, by="gate", why="mean of 2 tasks")
+    promotion.promote(here, ENCODER, 1, by="gate", why="mean of 2 tasks")
     return made
 
 
@@ -58,7 +56,7 @@ def answering(registry):
     encoder = Encoder(registry=registry)
     under = registry.for_encoder(encoder.digest)
     heads = {task: under.champion(task) for task in registry.traffic()}
-    assert all(under.load(one, encoder.transform_id).digest == one.digest for one in heads.values())
+    assert all(under.load(one, encoder.transform_id, Comparisons()).digest == one.digest for one in heads.values())
     assert all(one.encoder == encoder.digest for one in heads.values())
     return encoder.digest, {task: one.digest for task, one in heads.items()}
 
@@ -127,8 +125,8 @@ def test_rollbacks_go_back_step_by_step_to_the_packaged_encoder_and_its_heads(he
     assert pinned.now().encoder_id == Encoder().encoder_id
     with pytest.raises(ModelMissingError, match=r"the packaged encoder serves in .*: there is none before it"):
         encoder_promotion.roll_back(here, None, **TOLD)
-    told = [(move.action, move.version, move.before) for move in promotion_log(here.versions(ENCODER))]
-    assert told[2:] == [("rollback", 1, 2), ("rollback", PACKAGED, 1)]
+    events = [(event.action, event.version, event.before) for event in promotion_log(here.versions(ENCODER))]
+    assert events[2:] == [("rollback", 1, 2), ("rollback", PACKAGED, 1)]
     assert promotions.recorded(here).filter(task=ENCODER, action="rollback")["moved_by"].to_list() == ["ada"] * 2
     encoder_promotion.promote(here.version(ENCODER, 1), here, here, **TOLD)
     assert answering(here) == with_first
@@ -158,7 +156,7 @@ def test_no_rollback_leaves_every_task_unanswered(here):
 
 
 def test_a_head_whose_files_were_changed_stops_the_move(here, there, serving):
-    (file,) = Path(here.fetched(here.champion("irony"))).glob("*.safetensors")
+    (file,) = Path(here.fetch(here.champion("irony"))).glob("*.safetensors")
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(TamperedModelError):
@@ -169,25 +167,26 @@ def test_a_head_whose_files_were_changed_stops_the_move(here, there, serving):
 def test_what_a_person_rolled_back_is_put_back_by_a_person_only(here, serving):
     encoder_promotion.roll_back(here, None, **TOLD)
     with pytest.raises(NotPassedError, match="version 1 was rolled back: only a person may promote it"):
-        here.promote(ENCODER, 1, by="gate", why="good", unless_moved=True)
+        promotion.promote(here, ENCODER, 1, by="gate", why="good", automatic=True)
     newest = here.versions(ENCODER)[0]
     assert newest.settled, "so that no run goes on with it"
     state = retrain_encoder.State(39_999, int(newest.record["texts"]), unsettled=not newest.settled)
     assert not retrain_encoder.decide(state)[0]
-    here.promote(ENCODER, 1, by="eve", why="it was not the encoder")
+    promotion.promote(here, ENCODER, 1, by="eve", why="it was not the encoder")
     assert answering(here)[0] == serving.digest
 
 
 RACER = """
 import json, sys
+from resources.lakehouse.tables import Lakehouse
 from resources.registry import encoder_promotion
-from resources.registry.models import ChampionMovedError, Registry
+from resources.registry.models import Registry
 registry = Registry(**json.loads(sys.argv[1]))
 registry.versions("encoder")
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    print(encoder_promotion.roll_back(registry, None, by=sys.argv[2], why="a race"))
+    print(encoder_promotion.roll_back(registry, None, Lakehouse("/without/tables"), by=sys.argv[2], why="a race"))
 except Exception as error:
     print(type(error).__name__)
 """
@@ -207,7 +206,7 @@ def test_of_two_processes_that_roll_back_at_once_each_finds_what_the_other_left(
     said = sorted(racer.communicate(timeout=300)[0].strip() for racer in racers)
     assert said == [f"({PACKAGED}, 1)", "ModelMissingError"]
     assert answering(here)[0] == ""
-    assert [move.action for move in promotion_log(here.versions(ENCODER))] == ["promotion", "rollback"]
+    assert [event.action for event in promotion_log(here.versions(ENCODER))] == ["promotion", "rollback"]
 
 
 @pytest.mark.usefixtures("serving")
@@ -216,5 +215,5 @@ def test_the_gate_does_not_promote_over_a_rollback_that_it_has_not_seen(here):
     here.judge(second, Verdict(passed=True, why="better than version 1", against=1))
     encoder_promotion.roll_back(here, None, **TOLD)
     with pytest.raises(ChampionMovedError, match="compared with version 1, but version None is champion now"):
-        here.promote(ENCODER, 2, by="gate", why="better", unless_moved=True)
+        promotion.promote(here, ENCODER, 2, by="gate", why="better", automatic=True)
     assert answering(here)[0] == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resources.registry import lock
-from resources.registry.database import client
+from resources.registry.database import client, if_exists
 from resources.registry.lock import RELEASED, LeaseLostError, locked
 
 MACHINES, ROUNDS, LEASE = 3, 3, 2.0
@@ -69,7 +69,7 @@ def test_who_was_succeeded_knows_it_and_leaves_the_lock_of_the_next_alone(uri, t
             with pytest.raises(LeaseLostError):
                 lease.check()
             next_one.check()
-            lock._if_there(found.set_registered_model_tag, lease.name, RELEASED, "yes")
+            if_exists(found.set_registered_model_tag, lease.name, RELEASED, "yes")
             assert names(uri) == [next_one.name]
             next_one.check()
         # What the second has written counts, though its lock is released.

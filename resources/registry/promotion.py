@@ -1,0 +1,137 @@
+"""Which version answers: promotion, rollback, and a challenger's share of the traffic.
+
+One process at a time changes it. Each change is first recorded, so that nothing ever answers unrecorded.
+"""
+
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from governance.promotion_log import ENCODER, PACKAGED, PromotionEvent, earlier, rolled_back
+from resources.registry.errors import ChampionMovedError, ModelMissingError, NotPassedError
+from resources.registry.lock import Lease, locked
+from resources.registry.models import Registry
+from resources.registry.versions import CHALLENGER, CHAMPION, EVENT, SHARE, ModelVersion, alias, promotion_log
+
+
+def promote(registry: Registry, task: str, version: int, *, by: str, why: str, automatic: bool = False) -> None:
+    """Make a version champion; a challenger's traffic ends.
+
+    Args:
+        registry: of the environment.
+        task: name of the task.
+        version: the version.
+        by: who or what promotes it.
+        why: the reason.
+        automatic: no person decides: only over the champion that the gate compared it with, never after a rollback.
+
+    Raises:
+        ModelMissingError: there is no such version.
+        NotPassedError: it has not passed the gate, or was rolled back and ``automatic``.
+        ChampionMovedError: the champion is another, and ``automatic``.
+    """
+    with _locked(registry, task) as lease:
+        challenger = registry.version(task, version)
+        verdict = challenger.require_passed()
+        versions = registry.for_encoder(challenger.encoder).versions(task, every_encoder=True)
+        champion = next((one.version for one in versions if one.champion), None)
+        if automatic and version in rolled_back(promotion_log(versions)):
+            raise NotPassedError(f"{challenger} was rolled back: only a person may promote it")
+        if automatic and champion != verdict.against:
+            raise ChampionMovedError(
+                f"{challenger} was compared with version {verdict.against}, but version {champion} is champion now"
+            )
+        if champion != version:
+            event = PromotionEvent(datetime.now(UTC), "promotion", version, champion, by, why)
+            _set_champion(registry, challenger, event, lease)
+
+
+def previous_champion(registry: Registry, task: str) -> int:
+    """Return the version that was champion before the present one was promoted; the first encoder's is packaged.
+
+    Raises:
+        ModelMissingError: there is no champion, or none before it.
+    """
+    champion = registry.champion(task).version
+    previous = earlier(promotion_log(registry.versions(task)), champion)
+    if previous is None and task == ENCODER:
+        return PACKAGED
+    if previous is None:
+        raise ModelMissingError(
+            f"task {task} had no champion before version {champion} in {registry.environment} to go back to"
+        )
+    return previous
+
+
+def roll_back(registry: Registry, task: str, to: int, *, by: str, why: str) -> int:
+    """Make an earlier version champion again; return the version that was champion.
+
+    Whether an encoder has heads is not looked at here: ``encoder_promotion`` does.
+
+    Raises:
+        ModelMissingError: there is no champion, or no such version.
+        NotPassedError: the version has not passed the gate, or not under the encoder that serves.
+    """
+    with _locked(registry, task) as lease:
+        champion = registry.champion(task)
+        if (task, to) != (ENCODER, PACKAGED):
+            target = registry.version(task, to)
+            target.require_passed()
+            if target.encoder != champion.encoder:
+                raise NotPassedError(f"{target} is of another encoder than the one that serves")
+        if to != champion.version:
+            event = PromotionEvent(datetime.now(UTC), "rollback", to, champion.version, by, why)
+            _set_champion(registry, champion, event, lease)
+        return champion.version
+
+
+def set_traffic(registry: Registry, task: str, challenger: int | None, share: float, *, by: str, why: str) -> None:
+    """Have a challenger answer a share of the documents, or be asked in shadow at 0; None ends its traffic.
+
+    Raises:
+        ModelMissingError: there is no champion, or no such version.
+        NotPassedError: a version that would answer has not passed the gate; in shadow any may be asked.
+    """
+    with _locked(registry, task) as lease:
+        name, champion, current = registry.name(task), registry.champion(task), registry.traffic()[task].challenger
+        if challenger == champion.version:
+            raise NotPassedError(f"{champion} is the champion: a challenger is another version")
+        if challenger is not None:
+            version = registry.version(task, challenger)
+            if share > 0:
+                version.require_passed()
+        changed, given = (current, None) if challenger is None else (challenger, share)
+        if changed is None:
+            return
+        event = PromotionEvent(datetime.now(UTC), "traffic", changed, champion.version, by, why, given)
+        _record(registry, task, event, lease)
+        # A killed change leaves no challenger: never one with another's share.
+        if current is not None:
+            registry.client.delete_registered_model_alias(name, alias(CHALLENGER, champion.encoder))
+        if challenger is not None:
+            registry.client.set_registered_model_tag(name, alias(SHARE, champion.encoder), str(share))
+            registry.client.set_registered_model_alias(name, alias(CHALLENGER, champion.encoder), str(challenger))
+
+
+def _locked(registry: Registry, task: str) -> AbstractContextManager[Lease]:
+    return locked(registry.client, registry.name(task), Path(registry.cache))
+
+
+def _set_champion(registry: Registry, beside: ModelVersion, event: PromotionEvent, lease: Lease) -> None:
+    """Make an event's version champion under the encoder of a version; the packaged encoder serves where none is."""
+    name, client = beside.name, registry.client
+    champion, challenger = (alias(of, beside.encoder) for of in (CHAMPION, CHALLENGER))
+    _record(registry, beside.task, event, lease)
+    if challenger in client.get_registered_model(name).aliases:
+        client.delete_registered_model_alias(name, challenger)
+    if event.version == PACKAGED:
+        client.delete_registered_model_alias(name, champion)
+    else:
+        client.set_registered_model_alias(name, champion, str(event.version))
+
+
+def _record(registry: Registry, task: str, event: PromotionEvent, lease: Lease) -> None:
+    """Keep an event, the first write of a change: not if another process may be changing the same by now."""
+    lease.check()
+    tag = f"{EVENT}{event.at:%Y-%m-%dT%H:%M:%S.%f}"
+    registry.client.set_model_version_tag(registry.name(task), str(event.version or event.before), tag, event.dump())

@@ -1,0 +1,46 @@
+"""The table of compared transformations: read by whatever scores, written by the asset that compares."""
+
+from contextlib import suppress
+from datetime import datetime
+
+import polars as pl
+
+from governance.gates.promotion import Verdict
+from governance.transform_comparisons import Comparisons, Pair, ordered
+from resources.lakehouse.tables import Lakehouse, TableMissingError
+
+TABLE = "operations/transform_comparisons"
+SCHEMA = {
+    "transform_id": pl.String,
+    "other_transform_id": pl.String,
+    "passed": pl.Boolean,
+    "verdict": pl.String,
+    "compared_at": pl.Datetime("us", "UTC"),
+}
+KEY = ("transform_id", "other_transform_id")
+
+
+def recorded_comparisons(lakehouse: Lakehouse) -> Comparisons:
+    """Return what is recorded."""
+    rows = _rows(lakehouse).select(*KEY, "verdict").iter_rows()
+    return Comparisons({(one, other): Verdict.load(verdict) for one, other, verdict in rows})
+
+
+def record(lakehouse: Lakehouse, pair: Pair, verdict: Verdict, at: datetime) -> None:
+    """Keep the verdict on a pair in the place of an earlier one; the same verdict again changes nothing."""
+    row = (*ordered(*pair), verdict.passed, verdict.dump(), at)
+    kept, new = _rows(lakehouse), pl.DataFrame([row], schema=SCHEMA, orient="row")
+    if kept.join(new, on=[*KEY, "verdict"], how="semi").is_empty():
+        others = kept.join(new, on=KEY, how="anti")
+        lakehouse.replace_all(TABLE, pl.concat([others, new]).sort(KEY))
+
+
+def ensure_table(lakehouse: Lakehouse) -> None:
+    """Have the table exist, if without rows, so that it can be read."""
+    lakehouse.replace_all(TABLE, _rows(lakehouse))
+
+
+def _rows(lakehouse: Lakehouse) -> pl.DataFrame:
+    with suppress(TableMissingError):
+        return lakehouse.read(TABLE)
+    return pl.DataFrame(schema=SCHEMA)
