@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,14 +17,16 @@ from signals.documents import images
 from signals.documents.text import document_texts
 from signals.models import heads
 from signals.models.ngrams import ngrams
+from signals.models.page_reading import Evidence, PageReading, telling_words
 from signals.models.transform import require_same
 from signals.splits import in_share
 from signals.tasks import TASKS, Task
 from signals.traffic import Traffic, arm
 
 TEXT = pa.large_string()
-# What may be asked about. Pages have ``title`` and ``text``, messages ``text``, images ``body``. ``vector`` is that of
-# the text where it is known already; what has none is encoded.
+Rows = npt.NDArray[np.int64]
+# What may be asked about. Pages have ``title`` and ``text``, messages ``text``, images ``body``. ``language`` is null
+# where the text does not show it. ``vector`` is that of the text where it is known already; what has none is encoded.
 DOCUMENT = pa.schema(
     [
         ("document_id", TEXT),
@@ -32,6 +35,7 @@ DOCUMENT = pa.schema(
         ("content_hash", TEXT),
         ("title", TEXT),
         ("text", TEXT),
+        ("language", TEXT),
         ("vector", pa.large_list(pa.float32())),
         ("body", pa.large_binary()),
         ("event_date", pa.date32()),
@@ -42,6 +46,20 @@ DOCUMENT_KEY = ("tenant_id", "document_id", "content_hash")
 # What is asked about: each day on which a document is seen, its content is decided anew.
 ASKED_ABOUT = (*DOCUMENT_KEY, "event_date")
 SCORE = pa.struct([("label", TEXT), ("score", pa.float64())])
+EVIDENCE = pa.struct(
+    [
+        ("label", TEXT),
+        ("score", pa.float64()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("share", pa.float64()),
+        ("words", pa.large_list(TEXT)),
+    ]
+)
+# Why a task has no answer: no text, or one in a language that its model has not been measured on.
+NO_TEXT, LANGUAGE = "no_text", "language"
+# A decision without an answer says why in ``abstention``. ``evidence`` is what carried its labels: characters of what
+# ``document_text`` returns, the share of passages that carry a label, and the words that speak most for it.
 DECISION = pa.schema(
     [
         ("decision_id", TEXT),
@@ -53,6 +71,8 @@ DECISION = pa.schema(
         ("label", TEXT),
         ("score", pa.float64()),
         ("scores", pa.large_list(SCORE)),
+        ("abstention", TEXT),
+        ("evidence", pa.large_list(EVIDENCE)),
         ("model_name", TEXT),
         ("model_version", pa.int64()),
         ("model_digest", TEXT),
@@ -61,6 +81,8 @@ DECISION = pa.schema(
         ("event_date", pa.date32()),
     ]
 )
+# Labels that are less likely need no evidence.
+EXPLAINED_FROM = 0.2
 # Beyond the sixth digit a probability says nothing, and rounded scores compare and compress.
 DIGITS = 6
 
@@ -146,35 +168,123 @@ def classify(batches: Iterable[pa.RecordBatch], models: Models, encoder: Encoder
         kind = batch["kind"][0].as_py() if batch.num_rows else None
         asked = [(model, share) for model, share in models.asked() if kind in model.task.documents]
         if asked:
-            read = _read(batch, encoder)
+            reading = _Pictures(batch) if kind == "image" else _Texts(batch, encoder)
             for model, share in asked:
-                rows, seen = (batch, read) if share == 1 else _shared(batch, read, share)
-                if rows.num_rows:
-                    yield _decisions(rows, model, model.scorer.scores(*seen), models.traffic)
+                rows = _chosen(batch, share)
+                if len(rows):
+                    yield _decisions(batch.take(pa.array(rows)), model, reading.answers(model, rows), models.traffic)
 
 
-def _read(batch: pa.RecordBatch, encoder: Encoder) -> tuple[Any, ...]:
-    """Return what a model of a kind of document is given, made once for all tasks."""
-    if batch["kind"][0].as_py() == "image":
-        return (batch["body"].to_pylist(),)
-    texts = document_texts(batch["title"].to_pylist(), batch["text"].to_pylist())
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers, a row a document.
+
+    Attributes:
+        scores: (documents, labels), rounded.
+        abstentions: why there is no answer; None where there is one.
+        evidence: rows of ``EVIDENCE``.
+    """
+
+    scores: npt.NDArray[np.float64]
+    abstentions: list[str | None]
+    evidence: list[list[dict[str, Any]]]
+
+
+class _Pictures:
+    """A batch of pictures, as models are given them."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._bodies = batch["body"].to_pylist()
+
+    def answers(self, model: Model, rows: Rows) -> Answers:
+        assert isinstance(model.scorer, images.OpenNsfw)  # noqa: S101 - the family of every model of pictures
+        scores = model.scorer.scores([self._bodies[row] for row in rows]).round(DIGITS)
+        return Answers(scores, [None] * len(rows), [[]] * len(rows))
+
+
+class _Texts:
+    """A batch of texts, as models are given them: what is made of them is made once for all models."""
+
+    def __init__(self, batch: pa.RecordBatch, encoder: Encoder) -> None:
+        self._texts = document_texts(batch["title"].to_pylist(), batch["text"].to_pylist())
+        self._languages = batch["language"].to_pylist()
+        self._encoder = encoder
+        self._vectors = _vectors(batch, self._texts, encoder)
+        self._grams = ngrams(self._texts)
+        self._reads_pages = batch["kind"][0].as_py() == "page"
+
+    @cached_property
+    def _pages(self) -> PageReading:
+        return PageReading(self._texts)
+
+    def answers(self, model: Model, rows: Rows) -> Answers:
+        task, head = model.task, model.scorer
+        assert isinstance(head, heads.LinearHead)  # noqa: S101 - the family of every model that reads texts
+        every, carried = head.scores(self._vectors, self._grams), dict[tuple[int, int], Evidence]()
+        if self._reads_pages and task.nothing is not None and head.screen_weights is not None:
+            nothing = task.labels.index(task.nothing)
+            every, carried = self._pages.worst(head, every, nothing, self._encoder.encode)
+        scores, abstentions = every[rows].round(DIGITS), [self._abstention(task, row) for row in rows]
+        evidence = [
+            self._evidence(task, head, row, scores[place], carried) if task.explained and not abstained else []
+            for place, (row, abstained) in enumerate(zip(rows, abstentions, strict=True))
+        ]
+        return Answers(scores, abstentions, evidence)
+
+    def _abstention(self, task: Task, row: int) -> str | None:
+        if not self._texts[row].strip():
+            return NO_TEXT
+        language = self._languages[row]
+        return None if language is None or language in task.languages else LANGUAGE
+
+    def _evidence(
+        self,
+        task: Task,
+        head: heads.LinearHead,
+        row: int,
+        scores: npt.NDArray[np.float64],
+        carried: Mapping[tuple[int, int], Evidence],
+    ) -> list[dict[str, Any]]:
+        nothing = None if task.nothing is None else task.labels.index(task.nothing)
+        found = []
+        for column in np.flatnonzero(scores >= EXPLAINED_FROM):
+            if column == nothing:
+                continue
+            one = carried.get((row, int(column))) or self._pages.lead(row)
+            text = self._texts[row][one.passage.start : one.passage.end]
+            found.append(
+                {
+                    "label": task.labels[column],
+                    "score": float(scores[column]),
+                    "start": one.passage.start,
+                    "end": one.passage.end,
+                    "share": None if one.share is None else round(one.share, 4),
+                    "words": telling_words(head, text, int(column), nothing),
+                }
+            )
+        return found
+
+
+def _vectors(batch: pa.RecordBatch, texts: list[str], encoder: Encoder) -> npt.NDArray[np.float32]:
+    """Return the vectors of texts, (texts, dimensions): those that are known, and the others encoded."""
     known = batch["vector"]
     if not known.null_count:
-        return known.flatten().to_numpy().reshape(batch.num_rows, -1), ngrams(texts)
+        return known.flatten().to_numpy().reshape(batch.num_rows, -1)
     there = known.is_valid().to_numpy(zero_copy_only=False)
     encoded = encoder.encode([text for text, has in zip(texts, there, strict=True) if not has])
     vectors = np.empty((batch.num_rows, encoded.shape[1]), np.float32)
     vectors[~there] = encoded
     if there.any():
         vectors[there] = known.drop_null().flatten().to_numpy().reshape(-1, encoded.shape[1])
-    return vectors, ngrams(texts)
+    return vectors
 
 
-def _shared(batch: pa.RecordBatch, read: tuple[Any, ...], share: float) -> tuple[pa.RecordBatch, tuple[Any, ...]]:
-    """Return a share of the documents, and what a model is given of them."""
-    chosen = pl.DataFrame(batch.select(["content_hash"])).select(in_share(share)).to_series().arg_true().to_numpy()
-    parts = ([part[row] for row in chosen] if isinstance(part, list) else part[chosen] for part in read)
-    return batch.take(pa.array(chosen)), tuple(parts)
+def _chosen(batch: pa.RecordBatch, share: float) -> Rows:
+    """Return the rows of a share of the documents."""
+    if share == 1:
+        return np.arange(batch.num_rows)
+    chosen = pl.DataFrame(batch.select(["content_hash"])).select(in_share(share)).to_series()
+    return chosen.arg_true().to_numpy().astype(np.int64)
 
 
 def decision_id(document: Sequence[object], task: str, model_name: str, model_version: int) -> str:
@@ -191,17 +301,16 @@ def decision_id(document: Sequence[object], task: str, model_name: str, model_ve
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _decisions(
-    batch: pa.RecordBatch, model: Model, found: npt.NDArray[np.float64], traffic: Mapping[str, Traffic]
-) -> pa.RecordBatch:
+def _decisions(batch: pa.RecordBatch, model: Model, answers: Answers, traffic: Mapping[str, Traffic]) -> pa.RecordBatch:
     task, labels, rows = model.task, model.task.labels, batch.num_rows
-    found = found.round(DIGITS)
-    best = found.argmax(axis=1)
+    answered = np.array([reason is None for reason in answers.abstentions])
+    best = answers.scores.argmax(axis=1)
     documents = zip(*(batch[name].to_pylist() for name in ASKED_ABOUT), strict=True)
-    scores = pa.LargeListArray.from_arrays(
-        np.arange(rows + 1) * len(labels),
-        pa.StructArray.from_arrays([pa.array(list(labels) * rows, TEXT), pa.array(found.ravel())], fields=list(SCORE)),
+    values = pa.StructArray.from_arrays(
+        [pa.array(list(labels) * int(answered.sum()), TEXT), pa.array(answers.scores[answered].ravel())],
+        fields=list(SCORE),
     )
+    offsets = np.concatenate([[0], np.cumsum(answered * len(labels))])
     constant = {
         "task": task.name,
         "model_name": model.name,
@@ -213,9 +322,11 @@ def _decisions(
         **{name: batch[name] for name in batch.schema.names if name in DECISION.names},
         **{name: pa.repeat(pa.scalar(value, DECISION.field(name).type), rows) for name, value in constant.items()},
         "decision_id": [decision_id(document, task.name, model.name, model.version) for document in documents],
-        "label": [labels[i] for i in best],
-        "score": found[np.arange(rows), best],
-        "scores": scores,
+        "label": [labels[column] if has else None for column, has in zip(best, answered, strict=True)],
+        "score": pa.array(answers.scores[np.arange(rows), best], mask=~answered),
+        "scores": pa.LargeListArray.from_arrays(offsets, values),
+        "abstention": answers.abstentions,
+        "evidence": answers.evidence,
     }
     keys = pl.DataFrame(pa.table({name: columns[name] for name in ("task", "content_hash", "model_version")}))
     columns["traffic_arm"] = keys.select(arm(traffic)).to_series().to_arrow().cast(TEXT)

@@ -3,29 +3,41 @@
 Silver, gold, the signal store and the API hand it on as it is.
 """
 
-from collections.abc import Mapping
-
 import polars as pl
 
 from signals.classify import ASKED_ABOUT
+from signals.decisions import evidence_rows, label_scores, listed, pivoted
 from signals.documents.text import plain_texts
 from signals.features.keywords import keywords
-from signals.tasks import tasks_for
-from signals.traffic import Traffic, assigned
+from signals.risks import LEVELS, NO_RISK, RISKY, UNKNOWN, rank, risk_policy, risks_of, with_risk
+from signals.tasks import TASKS
 
-UNKNOWN = "unknown"
-# Levels of risk, least first. What nobody has judged may be anything, so only the worst level outranks it.
-LEVELS = ("low", "medium", "high", UNKNOWN, "floor")
-SAFE, RISKY = ("low", "medium"), ("high", "floor")
 # The IAB Content Taxonomy 3.1 in OpenRTB's list of taxonomies (AdCOM, List: Category Taxonomies).
 CATTAX = 9
 FETCH = ("tenant_id", "url", "fetched_at")
 # Where a row came from: no part of the record.
 PROVENANCE = ("source", "position", "received_at")
-OF_PAGES = (*FETCH, "document_id", "site", "published_on", "language", "title", "content_hash", "event_date")
+OF_PAGES = (
+    *(*FETCH, "document_id", "site", "published_on", "language", "language_score"),
+    *("title", "content_hash", "event_date"),
+)
 OF_MESSAGES = (
     *("tenant_id", "message_id", "document_id", "author_id", "author_consents", "platform", "sent_at"),
-    *("content_hash", "event_date"),
+    *("language", "language_score", "content_hash", "event_date"),
+)
+# A topic of a document from this score on; below it, it is of no topic.
+TOPIC_FROM = 0.2
+TOPIC = pl.Struct({"id": pl.String, "path": pl.String, "tier": pl.Int64, "score": pl.Float64})
+EVIDENCE = pl.Struct(
+    {
+        "task": pl.String,
+        "label": pl.String,
+        "score": pl.Float64,
+        "start": pl.Int64,
+        "end": pl.Int64,
+        "share": pl.Float64,
+        "words": pl.List(pl.String),
+    }
 )
 
 
@@ -37,15 +49,14 @@ def page_record(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.DataFrame
         images: silver/images of the same days.
         answers: one decision a document and task.
     """
-    words, topic = keywords(pages["text"]), pl.col("iab_category")
+    words = keywords(pages["text"])
     rows = pages.select(*OF_PAGES, *PROVENANCE).with_columns(
         keywords=words, characters=pages["text"].str.len_chars().cast(pl.Int64)
     )
-    told = pivoted(answers.filter(pl.col("kind") == "page"), "page")
+    signals = signals_of(answers.filter(pl.col("kind") == "page"), "page")
     pictures = worst_picture(images, answers.filter(pl.col("kind") == "image"))
-    rows = rows.join(told, on=ASKED_ABOUT, how="left", maintain_order="left")
-    rows = rows.join(pictures, on=FETCH, how="left", maintain_order="left")
-    topics = pl.when(topic.is_null()).then(pl.lit([], pl.List(pl.String))).otherwise(pl.concat_list(topic))
+    rows = with_signals(rows, signals).join(pictures, on=FETCH, how="left", maintain_order="left")
+    topics = pl.col("topics").list.eval(pl.element().struct.field("id"))
     return with_risk(rows.with_columns(cattax=pl.lit(CATTAX, pl.Int64), cat=topics))
 
 
@@ -58,75 +69,43 @@ def message_record(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFram
     """
     text = pl.Series(plain_texts(messages["text_as_sent"]), dtype=pl.String)
     rows = messages.select(*OF_MESSAGES, *PROVENANCE).with_columns(keywords=keywords(text))
-    told = pivoted(answers.filter(pl.col("kind") == "message"), "message")
-    rows = rows.join(told, on=ASKED_ABOUT, how="left", maintain_order="left")
-    return rows.with_columns(risky=pl.col("threat_risk").is_in(RISKY))
+    signals = signals_of(answers.filter(pl.col("kind") == "message"), "message")
+    return with_signals(rows, signals).with_columns(risky=pl.col("threat_risk").is_in(RISKY))
 
 
-def rank(level: pl.Expr) -> pl.Expr:
-    """Return the place of a level among ``LEVELS``; what is no level is unknown."""
-    places = {name: place for place, name in enumerate(LEVELS)}
-    return level.replace_strict(places, default=places[UNKNOWN], return_dtype=pl.Int64)
+def signals_of(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """Return one row a document, content and day with its answers, topics, risks and evidence.
 
-
-def with_risk(signals: pl.DataFrame) -> pl.DataFrame:
-    """Return pages with ``risk``, one of ``LEVELS``, and whether that is ``brand_safe`` or ``risky``.
-
-    Args:
-        signals: with ``threat_risk``, null where no model has judged the text, and ``image_threat_risk``, null where
-            there are no pictures.
+    Columns: those of ``pivoted``, and ``topics``, ``risks`` and ``evidence``, lists of ``TOPIC``, ``RISK`` and
+    ``EVIDENCE``, surest first. ``threat_risk`` is the worst level of the risks, null where nobody has judged.
     """
-    pictures = pl.when(pl.col("image_threat_risk").is_not_null()).then(rank(pl.col("image_threat_risk")))
-    worst = pl.max_horizontal(rank(pl.col("threat_risk")), pictures)
-    named = worst.replace_strict(dict(enumerate(LEVELS)), return_dtype=pl.String)
-    return signals.with_columns(risk=named).with_columns(
-        brand_safe=pl.col("risk").is_in(SAFE), risky=pl.col("risk").is_in(RISKY)
-    )
+    wide = pivoted(answers, kind)
+    for lists in (topics_of(answers), risks_of(answers, risk_policy()), evidence_of(answers)):
+        wide = wide.join(lists, on=ASKED_ABOUT, how="left", maintain_order="left")
+    level = pl.col("risks").list.eval(rank(pl.element().struct.field("level"))).list.max()
+    worst = level.fill_null(rank(pl.lit(NO_RISK))).replace_strict(dict(enumerate(LEVELS)), return_dtype=pl.String)
+    return wide.with_columns(threat_risk=pl.when(pl.col("threat").is_not_null()).then(worst))
 
 
-def newest_answers(decisions: pl.DataFrame, traffic: Mapping[str, Traffic]) -> pl.DataFrame:
-    """Return one decision a document, day and task: of the version that it is assigned to, else of the newest.
-
-    A decision that was only made in shadow is returned where its version has come to be the one that answers.
-
-    Args:
-        decisions: silver/decisions.
-        traffic: which versions answer each task.
-    """
-    is_assigned = (pl.col("model_version") == assigned(traffic)).fill_null(value=False)
-    ranked = (
-        decisions.with_columns(assigned=is_assigned)
-        .filter(pl.col("assigned") | (pl.col("traffic_arm") != "shadow"))
-        .sort("assigned", "model_version", "decision_id")
-    )
-    return ranked.unique([*ASKED_ABOUT, "task"], keep="last", maintain_order=True).drop("assigned")
+def with_signals(rows: pl.DataFrame, signals: pl.DataFrame) -> pl.DataFrame:
+    """Return documents with their signals; of what nobody has answered, lists are empty and answers null."""
+    joined = rows.join(signals, on=ASKED_ABOUT, how="left", maintain_order="left")
+    return joined.with_columns(pl.col("topics", "risks", "evidence").fill_null([]))
 
 
-def decided(documents: pl.DataFrame, answers: pl.DataFrame, traffic: Mapping[str, Traffic], kind: str) -> pl.DataFrame:
-    """Return the documents of a kind about which something has been answered; all of them where nothing is asked.
+def topics_of(answers: pl.DataFrame) -> pl.DataFrame:
+    """Return the topics of documents, surest first: those whose score is at least ``TOPIC_FROM``."""
+    task = TASKS["iab_category"]
+    scores = label_scores(answers, task.name).filter(pl.col("score") >= TOPIC_FROM)
+    path = pl.col("label").replace_strict(task.names, default=None, return_dtype=pl.String)
+    topic = pl.struct(id="label", path=path, tier=pl.lit(1, pl.Int64), score="score").cast(TOPIC)
+    return listed(scores.sort("score", descending=True, maintain_order=True), topics=topic)
 
-    The others are still to be decided, and have no signals until then.
-    """
-    asked = any(task.name in traffic and traffic[task.name].champion is not None for task in tasks_for(kind))
-    return documents.join(answers, on=ASKED_ABOUT, how="semi", maintain_order="left") if asked else documents
 
-
-def pivoted(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
-    """Return one row a document, content and day with, for each task asked of its kind, what was answered.
-
-    Columns a task: ``<task>`` (label), ``<task>_score``, and ``<task>_name`` and ``<task>_risk`` where the task
-    declares names or risk levels. A task without an answer has nulls.
-    """
-    wide = answers.select(ASKED_ABOUT).unique(maintain_order=True)
-    for task in tasks_for(kind):
-        columns = {task.name: pl.col("label"), f"{task.name}_score": pl.col("score")}
-        for suffix, meanings in (("name", task.names), ("risk", task.risk)):
-            if meanings:
-                meant = pl.col("label").replace_strict(meanings, default=None, return_dtype=pl.String)
-                columns[f"{task.name}_{suffix}"] = meant
-        one = answers.filter(pl.col("task") == task.name).select(*ASKED_ABOUT, **columns)
-        wide = wide.join(one, on=ASKED_ABOUT, how="left", maintain_order="left")
-    return wide
+def evidence_of(answers: pl.DataFrame) -> pl.DataFrame:
+    """Return what carried the labels of documents, surest first."""
+    rows = evidence_rows(answers).sort("score", descending=True, maintain_order=True)
+    return listed(rows, evidence=pl.struct(*EVIDENCE.to_schema()).cast(EVIDENCE))
 
 
 def worst_picture(images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:

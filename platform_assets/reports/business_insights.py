@@ -46,7 +46,7 @@ from platform_assets.reports.page import (
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
-from signals.consumer_record import RISKY
+from signals.risks import RISKY
 
 TABLE = "reports/business_insights"
 HOURLY, INVENTORY, MOOD = "gold/ad_performance_hourly", "gold/inventory_daily", "gold/psychosocial_daily"

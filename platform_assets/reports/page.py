@@ -19,8 +19,8 @@ from governance.html import html_page
 from resources.lakehouse.days import DAY
 from resources.lakehouse.files import write_file
 from resources.lakehouse.tables import Lakehouse
-from signals.consumer_record import LEVELS, UNKNOWN
 from signals.documents.urls import WEB
+from signals.risks import LEVELS, UNKNOWN
 
 FOLDER = Path(__file__).parent
 # A page looks back this many days from the newest day of its data.

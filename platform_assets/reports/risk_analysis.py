@@ -49,7 +49,7 @@ from platform_assets.reports.page import (
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
-from signals.consumer_record import RISKY
+from signals.risks import RISKY
 from signals.tasks import TASKS
 
 TABLE = "reports/risk_analysis"

@@ -12,7 +12,8 @@ from platform_assets.conventions import described
 from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
-from signals.consumer_record import decided, message_record, newest_answers
+from signals.consumer_record import message_record
+from signals.decisions import decided, newest_answers
 
 TABLE = "silver/message_signals"
 INPUTS = ("silver/messages", "silver/decisions")

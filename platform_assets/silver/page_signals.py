@@ -13,7 +13,8 @@ from platform_assets.conventions import described
 from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
-from signals.consumer_record import decided, newest_answers, page_record
+from signals.consumer_record import page_record
+from signals.decisions import decided, newest_answers
 
 TABLE = "silver/page_signals"
 INPUTS = ("silver/pages", "silver/images", "silver/decisions")

@@ -13,6 +13,7 @@ from resources.landing.budgets import MAX_CORPUS_BYTES
 from resources.landing.records import Fields, source_name
 
 TWEETEVAL_TASKS = {"offensive": "toxicity"}
+TAXONOMY = "iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv"
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,54 @@ def _topics(path: Path, root: Path) -> Iterator[Fields]:
         }
 
 
-def _taxonomy(path: Path, root: Path) -> Iterator[Fields]:
-    rows = list(csv.DictReader(_text(path).splitlines()[1:], delimiter="\t"))
+def _deep_topics(path: Path, root: Path) -> Iterator[Fields]:
+    tier1 = _tier1_of(root)
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if line.strip():
+            row = json.loads(line)
+            yield {
+                "label_id": f"{source_name(path, root)}:{number}",
+                "task": "iab_category",
+                "label": tier1.get(row["label"], f"unmapped:{row['label']}"),
+                "text": row["text"],
+                "reviewer": "iab_deep",
+            }
+
+
+def _threat(path: Path, root: Path) -> Iterator[Fields]:
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if line.strip():
+            row = json.loads(line)
+            yield {
+                "label_id": f"{source_name(path, root)}:{number}",
+                "task": "threat",
+                "label": row["label"],
+                "text": row["text"],
+                "reviewer": row["source"],
+                "split": path.name.removesuffix(".jsonl.gz"),
+            }
+
+
+def _taxonomy_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(_text(path).splitlines()[1:], delimiter="\t"))
+
+
+@lru_cache(maxsize=4)
+def _tier1_of(root: Path) -> dict[str, str]:
+    """Return the tier-1 node above each node of the taxonomy."""
+    rows = _taxonomy_rows(root / TAXONOMY)
     top = {row["Name"]: row["Unique ID"] for row in rows if not row["Parent"]}
-    for row in rows:
+    return {row["Unique ID"]: top[row["Tier 1"]] for row in rows if row["Tier 1"] in top}
+
+
+def _taxonomy(path: Path, root: Path) -> Iterator[Fields]:
+    tier1 = _tier1_of(root)
+    for row in _taxonomy_rows(path):
         tiers = [row.get("Tier 1"), row.get("Tier 2"), row.get("Tier 3"), row.get("Tier 4")]
         yield {
             "label_id": f"{source_name(path, root)}:{row['Unique ID']}",
             "task": "iab_category",
-            "label": top.get(tiers[0] or "", "unmapped:"),
+            "label": tier1.get(row["Unique ID"], "unmapped:"),
             "text": ", ".join(tier for tier in reversed(tiers) if tier),
             "reviewer": "taxonomy",
             "split": "train",
@@ -204,7 +244,9 @@ DECLARED_BY = {
 CORPORA = (
     Corpus("labels", "tweeteval/*/*_text.txt", _tweeteval),
     Corpus("labels", "topics_*/dev.jsonl.gz", _topics),
-    Corpus("labels", "iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv", _taxonomy),
+    Corpus("labels", "iab_deep/dev.jsonl.gz", _deep_topics),
+    Corpus("labels", TAXONOMY, _taxonomy),
+    Corpus("labels", "threat/*.jsonl.gz", _threat),
     Corpus("labels", "goemotions/*.tsv", _goemotions),
     Corpus("labels", "hate_davidson/dev.csv", _davidson),
     Corpus("labels", "toxicity_surge/dev.csv", _surge),

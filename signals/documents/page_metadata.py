@@ -1,11 +1,10 @@
-"""What a page states about itself: title, language and date of publication, each believed only where it can be true."""
+"""What a page states about itself: title and date of publication, each believed only where it can be true."""
 
 import json
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any
 
 from signals.documents.urls import WEB, canonical_url
@@ -54,59 +53,6 @@ ELSEWHERE = frozenset({"aside", "nav", "footer"})
 DAY = re.compile(r"(\d{4})[-/]?(\d\d?)[-/]?(\d\d?)(?!\d)")
 # What systems write where nobody has said when.
 PLACEHOLDERS = frozenset({date(1970, 1, 1), date(1900, 1, 1)})
-
-ISO_639_1 = (
-    "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo "
-    "es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka "
-    "kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng "
-    "nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su "
-    "sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
-)
-LANGUAGES = frozenset(ISO_639_1.split())
-WITHDRAWN = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv"}
-# Languages that a text of them may be taken for, which only who wrote it tells apart.
-ALIKE = tuple(
-    frozenset(group.split())
-    for group in ("nb nn no da", "bs hr sr sl mk bg", "id ms jv", "gl pt es", "cs sk", "af nl", "hi ne mr", "be ru uk")
-)
-# Codes of languages that the detector does not know, and that are codes of countries as well.
-COUNTRIES = frozenset({"ch", "ee", "kr", "tw"})
-DETECTED_FROM = 2_000
-# Letters below which a text may be of any language, and how sure the detector must be to overrule what is declared.
-FEW_LETTERS, SURE = 40, 0.9
-
-
-def language_of(text: str, declared: str | None) -> str | None:
-    """Return the ISO 639-1 code of a text.
-
-    Args:
-        text: the text.
-        declared: what its page declares; it counts if it is a code, and the text is not plainly of another language.
-
-    Returns:
-        The code; None for an empty text of which none is declared.
-    """
-    code = re.split(r"[-_,;\s]", (declared or "").strip().lower())[0]
-    code = WITHDRAWN.get(code, code)
-    said = code if code in LANGUAGES - COUNTRIES else None
-    found, sure = _detected(text[:DETECTED_FROM])
-    if found is None or said is None or said == found:
-        return said or found
-    letters = sum(char.isalpha() for char in text[:DETECTED_FROM])
-    alike = any({said, found} <= group for group in ALIKE)
-    unknown = said not in _detector().labels
-    return said if alike or unknown or letters < FEW_LETTERS or sure < SURE else found
-
-
-def _detected(text: str) -> tuple[str | None, float]:
-    return _detector().classify(text) if any(char.isalpha() for char in text) else (None, 0.0)
-
-
-@lru_cache(maxsize=1)
-def _detector() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def title_of(tree: Any, linked: list[dict[str, Any]]) -> str | None:

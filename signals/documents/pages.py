@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 from lxml.html import HTMLParser, document_fromstring, etree, tostring
 
+from signals.documents.languages import language_of
 from signals.documents.page_bytes import charset, is_html, media_type, text_of
 from signals.documents.page_metadata import (
     HEAD,
     is_linked_data,
-    language_of,
     linked_data,
     own_articles,
     published_on,
@@ -102,6 +102,7 @@ ARTICLE = pa.schema(
         ("text", TEXT),
         ("content_hash", TEXT),
         ("language", TEXT),
+        ("language_score", pa.float64()),
         ("published_on", TEXT),
         ("image_urls", pa.large_list(TEXT)),
         ("failure", TEXT),
@@ -196,12 +197,14 @@ def _read(fetch: Fetch) -> Article:
     tree = _shown(tree)
     title = normalise(title_of(tree, own))
     text = _text(tree, title)
+    language = language_of(text, declared)
     row: Article = {"document_id": canonical_url(canonical), "site": hostname(canonical)} if canonical else {}
     return row | {
         "title": title or None,
         "text": text,
         "content_hash": content_hash(document_text(title, text)),
-        "language": language_of(text, declared),
+        "language": language.code,
+        "language_score": language.score,
         "published_on": day,
         "image_urls": list(dict.fromkeys(p for p in pictures if p.startswith(WEB)))[:MAX_IMAGES],
     }

@@ -27,6 +27,9 @@ class LinearHead:
         ngram_weights: float32, (n-gram features, labels).
         bias: float32, (labels,).
         temperature: what the logits are divided by, so that a probability is a frequency.
+        screen_weights: float32, (n-gram features, labels), of a head without vectors, which finds the passages of a
+            long page that are worth encoding; None if long pages are judged by their lead.
+        screen_bias: float32, (labels,), of that head.
     """
 
     labels: tuple[str, ...]
@@ -34,6 +37,8 @@ class LinearHead:
     ngram_weights: Floats
     bias: Floats
     temperature: float = 1.0
+    screen_weights: Floats | None = None
+    screen_bias: Floats | None = None
 
     def logits(self, vectors: Floats, grams: Any) -> npt.NDArray[np.float64]:
         """Return uncalibrated scores, (texts, labels): the same for a text whatever its batch mates.
@@ -52,11 +57,17 @@ class LinearHead:
         """Return calibrated probabilities, (texts, labels), each row summing to one."""
         return softmax(self.logits(vectors, grams) / self.temperature)
 
+    def screened(self, grams: Any) -> npt.NDArray[np.float64]:
+        """Return probabilities by n-grams alone, (texts, labels)."""
+        return softmax(np.asarray(grams @ self.screen_weights + self.screen_bias, np.float64))
+
     def save(self, directory: Path, **record: Any) -> None:
         """Write the model's files; ``record`` (task, transform_id, …) is kept beside them as JSON."""
         from safetensors.numpy import save_file
 
         weights = {"vector": self.vector_weights, "ngram": self.ngram_weights, "bias": self.bias}
+        if self.screen_weights is not None and self.screen_bias is not None:
+            weights |= {"screen": self.screen_weights, "screen_bias": self.screen_bias}
         save_file(
             {name: np.ascontiguousarray(value) for name, value in weights.items()},
             directory / "weights.safetensors",
@@ -77,6 +88,8 @@ def load_head(directory: Path) -> LinearHead:
         ngram_weights=weights["ngram"],
         bias=weights["bias"],
         temperature=float(described["temperature"]),
+        screen_weights=weights.get("screen"),
+        screen_bias=weights.get("screen_bias"),
     )
 
 

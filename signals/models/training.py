@@ -26,6 +26,7 @@ MAX_AUXILIARY = 0.5
 TUNING_ROWS = 1_500
 FOLDS = 3
 STRENGTHS = (0.3, 3.0)
+SCREEN_STRENGTH = 3.0
 TEMPERATURES = np.geomspace(0.2, 5.0, 81)
 SEED_WEIGHT = 2.0
 # Up to here, factoring rows × rows is cheaper than fitting rows × columns.
@@ -125,18 +126,14 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
     train_rows = np.flatnonzero(~is_val)
     weights = np.where(rows["split"] == "auxiliary", task.auxiliary_weight, 1.0)
     rows_of = _Rows(task, vectors, ngrams(texts), answers, weights, seed_vectors)
-    chance = np.random.default_rng(0)
-    if len(train_rows) <= TUNING_ROWS:
-        strength, tried, asked = _cross_fitted(chance.permutation(train_rows), rows_of)
-        (fitted,) = rows_of.fit(train_rows, [strength])
-    else:
-        kept, own = (rows.select(of).to_series().to_numpy() for of in (calibrates(), pl.col("split") == "train"))
-        fitting, asked = np.flatnonzero(~is_val & ~kept), np.flatnonzero(own & kept)
-        heads = rows_of.fit(np.sort(chance.permutation(fitting)[:TUNING_ROWS]), STRENGTHS)
-        strength = _best([rows_of.logits(head, asked) for head in heads], answers[asked])
-        (fitted,) = rows_of.fit(fitting, [strength])
-        tried = rows_of.logits(fitted, asked)
-    fitted = replace(fitted, temperature=_temperature(tried, answers[asked]))
+    held, own = (rows.select(of).to_series().to_numpy() for of in (calibrates(), pl.col("split") == "train"))
+    parts = train_rows, np.flatnonzero(~is_val & ~held), np.flatnonzero(own & held)
+    fitted, strength = _fitted(rows_of, STRENGTHS, *parts)
+    if task.nothing and "page" in task.documents:
+        blind = replace(rows_of, vectors=vectors[:, :0], seed_vectors=seed_vectors[:, :0])
+        screen, _ = _fitted(blind, [SCREEN_STRENGTH], *parts)
+        weights, bias = (array / np.float32(screen.temperature) for array in (screen.ngram_weights, screen.bias))
+        fitted = replace(fitted, screen_weights=weights, screen_bias=bias)
     scores = softmax(rows_of.logits(fitted, np.flatnonzero(is_val)) / fitted.temperature)
     return Trained(
         head=fitted,
@@ -145,6 +142,31 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
         rows={"train": len(train_rows), "val": int(is_val.sum()), "seeds": len(seed_vectors)},
         strength=strength,
     )
+
+
+def _fitted(
+    rows: "_Rows", strengths: Sequence[float], train_rows: Indices, fitting: Indices, calibrating: Indices
+) -> tuple[LinearHead, float]:
+    """Return a calibrated head and its strength.
+
+    Args:
+        rows: of the task.
+        strengths: those that are tried.
+        train_rows: those that train.
+        fitting: of these, those that are fitted where there are many.
+        calibrating: those that calibrate then.
+    """
+    chance = np.random.default_rng(0)
+    if len(train_rows) <= TUNING_ROWS:
+        strength, tried, calibrating = _cross_fitted(chance.permutation(train_rows), rows, strengths)
+        (head,) = rows.fit(train_rows, [strength])
+    else:
+        heads = rows.fit(np.sort(chance.permutation(fitting)[:TUNING_ROWS]), strengths)
+        logits = [rows.logits(head, calibrating) for head in heads]
+        strength = strengths[_best(logits, rows.answers[calibrating])]
+        (head,) = rows.fit(fitting, [strength])
+        tried = rows.logits(head, calibrating)
+    return replace(head, temperature=_temperature(tried, rows.answers[calibrating])), strength
 
 
 def answered(scores: npt.NDArray[np.float64], task: Task) -> dict[str, int]:
@@ -178,25 +200,27 @@ class _Rows:
         return head.logits(self.vectors[index], self.grams[index])
 
 
-def _cross_fitted(order: Indices, rows: _Rows) -> tuple[float, npt.NDArray[np.float64], Indices]:
+def _cross_fitted(
+    order: Indices, rows: _Rows, strengths: Sequence[float]
+) -> tuple[float, npt.NDArray[np.float64], Indices]:
     """Return the strength that does best on rows which its fits did not see, its logits for them, and the rows."""
     parts = [np.sort(part) for part in np.array_split(order, FOLDS)]
-    heads = [rows.fit(np.setdiff1d(order, part), STRENGTHS) for part in parts]
+    heads = [rows.fit(np.setdiff1d(order, part), strengths) for part in parts]
     asked = np.concatenate(parts)
-    found = [
+    logits = [
         np.concatenate([rows.logits(fitted[i], part) for fitted, part in zip(heads, parts, strict=True)])
-        for i in range(len(STRENGTHS))
+        for i in range(len(strengths))
     ]
-    best = _best(found, rows.answers[asked])
-    return best, found[STRENGTHS.index(best)], asked
+    best = _best(logits, rows.answers[asked])
+    return strengths[best], logits[best], asked
 
 
-def _best(logits: Sequence[npt.NDArray[np.float64]], answers: Indices) -> float:
-    """Return the strength whose logits, at their best temperature, have the least log loss.
+def _best(logits: Sequence[npt.NDArray[np.float64]], answers: Indices) -> int:
+    """Return the place of the logits that, at their best temperature, have the least log loss.
 
     On the few rows that choose, the published metrics, which count each answer as right or wrong, are mostly noise.
     """
-    return STRENGTHS[int(np.argmin([_losses(of, answers).min() for of in logits]))]
+    return int(np.argmin([_losses(of, answers).min() for of in logits]))
 
 
 def fit(

@@ -24,6 +24,9 @@ class Task:
         seeds: texts that describe a label; they train the labels that nobody has labelled yet.
         auxiliary: other labelled tasks that teach this one, as {task: {their label: our label}}.
         auxiliary_weight: what a auxiliary row counts where one of its own counts one.
+        languages: those that its models have been measured on (ISO 639-1); a text of another gets no answer.
+        nothing: the label that says that there is nothing; a page is as bad as its worst passage.
+        explained: its decisions come with the passage and the words that carried them.
         risk: risk level of a label (``floor``, ``high``, ``medium``, ``low``), for brand safety.
     """
 
@@ -37,11 +40,14 @@ class Task:
     seeds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     auxiliary: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     auxiliary_weight: float = 0.1
+    languages: tuple[str, ...] = ("en",)
+    nothing: str | None = None
+    explained: bool = False
     risk: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a declaration that could not work, where it is written rather than where it is used."""
-        stray = {*self.names, *self.seeds, *self.risk} - set(self.labels)
+        stray = {*self.names, *self.seeds, *self.risk, *filter(None, [self.nothing])} - set(self.labels)
         stray |= {ours for theirs in self.auxiliary.values() for ours in theirs.values()} - set(self.labels)
         if stray:
             raise ValueError(f"task {self.name}: {sorted(stray)} are not among its labels")

@@ -23,6 +23,7 @@ TASK = Task(
     metric="macro_f1",
     floor=0.30,
     retrain_after=500,
+    explained=True,
     names={row["id"]: row["name"] for row in _ROWS},
     seeds={
         row["id"]: (row["name"], f"{row['name']}: {row['subtopics']}", *row["examples"].split(" | ")) for row in _ROWS

@@ -9,5 +9,6 @@ TASK = Task(
     metric="accuracy",
     floor=0.90,
     retrain_after=50,
-    risk={"safe": "low", "adult": "floor"},
+    nothing="safe",
+    risk={"safe": "none", "adult": "floor"},
 )

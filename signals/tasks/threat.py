@@ -88,8 +88,10 @@ TASK = Task(
             "Opinions on euthanasia, gay marriage, suicide and self-harm awareness clash again.",
         ),
     },
+    nothing="none",
+    explained=True,
     risk={
-        "none": "low",
+        "none": "none",
         "adult": "floor",
         "arms": "high",
         "crime": "high",

@@ -14,7 +14,8 @@ import pytest
 from platform_assets.gold.tables import gold
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
-from signals.consumer_record import PROVENANCE, with_risk
+from signals.consumer_record import PROVENANCE
+from signals.risks import with_risk
 
 pytestmark = pytest.mark.slow
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from signals.documents.text import content_hash
 from signals.models.encoder import DIMENSIONS
 from signals.models.heads import LinearHead, directory_digest
 from signals.models.ngrams import FEATURES, ngrams
+from signals.models.training import seed_texts, train
 from signals.models.transform import TransformMismatchError
 from signals.tasks import TASKS
 from signals.traffic import Traffic
@@ -123,6 +125,9 @@ def test_an_answer_is_the_best_score_and_scores_are_those_of_the_model(batch, mo
     (found,) = score([batch("page", range(len(TEXTS)))])
     exact = models.champions["sentiment"].scorer.scores(vectors, ngrams(TEXTS))
     for row, scores in zip(found.to_pylist(), exact, strict=True):
+        if row["abstention"]:
+            assert (row["content_hash"], row["abstention"]) == (content_hash(""), "no_text")
+            continue
         assert [one["label"] for one in row["scores"]] == ["negative", "neutral", "positive"]
         assert [one["score"] for one in row["scores"]] == scores.round(6).tolist()
         assert row["score"] == max(one["score"] for one in row["scores"])
@@ -177,12 +182,12 @@ def test_a_text_without_a_vector_is_encoded_and_answered_alike(batch, score):
 
 def test_a_title_is_read_above_the_text(batch, score, models, encoder):
     place = DOCUMENT.get_field_index("title")
-    titled = batch("page", range(len(TEXTS))).set_column(place, "title", pa.array(["Market", "", None, "A", "B"]))
+    titled = batch("page", range(len(TEXTS))).set_column(place, "title", pa.array(["Market", "", "Only", "A", "B"]))
     unknown = titled.set_column(
         DOCUMENT.get_field_index("vector"), "vector", pa.nulls(len(TEXTS), DOCUMENT.field("vector").type)
     )
     (found,) = score([pa.RecordBatch.from_arrays(unknown.columns, schema=DOCUMENT)])
-    read = [f"Market\n{TEXTS[0]}", TEXTS[1], TEXTS[2], f"A\n{TEXTS[3]}", f"B\n{TEXTS[4]}"]
+    read = [f"Market\n{TEXTS[0]}", TEXTS[1], "Only", f"A\n{TEXTS[3]}", f"B\n{TEXTS[4]}"]
     exact = models.champions["sentiment"].scorer.scores(encoder.encode(read), ngrams(read)).round(6).max(axis=1)
     assert found["score"].to_pylist() == exact.tolist()
 
@@ -239,3 +244,78 @@ def test_nothing_in_signals_loads_a_pickle():
     for path in Path(signals.__file__).parent.rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         assert not any(word in source for word in ("import pickle", "joblib", "torch.load", "allow_pickle")), path
+
+
+THREAT = TASKS["threat"]
+HARMLESS = "Our guide to a quiet weekend, with a walk by the lake and a bowl of soup. "
+ALARM = "Militants claimed the bomb attack on the market, in which the suspects had threatened more attacks. "
+
+
+@pytest.fixture(scope="module")
+def threat(encoder, tmp_path_factory):
+    """Return a model of threat that has learnt a few sentences."""
+    texts = [f"{text}{number}" for number in range(60) for text in (HARMLESS, ALARM)]
+    labels = ["none", "terrorism"] * 60
+    split = ["train"] * 116 + ["val"] * 4
+    hashes = [content_hash(text) for text in texts]
+    rows = pl.DataFrame({"content_hash": hashes, "text": texts, "label": labels, "split": split})
+    seeds, _ = seed_texts(THREAT)
+    head = train(THREAT, rows, encoder.encode(texts), encoder.encode(seeds)).head
+    folder = tmp_path_factory.mktemp("threat")
+    head.save(folder, task="threat", transform_id=RUNNING)
+    return Models({"threat": Traffic(1)}, {"threat": load_model(folder, "threat", 1, "d" * 64, RUNNING)})
+
+
+def page(text, *, kind="page", language="en"):
+    row = {"document_id": "d", "kind": kind, "tenant_id": "t", "content_hash": content_hash(text), "text": text}
+    return pa.RecordBatch.from_pylist([row | {"language": language}], schema=DOCUMENT)
+
+
+def answer(encoder, models, batch):
+    (found,) = classify([batch], models, encoder)
+    return found.to_pylist()[0]
+
+
+@pytest.mark.parametrize("place", [0, 1, 20, 100, 200, 259])
+def test_what_threatens_is_found_wherever_it_stands_and_told_by_its_passage_and_words(encoder, threat, place):
+    text = HARMLESS * place + ALARM * 10 + HARMLESS * (260 - place)
+    row = answer(encoder, threat, page(text))
+    assert row["label"] == "terrorism"
+    (found,) = [one for one in row["evidence"] if one["label"] == "terrorism"]
+    assert "Militants" in text[found["start"] : found["end"]]
+    assert {"bomb", "militants"} & set(found["words"])
+    assert found["share"] is None if place == 0 else found["share"] < 0.1
+
+
+def test_a_long_page_without_it_is_harmless_and_a_message_is_read_as_one_text(encoder, threat):
+    assert answer(encoder, threat, page(HARMLESS * 260))["label"] == "none"
+    lead = answer(encoder, threat, page(HARMLESS * 200 + ALARM * 10, kind="message"))
+    assert (lead["label"], lead["evidence"]) == ("none", [])
+
+
+def test_a_page_of_one_passage_is_answered_as_a_text(encoder, threat):
+    for text in (HARMLESS, ALARM):
+        as_page, as_message = (answer(encoder, threat, page(text, kind=kind)) for kind in ("page", "message"))
+        assert as_page["scores"] == as_message["scores"]
+        assert sum(one["score"] for one in as_page["scores"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "abstention"),
+    [
+        (ALARM, "fr", "language"),
+        ("", "fr", "no_text"),
+        (" \n", None, "no_text"),
+        (ALARM, None, None),
+        (ALARM, "en", None),
+    ],
+)
+def test_a_text_that_a_model_was_not_measured_on_has_no_answer_but_the_reason(
+    encoder, threat, text, language, abstention
+):
+    row = answer(encoder, threat, page(text, language=language))
+    assert row["abstention"] == abstention
+    if abstention:
+        assert (row["label"], row["score"], row["scores"], row["evidence"]) == (None, None, [], [])
+    else:
+        assert row["label"] == "terrorism"

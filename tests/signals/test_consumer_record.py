@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from resources.lakehouse.days import DAY
 from signals.classify import ASKED_ABOUT
-from signals.consumer_record import LEVELS, SAFE, UNKNOWN, decided, newest_answers, pivoted, with_risk, worst_picture
+from signals.consumer_record import worst_picture
+from signals.decisions import decided, newest_answers, pivoted
+from signals.risks import LEVELS, SAFE, UNKNOWN, with_risk
 from signals.tasks import TASKS, tasks_for
 from signals.traffic import Traffic
 
@@ -215,7 +217,7 @@ def test_a_page_is_as_safe_as_its_worst_picture():
     assert found.columns == ["tenant_id", "url", "fetched_at", *told]
     assert sorted(found.rows()) == [
         ("acme", "p1", NOON, "adult", 0.8, "floor", 3),
-        ("acme", "p2", NOON, "safe", 0.99, "low", 1),
+        ("acme", "p2", NOON, "safe", 0.99, "none", 1),
     ]
 
 

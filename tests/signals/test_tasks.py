@@ -10,7 +10,7 @@ from signals.tasks import DOCUMENT_KINDS, METRICS, TASKS, Task, tasks_for
 
 TAXONOMY = "../shared/data/iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv"
 ROOT = Path(__file__).parents[2]
-RISKS = {"floor", "high", "medium", "low"}
+RISKS = {"none", "floor", "high", "medium", "low"}
 
 
 def toy(**changes):
@@ -50,6 +50,7 @@ def test_every_declaration_can_work(task):
     assert task.retrain_after > 0
     assert set(task.risk.values()) <= RISKS
     assert not task.risk or set(task.risk) == set(task.labels)
+    assert {label for label, level in task.risk.items() if level == "none"} == {task.nothing} - {None}
     assert not task.names or set(task.names) == set(task.labels)
     assert task.name not in task.auxiliary
     assert replace(task) == task

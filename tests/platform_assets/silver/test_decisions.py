@@ -25,7 +25,7 @@ from sensors.stale_days import stale
 from serving.stream import flows
 from serving.stream.embedding_cache import EmbeddingCache
 from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Models, load_model
-from signals.consumer_record import newest_answers
+from signals.decisions import newest_answers
 from signals.documents.text import content_hash, document_text, document_texts
 from signals.models.encoder import DIMENSIONS
 from signals.models.heads import LinearHead

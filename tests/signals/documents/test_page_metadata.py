@@ -4,17 +4,10 @@ from datetime import UTC, datetime
 import pytest
 from lxml.html import document_fromstring
 
-from signals.documents.page_metadata import language_of, linked_data, own_articles, published_on, title_of
+from signals.documents.page_metadata import linked_data, own_articles, published_on, title_of
 
 FETCHED = datetime(2026, 11, 24, 10, tzinfo=UTC)
 URL = "https://news.example/harbour"
-GERMAN = (
-    "Der Stadtrat hat am Dienstag beschlossen, die alte Steinbrücke über den Fluss zu reparieren, die seit dem "
-    "Hochwasser im Frühjahr für Lastwagen gesperrt ist."
-)
-ENGLISH = "The council decided on Tuesday to mend the old stone bridge, which has been closed to lorries since spring."
-NORWEGIAN = "Byrådet vedtok tirsdag å reparere den gamle steinbroen over elven, som har vært stengt for lastebiler."
-KOREAN = "시의회는 화요일에 오래된 돌다리를 수리하기로 결정했다. 공사는 다음 달에 시작된다. 시장은 저녁에 말했다."
 
 
 def date_of(head="", body="", fetched_at=FETCHED):
@@ -24,55 +17,6 @@ def date_of(head="", body="", fetched_at=FETCHED):
 
 def linked(*things):
     return "".join(f"<script type='application/ld+json'>{json.dumps(thing)}</script>" for thing in things)
-
-
-@pytest.mark.parametrize(
-    "declared",
-    [
-        None,
-        "",
-        " ",
-        "en",
-        "en-US",
-        "x-default",
-        "{{ lang }}",
-        "german",
-        "deu",
-        "kr",
-        "fr",
-        "ja",
-        "*",
-        "und",
-        "de",
-        "de-CH",
-        "DE_at",
-    ],
-)
-def test_a_plain_text_is_of_its_own_language_whatever_is_declared(declared):
-    assert language_of(GERMAN, declared) == "de"
-
-
-@pytest.mark.parametrize(
-    ("text", "declared", "language"),
-    [
-        (ENGLISH, "{{ lang }}", "en"),
-        (ENGLISH, "de", "en"),
-        (KOREAN, "kr", "ko"),
-        (KOREAN, "en", "ko"),
-        (NORWEGIAN, "no", "no"),
-        (NORWEGIAN, "nb-NO", "nb"),
-        ("Taxi Hotel Restaurant", "it", "it"),
-        ("OK", "pt-BR", "pt"),
-        ("12.30 – 14.00", "de", "de"),
-        ("12.30 – 14.00", "x-default", None),
-        ("", "fr", "fr"),
-        ("", None, None),
-        (ENGLISH, "iw", "en"),
-        ("שלום", "iw", "he"),
-    ],
-)
-def test_a_declared_language_decides_where_the_text_does_not(text, declared, language):
-    assert language_of(text, declared) == language
 
 
 @pytest.mark.parametrize(
