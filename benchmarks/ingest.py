@@ -77,7 +77,7 @@ def drain() -> tuple[float, list[int]]:
     watcher.start()
     began = time.perf_counter()
     try:
-        stream(settings(), until_drained=True, say=lambda _: None)
+        stream(settings(), until_drained=True, log=lambda _: None)
     finally:
         over.set()
         watcher.join()

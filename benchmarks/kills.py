@@ -70,7 +70,7 @@ def life(seconds: float | None) -> int:
     """Run a worker until it has drained the topics, or for some seconds; return how it ended."""
     from serving.stream.worker import stream
 
-    child = forked(lambda: stream(settings(), until_drained=True, say=lambda _: None))
+    child = forked(lambda: stream(settings(), until_drained=True, log=lambda _: None))
     until = None if seconds is None else time.monotonic() + seconds
     while until is None or time.monotonic() < until:
         found, status = os.waitpid(child, os.WNOHANG)
@@ -103,25 +103,25 @@ def compared(made: list[Event], kept: dict[str, list[bytes]]) -> dict[str, dict[
     import polars as pl
 
     from resources.lakehouse.tables import lakehouse
-    from serving.stream.flows import FLOWS
+    from serving.stream.pipelines import PIPELINES
 
     tables, found = lakehouse(settings()), {}
-    silver = {flow.topic: flow.last.replace("message_signals", "messages") for flow in FLOWS}
+    silver = {pipeline.topic: pipeline.last_table.replace("message_signals", "messages") for pipeline in PIPELINES}
     quarantine = tables.read("silver/quarantine")
-    for flow in FLOWS:
-        if flow.topic not in KEYS:
+    for pipeline in PIPELINES:
+        if pipeline.topic not in KEYS:
             continue
-        key, bodies = KEYS[flow.topic], kept[flow.topic]
-        names = {body: name for topic, body, name in made if topic == flow.topic}
-        bronze, last = tables.read(flow.bronze.table), tables.read(silver[flow.topic])
-        unfit = quarantine.filter(pl.col("table") == flow.bronze.table)["row"].str.json_path_match("$.raw")
-        rejected = quarantine.filter(pl.col("table") == silver[flow.topic])
+        key, bodies = KEYS[pipeline.topic], kept[pipeline.topic]
+        names = {body: name for topic, body, name in made if topic == pipeline.topic}
+        bronze, last = tables.read(pipeline.bronze.table), tables.read(silver[pipeline.topic])
+        unfit = quarantine.filter(pl.col("table") == pipeline.bronze.table)["row"].str.json_path_match("$.raw")
+        rejected = quarantine.filter(pl.col("table") == silver[pipeline.topic])
         refused = rejected.filter(pl.col("rule") != "duplicate_key")["row"].str.json_path_match(f"$.{key}").unique()
         # Of the samples that events are made from, some break rules on purpose.
         unfit_keys = set(unfit.str.json_path_match(f"$.{key}").drop_nulls())
         fit = [name for body in bodies if (name := names[body]) and name not in unfit_keys]
-        found[flow.topic] = {
-            "produced": len([1 for topic, *_ in made if topic == flow.topic]),
+        found[pipeline.topic] = {
+            "produced": len([1 for topic, *_ in made if topic == pipeline.topic]),
             "held": len(bodies),
             "bronze": bronze.height,
             "bronze_quarantined": len(unfit),

@@ -111,7 +111,7 @@ def stream(
     """Take topics into tables, and signals into the signal store, as they come: runs until interrupted."""
     from serving.stream.worker import stream as work
 
-    work(settings(), until_drained=drain, say=lambda line: typer.echo(line, err=True))
+    work(settings(), until_drained=drain, log=lambda line: typer.echo(line, err=True))
 
 
 @stack_app.command("up")
