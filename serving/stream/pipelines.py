@@ -118,7 +118,7 @@ class TopicPipeline:
     def save_positions(self, lakehouse: Lakehouse, positions: Mapping[str, int]) -> None:
         """Store the positions up to which each source was processed and published."""
         if self.last_table != self.bronze.table:
-            lakehouse.keep_checkpoints(self.last_table, positions)
+            lakehouse.save_checkpoints(self.last_table, positions)
 
     def backlog(self, lakehouse: Lakehouse, sources: Iterable[str]) -> tuple[pl.DataFrame, dict[str, int]]:
         """Return the bronze rows of some sources that were not processed, and the positions after them."""
