@@ -46,7 +46,7 @@ class PromotionEvent:
         return cls(**fields | {"at": datetime.fromisoformat(fields["at"])})
 
 
-def earlier(events: Iterable[PromotionEvent], champion: int) -> int | None:
+def champion_before(events: Iterable[PromotionEvent], champion: int) -> int | None:
     """Return the version that a rollback goes back to: the champion before this one was promoted last.
 
     So that rollbacks, one after the other, go further back, and never forward to what was rolled back.

@@ -27,7 +27,7 @@ from resources.landing.readers import REPLACED
 from resources.landing.records import Digest, LandingFile, Record, ReplacedError
 from resources.settings import settings
 from resources.sources.database import Table
-from resources.sources.http import Pull
+from resources.sources.http import PagedApi
 from resources.sources.incremental import IncrementalSource, SourceError
 
 # What is at the end of a file that is still being written: its position is read again when the file has grown.
@@ -232,7 +232,7 @@ def sources_of(expected: SourceSchema) -> list[IncrementalSource]:
         found.append(table)
     if expected.pulled and known.pull_url:
         seconds = 1 / known.pull_requests_per_second
-        api = Pull(known.pull_url, known.pull_token, seconds_between=seconds, max_bytes=known.max_record_bytes)
+        api = PagedApi(known.pull_url, known.pull_token, seconds_between=seconds, max_bytes=known.max_record_bytes)
         found.append(api)
     return found
 
