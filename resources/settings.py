@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         None,
         description="File of exchange rates. A line has date, currency and US dollars for one unit, with tabs between.",
     )
-    max_record_bytes: int = Field(10_000_000, ge=1_000, description="Limit of a record; a larger one is quarantined.")
+    max_record_bytes: int = Field(10_000_000, ge=1_000, description="Bytes of a record; a larger one is quarantined.")
     kafka_bootstrap_servers: str | None = Field(
         None,
         description="Kafka-protocol broker whose topics `seamless stream` reads: one or several host:port.",
