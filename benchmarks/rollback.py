@@ -2,9 +2,9 @@
 
 Usage: python -m benchmarks.rollback [--rollbacks 3]
 
-The models are trained on the samples first, outside the clock. Version 2 of a task is version 1, a little surer of
-itself. While messages come at a steady rate, it is promoted, and rolled back as a person does it: by the command, in a
-process of its own, whose start counts. For batch, a file lands before the command, and `seamless run` follows it.
+The models are trained on the samples first, and this is not measured. Version 2 of a task is version 1 with a lower
+temperature. While messages arrive at a steady rate, it is promoted, then rolled back by the command in its own process,
+whose start is measured too. For batch, a file lands before the command, and `seamless run` follows it.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from resources.settings import configure, settings
 
 TASK = "threat"
 RATE = 5.0
-PATIENCE = 120
+TIMEOUT_SECONDS = 120
 SEAMLESS = Path(sys.executable).with_name("seamless")
 
 
@@ -44,59 +44,60 @@ def second_version(models: Registry) -> None:
     """Register version 2 of the task."""
     first = models.champion(TASK)
     files = Path(shutil.copytree(models.fetch(first), "second"))
-    described = json.loads((files / "model.json").read_text())
-    (files / "model.json").write_text(json.dumps(described | {"temperature": described["temperature"] * 0.9}))
-    made = models.register(TASK, files, first.metrics, first.record)
-    models.judge(made, Verdict(passed=True, why="as good", against=1))
+    description = json.loads((files / "model.json").read_text())
+    (files / "model.json").write_text(json.dumps(description | {"temperature": description["temperature"] * 0.9}))
+    second = models.register(TASK, files, first.metrics, first.record)
+    models.judge(second, Verdict(passed=True, why="as good", against=1))
 
 
 def first_decision(tables: Lakehouse, version: int, served_by: str, since: datetime) -> datetime:
-    """Wait for a decision by a version, made after a moment; return when the first was made."""
-    until = time.monotonic() + PATIENCE
-    wanted = (
+    """Wait for the first decision by a version after a timestamp; return its time."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    condition = (
         (pl.col("task") == TASK)
         & (pl.col("model_version") == version)
         & (pl.col("served_by") == served_by)
         & (pl.col("decided_at") > since)
     )
-    while time.monotonic() < until:
-        found = tables.scan("silver/decisions").filter(wanted).select(pl.col("decided_at").min()).collect().item()
-        if found is not None:
-            return found
+    while time.monotonic() < deadline:
+        decisions = tables.scan("silver/decisions").filter(condition)
+        decided_at = decisions.select(pl.col("decided_at").min()).collect().item()
+        if decided_at is not None:
+            return decided_at
         time.sleep(0.3)
-    raise TimeoutError(f"no decision by version {version} within {PATIENCE} s")
+    raise TimeoutError(f"no decision by version {version} within {TIMEOUT_SECONDS} s")
 
 
 def roll_back() -> datetime:
-    """Run the command; return when it was given."""
-    given = datetime.now(UTC)
+    """Run the command; return its start time."""
+    started = datetime.now(UTC)
     subprocess.run([SEAMLESS, "models", "rollback", TASK, "--why", "benchmark"], check=True, stdout=subprocess.DEVNULL)
-    return given
+    return started
 
 
-def tell(models: Registry, tables: Lakehouse, served_by: str, given: datetime) -> None:
-    """Print how long it took until the champion had moved, and until the first decision by it."""
+def report(models: Registry, tables: Lakehouse, served_by: str, started: datetime) -> None:
+    """Print the seconds until the champion had moved, and until the first decision by it."""
     moved = promotion_log(models.versions(TASK))[-1].at
     decided = first_decision(tables, 1, served_by, moved)
-    seconds, until_moved = (decided - given).total_seconds(), (moved - given).total_seconds()
+    seconds, until_moved = (decided - started).total_seconds(), (moved - started).total_seconds()
     print(f"{served_by}: {seconds:.1f} s from the command to the first decision by the old version, ", end="")
     print(f"{until_moved:.1f} s of them until the champion had moved")
 
 
 def in_stream(models: Registry, tables: Lakehouse, address: str, times: int) -> None:
-    """Roll back while a worker works, and print how long each took."""
-    over = threading.Event()
+    """Roll back while a stream worker runs, and report each rollback."""
+    finished = threading.Event()
 
     def send() -> None:
         number = 0
-        while not over.wait(1 / RATE):
+        while not finished.wait(1 / RATE):
             number += 1
             produce(address, [("messages", json.dumps(message(f"stream-{number}")).encode())])
 
     create_topics(address, ["messages"])
-    own = environment(KAFKA_BOOTSTRAP_SERVERS=address)
-    with Path("worker.log").open("w") as said:
-        worker = subprocess.Popen([SEAMLESS, "stream"], env=own, stderr=said, stdout=said)
+    variables = environment(KAFKA_BOOTSTRAP_SERVERS=address)
+    with Path("worker.log").open("w") as log:
+        worker = subprocess.Popen([SEAMLESS, "stream"], env=variables, stderr=log, stdout=log)
         sender = threading.Thread(target=send)
         sender.start()
         try:
@@ -104,40 +105,40 @@ def in_stream(models: Registry, tables: Lakehouse, address: str, times: int) -> 
                 since = datetime.now(UTC)
                 promotion.promote(models, TASK, 2, by="benchmark", why="to be rolled back")
                 first_decision(tables, 2, "stream", since)
-                tell(models, tables, "stream", roll_back())
+                report(models, tables, "stream", roll_back())
         finally:
-            over.set()
+            finished.set()
             sender.join()
             worker.terminate()
             worker.wait()
 
 
 def in_batch(models: Registry, tables: Lakehouse, landing: Path) -> None:
-    """Roll back before a batch run, and print how long it took."""
+    """Roll back before a batch run, and report it."""
     promotion.promote(models, TASK, 2, by="benchmark", why="to be rolled back")
     (landing / "messages" / "late.jsonl").write_text(json.dumps(message("batch-1")) + "\n")
-    given = roll_back()
+    started = roll_back()
     subprocess.run([SEAMLESS, "run"], env=environment(LANDING=str(landing)), check=True, stdout=subprocess.DEVNULL)
-    tell(models, tables, "batch", given)
+    report(models, tables, "batch", started)
     late = (pl.col("document_id") == "batch-1") & (pl.col("task") == TASK)
     versions = tables.scan("silver/decisions").filter(late).collect()["model_version"].to_list()
-    print(f"batch: what had landed before the command is decided by version {versions}")
+    print(f"batch: the message that landed before the command is decided by version {versions}")
 
 
 def main() -> None:
     """Train, promote, roll back, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rollbacks", type=int, default=3)
-    asked = parser.parse_args()
-    with folder() as here, broker() as address:
-        landing = Path(shutil.copytree(SAMPLES, here / "landing"))
+    arguments = parser.parse_args()
+    with folder() as home, broker() as address:
+        landing = Path(shutil.copytree(SAMPLES, home / "landing"))
         configure(landing=landing)
         from serving.cli.run import run
 
         run(lambda *_: None)
         models, tables = registry(settings()), lakehouse(settings())
         second_version(models)
-        in_stream(models, tables, address, asked.rollbacks)
+        in_stream(models, tables, address, arguments.rollbacks)
         in_batch(models, tables, landing)
 
 

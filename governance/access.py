@@ -1,4 +1,4 @@
-"""Who may read what: roles as data, and the function that says which part of a table a role sees."""
+"""Access control: roles as data, and the view of a table that each role has."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from governance.catalog import TENANT, Class
 
 
 class AccessDeniedError(PermissionError):
-    """A role may not read what it asks for."""
+    """A role may not read a table, or needs a tenant."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """What one role may read.
+    """The permissions of one role.
 
     Attributes:
         name: name of the role.
-        says: who it is for.
+        description: purpose of the role.
         tables: layers (``gold``) and tables (``silver/pages``) that it reads.
         sees: classes of the columns that it sees; ``all`` is every column, declared or not.
-        all_tenants: it reads every tenant's rows unless it asks for one.
+        all_tenants: it reads every tenant's rows unless it names one.
     """
 
     name: str
-    says: str
+    description: str
     tables: tuple[str, ...]
     sees: tuple[Class, ...] | Literal["all"]
     all_tenants: bool = False
@@ -37,7 +37,7 @@ class Role:
 
 @dataclass(frozen=True)
 class View:
-    """The part of a table that a role sees: these columns, of this tenant's rows (of all if None)."""
+    """The part of a table that a role sees: some columns, and one tenant's rows (all if None)."""
 
     columns: tuple[str, ...]
     tenant: str | None
@@ -46,16 +46,16 @@ class View:
 @lru_cache(maxsize=1)
 def roles() -> dict[str, Role]:
     """Return every role by its name, from ``access.yaml``."""
-    found = yaml.safe_load((Path(__file__).parent / "access.yaml").read_text(encoding="utf-8"))["roles"]
+    entries = yaml.safe_load((Path(__file__).parent / "access.yaml").read_text(encoding="utf-8"))["roles"]
     return {
         name: Role(
             name,
-            role["says"],
-            tuple(role["tables"]),
-            "all" if role["sees"] == "all" else tuple(role["sees"]),
-            role.get("all_tenants", False),
+            entry["says"],
+            tuple(entry["tables"]),
+            "all" if entry["sees"] == "all" else tuple(entry["sees"]),
+            entry.get("all_tenants", False),
         )
-        for name, role in found.items()
+        for name, entry in entries.items()
     }
 
 
@@ -63,25 +63,25 @@ def role(name: str, tenant: str | None) -> Role:
     """Return a role.
 
     Raises:
-        AccessDeniedError: it is unknown, or reads one tenant's rows and none is named.
+        AccessDeniedError: it is unknown, or needs a tenant and none is named.
     """
-    found = roles().get(name)
-    if found is None:
+    reader = roles().get(name)
+    if reader is None:
         raise AccessDeniedError(f"role {name!r} is unknown; there are {', '.join(roles())}")
-    if not found.all_tenants and not tenant:
+    if not reader.all_tenants and not tenant:
         raise AccessDeniedError(f"role {name} reads the rows of one tenant: name it with --tenant")
-    return found
+    return reader
 
 
-def view(of: Role, tenant: str | None, table: str, columns: Sequence[str]) -> View | None:
-    """Return what a role sees of a table; None if it may not read it.
+def view(reader: Role, tenant: str | None, table: str, columns: Sequence[str]) -> View | None:
+    """Return the part of a table that a role sees; None if it may not read it.
 
-    A table whose rows name no tenant shows itself only to roles that read all tenants.
+    A table whose rows name no tenant is visible only without a tenant, to roles that read all.
     """
-    known = catalog.table(table)
-    if known.layer not in of.tables and table not in of.tables:
+    entry = catalog.table(table)
+    if entry.layer not in reader.tables and table not in reader.tables:
         return None
     if TENANT not in columns and tenant is not None:
         return None
-    seen = columns if of.sees == "all" else [name for name in columns if known.classes.get(name) in of.sees]
-    return View(tuple(seen), tenant)
+    visible = columns if reader.sees == "all" else [name for name in columns if entry.classes.get(name) in reader.sees]
+    return View(tuple(visible), tenant)

@@ -1,6 +1,6 @@
-"""The one way in which a page is made: nothing runs on it but its own scripts, and nothing is fetched.
+"""HTML pages that run only their own scripts, and fetch nothing.
 
-Text from tables is escaped where it is put into a page (Jinja's autoescape). The policy is for what slips through.
+Jinja's autoescape escapes text from tables. The content security policy is the second line of defence.
 """
 
 import base64
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-# Styles stand on elements too, which no hash can allow. Pictures are drawn in the page itself.
+# Inline styles: some are on elements, which no hash can allow. Pictures are drawn in the page itself.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
 
 
 def html_page(title: str, body: "Markup", style: str, scripts: Sequence[str] = ()) -> str:
-    """Return a page as one file that needs nothing else.
+    """Return a self-contained page.
 
     Args:
-        title: as text.
+        title: plain text.
         body: HTML in which all text is escaped.
         style: CSS.
-        scripts: JavaScript that runs after the body has been read; no other does.
+        scripts: JavaScript that runs after the body is loaded; no other script runs.
     """
     from markupsafe import Markup, escape
 

@@ -1,4 +1,4 @@
-"""What has happened to a task's versions: who or what made which of them answer, when and why."""
+"""The history of a task's versions: who or what made which of them answer, when and why."""
 
 import json
 from collections.abc import Iterable
@@ -7,24 +7,24 @@ from datetime import datetime
 from typing import Literal
 
 Action = Literal["promotion", "rollback", "traffic"]
-# The one registered model that answers no task: the encoder's weights.
+# Registered model of the encoder's weights, the only one that answers no task.
 ENCODER = "encoder"
-# Its version that is packaged, not registered: those that are count from 1.
+# Version of the packaged encoder, which is not registered; registered versions count from 1.
 PACKAGED = 0
 
 
 @dataclass(frozen=True)
 class PromotionEvent:
-    """One change of what answers a task.
+    """One change of the versions that answer a task.
 
     Attributes:
         at: when (UTC).
-        action: a version became champion, by promotion or by rollback; or a challenger was given traffic.
+        action: promotion or rollback to a champion, or a change of a challenger's traffic.
         version: the new champion, or the challenger; ``PACKAGED`` if the packaged encoder serves again.
         before: the champion until then; None if there was none.
-        share: of the documents, that the challenger answers from then on; 0 in shadow, None when its traffic ends.
-        by: who or what did it.
-        why: the reason.
+        share: share of the documents that the challenger answers from then on; 0 in shadow, None when its trial ends.
+        by: person or component that made the change.
+        why: reason.
     """
 
     at: datetime
@@ -46,19 +46,19 @@ class PromotionEvent:
         return cls(**fields | {"at": datetime.fromisoformat(fields["at"])})
 
 
-def earlier(events: Iterable[PromotionEvent], champion: int) -> int | None:
-    """Return the version that a rollback goes back to: the champion before this one was promoted last.
+def champion_before(events: Iterable[PromotionEvent], champion: int) -> int | None:
+    """Return the champion before a champion's last promotion: the version that a rollback restores.
 
-    So that rollbacks, one after the other, go further back, and never forward to what was rolled back.
+    So repeated rollbacks go further back, and never forward to a version that was rolled back.
     """
     promotions = [event for event in events if event.action == "promotion" and event.version == champion]
     return max(promotions, key=lambda event: event.at).before if promotions else None
 
 
 def rolled_back(events: Iterable[PromotionEvent]) -> set[int]:
-    """Return the versions that have been rolled back and not been made champion by anyone since.
+    """Return the versions that were rolled back, and not made champion again since.
 
-    The platform does not promote them, nor what has the same files: only a person does.
+    Only a person may promote them, or versions with the same files.
     """
     versions: set[int] = set()
     for event in sorted(events, key=lambda event: event.at):

@@ -1,4 +1,4 @@
-"""Rules that rows must keep, as data, and the one adapter that applies them with Great Expectations."""
+"""Validation of rows by the catalog's rules, with Great Expectations."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ROW = "__row__"
 
 @dataclass(frozen=True)
 class Validated:
-    """Rows that keep every rule, rows that do not (with ``rule``), and the validation as a page (or None)."""
+    """The rows that keep every rule, those that break one (with ``rule``), and the validation's HTML page or None."""
 
     valid: pl.DataFrame
     rejected: pl.DataFrame
@@ -27,23 +27,23 @@ class Validated:
 
 
 def validate(rows: pl.DataFrame, table: Table, *, page: bool = True) -> Validated:
-    """Part rows by a table's rules; ``page`` also renders the validation.
+    """Split rows by a table's rules; ``page`` also renders the validation.
 
-    Of rows with one key that keep every other rule the preferred is kept, and the others break ``duplicate_key``. A
-    row that breaks several rules is listed once, with all their names.
+    Of several valid rows with one key the preferred is kept, and the others break ``duplicate_key``. A row that breaks
+    several rules is returned once, with all their names.
     """
-    rows, shown = preferred_first(rows, table.prefer).with_columns(rule=pl.lit(None, pl.String)), None
+    rows, html = preferred_first(rows, table.prefer).with_columns(rule=pl.lit(None, pl.String)), None
     if table.rules and rows.height:
-        broken, shown = _validate(rows.drop("rule"), table, page=page)
+        broken, html = _validate(rows.drop("rule"), table, page=page)
         rows = rows.drop("rule").with_row_index(ROW).join(broken, on=ROW, how="left", maintain_order="left").drop(ROW)
     valid, broken = rows.filter(pl.col("rule").is_null()), rows.filter(pl.col("rule").is_not_null())
     first = valid.select(pl.struct(table.key).is_first_distinct()).to_series()
     repeated = valid.filter(~first).with_columns(rule=pl.lit("duplicate_key"))
-    return Validated(valid.filter(first).drop("rule"), pl.concat([broken, repeated]), shown)
+    return Validated(valid.filter(first).drop("rule"), pl.concat([broken, repeated]), html)
 
 
 def preferred_first(rows: pl.DataFrame, prefer: Sequence[str]) -> pl.DataFrame:
-    """Return rows in an order of preference, of which columns that the rows lack are no part; nulls come last."""
+    """Return rows in an order of preference, ignoring columns that they lack; nulls come last."""
     order = [(name.removeprefix("-"), name.startswith("-")) for name in prefer]
     order = [(name, descending) for name, descending in order if name in rows.columns]
     if not order:
@@ -53,23 +53,23 @@ def preferred_first(rows: pl.DataFrame, prefer: Sequence[str]) -> pl.DataFrame:
 
 
 def prepare_rules() -> None:
-    """Import what applies rules, which takes seconds, before the first rows come."""
+    """Import Great Expectations, which takes seconds, before the first rows arrive."""
     import great_expectations  # noqa: F401
 
 
 def _validate(rows: pl.DataFrame, table: Table, *, page: bool) -> tuple[pl.DataFrame, str | None]:
-    """Return the numbers of the rows that break a rule with the rules' names, and the validation as HTML, if wanted."""
+    """Return the index and rules of each broken row, and the validation as HTML if ``page``."""
     from great_expectations.validator.v1_validator import Validator
 
     rules = table.rules or {}
-    used = {value for rule in rules.values() for key, value in rule.items() if key.startswith("column")}
-    frame = rows.select(*sorted(used)).with_row_index(ROW).to_pandas()
-    wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
-    # Not Batch.validate: it would build the batch a second time, and hash all of the frame each time.
-    validator = Validator(_rows_given(table.name), result_format=wanted, batch_parameters={"dataframe": frame})
-    found = validator.validate_expectation_suite(_expectations(table.name, json.dumps(rules)))
+    columns = {value for rule in rules.values() for key, value in rule.items() if key.startswith("column")}
+    frame = rows.select(*sorted(columns)).with_row_index(ROW).to_pandas()
+    result_format = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
+    # Not Batch.validate: it would build the batch a second time, and hash the whole frame each time.
+    validator = Validator(_batch(table.name), result_format=result_format, batch_parameters={"dataframe": frame})
+    results = validator.validate_expectation_suite(_suite(table.name, json.dumps(rules))).results
     pairs: list[tuple[int, str]] = []
-    for result in found.results:
+    for result in results:
         name = result.expectation_config.meta["rule"]  # ty: ignore[missing-union-attribute] - every result has one
         if result.exception_info.get("raised_exception"):
             raise RuntimeError(
@@ -79,44 +79,44 @@ def _validate(rows: pl.DataFrame, table: Table, *, page: bool) -> tuple[pl.DataF
         if not result.success and not result.result.get("unexpected_index_list"):
             raise RuntimeError(f"rule {name} of {table.name} failed without naming rows: it cannot route them")
     broken = pl.DataFrame(pairs, schema={ROW: pl.UInt32, "rule": pl.String}, orient="row")
-    shown = _shown(table.name, frame.shape[0], found.results) if page else None
-    return broken.group_by(ROW).agg(pl.col("rule").unique(maintain_order=True).str.join(", ")), shown
+    html = _render(table.name, frame.shape[0], results) if page else None
+    return broken.group_by(ROW).agg(pl.col("rule").unique(maintain_order=True).str.join(", ")), html
 
 
 @lru_cache(maxsize=64)
-def _expectations(table: str, rules: str) -> Any:
-    """Return rules, given as JSON, as Great Expectations' suite."""
+def _suite(table: str, rules: str) -> Any:
+    """Return rules, given as JSON, as a suite of Great Expectations."""
     from great_expectations import ExpectationSuite
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
-    made = ExpectationSuite(table)
+    suite = ExpectationSuite(table)
     for name, rule in json.loads(rules).items():
         settings = {key: value for key, value in rule.items() if key != "expect"}
-        described = ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
-        # Not add_expectation_configuration: it puts a rule in the place of one that expects the same of its column.
-        made.add_expectation(described.to_domain_obj())
-    return made
+        configuration = ExpectationConfiguration(type=f"expect_{rule['expect']}", kwargs=settings, meta={"rule": name})
+        # Not add_expectation_configuration: it replaces a rule that expects the same of its column.
+        suite.add_expectation(configuration.to_domain_obj())
+    return suite
 
 
-def _shown(table: str, rows: int, results: Sequence[Any]) -> str:
-    """Return a validation as a page. Great Expectations' own fetches scripts, and shows values unescaped."""
+def _render(table: str, rows: int, results: Sequence[Any]) -> str:
+    """Return a validation as a page. Great Expectations' own page fetches scripts, and shows values unescaped."""
     from markupsafe import Markup
 
     broken = sum(not result.success for result in results)
-    said = {"table": table, "rows": rows, "results": results, "broken": broken, "made_at": datetime.now(UTC)}
-    body = Markup(_template().render(said))  # noqa: S704 - escaped by the template
+    context = {"table": table, "rows": rows, "results": results, "broken": broken, "made_at": datetime.now(UTC)}
+    body = Markup(_template().render(context))  # noqa: S704 - escaped by the template
     return html_page(f"{table} – Seamless", body, (FOLDER / "validation.css").read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=64)
-def _rows_given(table: str) -> Any:
-    """Return what makes a batch of a table's rows, of which the last is kept until the next."""
+def _batch(table: str) -> Any:
+    """Return the batch definition of a table's rows. It holds the last frame until the next."""
     return _datasource().add_dataframe_asset(table).add_batch_definition_whole_dataframe("rows")
 
 
 @lru_cache(maxsize=1)
 def _datasource() -> Any:
-    """Return where frames are given to Great Expectations: what is added to it is written as YAML, so it is kept."""
+    """Return the data source of all frames. It is cached, for each addition to it is serialised as YAML."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -124,13 +124,13 @@ def _datasource() -> Any:
         ProgressBarsConfig,
     )
 
-    # Given at once: each setting that is changed afterwards writes the whole configuration as YAML.
-    quiet = DataContextConfig(
+    # All settings at once: each later change would serialise the whole configuration as YAML.
+    configuration = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False),
     )
-    return gx.get_context(project_config=quiet, mode="ephemeral").data_sources.add_pandas("staged")
+    return gx.get_context(project_config=configuration, mode="ephemeral").data_sources.add_pandas("staged")
 
 
 @lru_cache(maxsize=1)

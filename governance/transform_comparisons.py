@@ -1,4 +1,4 @@
-"""Which transformations are recorded to answer alike, so that a model of one may score under the other."""
+"""Recorded comparisons of transformations: where two answer alike, a model of one may score under the other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,28 +11,28 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Comparisons:
-    """What is recorded of pairs of transformations: those that were not compared are not alike.
+    """The verdicts on pairs of transformations; a pair without one does not answer alike.
 
     Attributes:
-        verdicts: on each pair, as ``ordered`` returns it.
+        verdicts: verdict by pair, as ``ordered_pair`` returns it.
     """
 
     verdicts: Mapping[Pair, Verdict] = field(default_factory=dict)
 
-    def passed(self, one: str, other: str) -> bool:
-        """Say whether two transformations were compared, and answer alike."""
-        verdict = self.verdicts.get(ordered(one, other))
+    def passed(self, first: str, second: str) -> bool:
+        """Return whether two transformations were compared, and answer alike."""
+        verdict = self.verdicts.get(ordered_pair(first, second))
         return verdict is not None and verdict.passed
 
-    def tasks(self, one: str, other: str) -> set[str]:
+    def tasks(self, first: str, second: str) -> set[str]:
         """Return the tasks whose answers under two transformations were compared."""
-        verdict = self.verdicts.get(ordered(one, other))
+        verdict = self.verdicts.get(ordered_pair(first, second))
         return set() if verdict is None else {figure.part for figure in verdict.figures if figure.kind == "task"}
 
     def may_score(self, task: str, trained_under: str, running: str) -> bool:
-        """Say whether a task's model that was trained under one transformation may score under another.
+        """Return whether a task's model that was trained under one transformation may score under another.
 
-        The comparison must have measured the task, unless it reads pictures, whose answers no encoder changes.
+        The comparison must include the task, unless the task reads pictures, whose answers no encoder changes.
         """
         if trained_under == running:
             return True
@@ -41,6 +41,6 @@ class Comparisons:
         return task in self.tasks(trained_under, running) or TASKS[task].documents == ("image",)
 
 
-def ordered(one: str, other: str) -> Pair:
-    """Return a pair of transformations as it is recorded."""
-    return (one, other) if one < other else (other, one)
+def ordered_pair(first: str, second: str) -> Pair:
+    """Return a pair of transformations in the order in which it is recorded."""
+    return (first, second) if first < second else (second, first)

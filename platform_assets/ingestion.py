@@ -19,7 +19,7 @@ from platform_assets.publishing import QUARANTINE, quarantined, reconcile, recon
 from resources.lakehouse.checkpoints import COMMITS, LEDGER, LISTED
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
-from resources.landing.bucket import ATTEMPTS, EVERY, EVERYTHING, Bucket, stretches
+from resources.landing.bucket import ALL_NAMES, ATTEMPTS, FULL_LISTING_MS, Bucket, likely_ranges
 from resources.landing.budgets import CHUNK, CHUNK_BYTES
 from resources.landing.folders import landed_files
 from resources.landing.ledger import Ledger, Progress
@@ -27,7 +27,7 @@ from resources.landing.readers import REPLACED
 from resources.landing.records import Digest, LandingFile, Record, ReplacedError
 from resources.settings import settings
 from resources.sources.database import Table
-from resources.sources.http import Pull
+from resources.sources.http import PagedApi
 from resources.sources.incremental import IncrementalSource, SourceError
 
 # What is at the end of a file that is still being written: its position is read again when the file has grown.
@@ -208,12 +208,12 @@ def landed(
     if isinstance(place, Path):
         return landed_files(place, folder), {}
     read = {file: progress.read_at for file, progress in Ledger(lakehouse, expected.table).files.items()}
-    likely = stretches({file: at for file, at in read.items() if file.startswith(f"{folder}/")})
+    likely = likely_ranges({file: at for file, at in read.items() if file.startswith(f"{folder}/")})
     name, now = LISTED.name(place), time.time_ns() // 10**6
     listed = lakehouse.checkpoint(expected.table, name)
-    due = listed is None or (likely != EVERYTHING and now - listed >= EVERY)
+    due = listed is None or (likely != ALL_NAMES and now - listed >= FULL_LISTING_MS)
     bucket = Bucket(place, settings(), attempts=1 if peek else ATTEMPTS)
-    return bucket.files(folder, EVERYTHING if due and not peek else likely), {name: now} if due else {}
+    return bucket.files(folder, ALL_NAMES if due and not peek else likely), {name: now} if due else {}
 
 
 def sources_of(expected: SourceSchema) -> list[IncrementalSource]:
@@ -232,7 +232,7 @@ def sources_of(expected: SourceSchema) -> list[IncrementalSource]:
         found.append(table)
     if expected.pulled and known.pull_url:
         seconds = 1 / known.pull_requests_per_second
-        api = Pull(known.pull_url, known.pull_token, seconds_between=seconds, max_bytes=known.max_record_bytes)
+        api = PagedApi(known.pull_url, known.pull_token, seconds_between=seconds, max_bytes=known.max_record_bytes)
         found.append(api)
     return found
 

@@ -13,7 +13,7 @@ from governance import catalog
 from governance.quality import preferred_first
 from resources.lakehouse import staleness
 from resources.lakehouse.changes import rows_changed
-from resources.lakehouse.checkpoints import CHECKED, READ
+from resources.lakehouse.checkpoints import LOOKUP_CHECKED, LOOKUP_READ
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import PLACE, Lakehouse, VersionGoneError
@@ -23,7 +23,7 @@ from signals.documents.urls import canonical_url
 def versions(lakehouse: Lakehouse, table: catalog.Table, days: Sequence[str]) -> dict[str, int]:
     """Return what a table keeps with days that are made now: the versions of all that it looks up."""
     now = {name: lakehouse.version(name) for name in _looked_up(table) if lakehouse.exists(name)}
-    return {READ.name(name, day): version for name, version in now.items() for day in days}
+    return {LOOKUP_READ.name(name, day): version for name, version in now.items() for day in days}
 
 
 def invalidate(lakehouse: Lakehouse) -> None:
@@ -33,17 +33,17 @@ def invalidate(lakehouse: Lakehouse) -> None:
         if not _looked_up(table) or not seen.exists(table.name):
             continue
         kept = seen.checkpoints(table.name)
-        known = CHECKED.among(kept)
+        known = LOOKUP_CHECKED.matching(kept)
         days: set[str] = set()
         checked: dict[str, int] = {}
         for name in sorted(_looked_up(table)):
             if not seen.exists(name):
                 continue
-            now, made = seen.version(name), READ.among(kept, name)
+            now, made = seen.version(name), LOOKUP_READ.matching(kept, name)
             then = known.get(name, min(made.values(), default=None))
             if then != now:
                 days |= {day for day in _referring(seen, table, name, then) if made.get(day, -1) < now}
-                checked[CHECKED.name(name)] = now
+                checked[LOOKUP_CHECKED.name(name)] = now
         if checked:
             staleness.invalidate(lakehouse, table.name, days, checked)
 

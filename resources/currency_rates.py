@@ -1,4 +1,4 @@
-"""An installation's exchange rates, in a file of its own."""
+"""An installation's file of exchange rates."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -8,7 +8,7 @@ from signals.documents.currency import Rates, RatesError, rates
 
 
 def currency_rates(settings: Settings) -> Rates:
-    """Return the rates that the settings name; where they name none, nothing but US dollars is known.
+    """Return the rates of the settings' file; without one, of US dollars only.
 
     Raises:
         SettingsError: the file is missing or cannot be read.
@@ -23,5 +23,5 @@ def currency_rates(settings: Settings) -> Rates:
 
 
 @lru_cache(maxsize=4)
-def _read(file: Path, changed: int) -> Rates:  # noqa: ARG001 - a file that has changed is read again
+def _read(file: Path, modified: int) -> Rates:  # noqa: ARG001 - part of the cache's key
     return rates(file.read_text(encoding="utf-8"))

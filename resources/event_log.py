@@ -1,7 +1,7 @@
-"""Dagster's event log in SQLite files, each opened once.
+"""Dagster's event log in SQLite files, with one database engine a file.
 
-Dagster's own class makes an engine for every statement, whose set-up takes most of the 20 ms that storing one event
-then costs: a quarter of a daily run.
+Dagster's own class makes an engine for every statement. That takes most of the 20 ms of storing an event, which add up
+to a quarter of a daily run.
 """
 
 from collections import OrderedDict
@@ -15,12 +15,12 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 
-# One file a run: a webserver that has shown many runs need not keep all of them open.
+# Each run has a file: a webserver that has shown many runs closes the least recently used.
 OPEN_FILES = 8
 
 
 class EventLog(SqliteEventLogStorage):
-    """The event log, with its files' engines kept."""
+    """The event log, with a cache of engines."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
@@ -33,7 +33,7 @@ class EventLog(SqliteEventLogStorage):
         return cls(inst_data=inst_data, **config_value)
 
     def has_table(self, table_name: str) -> bool:
-        """Say whether the index has a table: what it has had once, it has, and each check result asks."""
+        """Return whether the index has a table. The answer is cached, since storing each check result needs it."""
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
@@ -50,7 +50,7 @@ class EventLog(SqliteEventLogStorage):
         if shard not in self._engines:
             timeout = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
             engine = create_engine(self.conn_string_for_shard(shard), connect_args=timeout)
-            event.listen(engine, "connect", _without_waiting)
+            event.listen(engine, "connect", _relax_sync)
             self._initdb(engine)
             self._engines[shard] = engine
             self._initialized_dbs.add(shard)
@@ -64,6 +64,6 @@ class EventLog(SqliteEventLogStorage):
             self._engines.pop(shard).dispose()
 
 
-def _without_waiting(connection: Any, _: Any) -> None:
-    """Have a file be whole after any failure, but not each event be on the disk before the next is stored."""
+def _relax_sync(connection: Any, _: Any) -> None:
+    """Keep the file consistent after any failure, but do not wait for the disk after each event."""
     connection.execute("PRAGMA synchronous = NORMAL")

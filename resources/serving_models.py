@@ -1,4 +1,4 @@
-"""What serves: the encoder, and the versions under it that answer; resolved and verified once, refreshed on demand."""
+"""The encoder and the model versions that serve: resolved and verified once, refreshed on demand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class ServingModels:
     """The models that answer in an environment under one encoder.
 
     Attributes:
-        registry: of the environment, for the heads of the encoder.
+        registry: registry of the environment, restricted to the heads of the encoder.
         encoder: the encoder.
     """
 
@@ -25,11 +25,11 @@ class ServingModels:
 
     @cached_property
     def models(self) -> Models:
-        """Return the models that are asked; a task that has no champion is not asked.
+        """Return the models that score; a task without a champion has none.
 
         Raises:
-            TransformMismatchError: one was trained under a transformation that is not recorded to answer alike.
-            TamperedModelError: its files are not those that were registered.
+            TransformMismatchError: a model was trained under a transformation that is not recorded to answer alike.
+            TamperedModelError: a model's files are not those that were registered.
         """
         traffic = self.registry.traffic()
         champions = self._loaded({task: traffic[task].champion for task in TASKS if task in traffic})
@@ -39,16 +39,16 @@ class ServingModels:
         """Return the champion of one task.
 
         Raises:
-            ModelMissingError: it has none.
-            TransformMismatchError, TamperedModelError: as ``models``.
+            ModelMissingError: the task has none.
+            TransformMismatchError, TamperedModelError: see ``models``.
         """
         return self.registry.load(self.registry.champion(task), self.encoder.transform_id, self.encoder.comparisons())
 
     def refreshed(self) -> "ServingModels":
-        """Return what serves now: this, if it still does; nothing is loaded then."""
-        now = serving(self.registry, self.encoder.now())
-        same = now.encoder is self.encoder and now.registry.traffic() == self.models.traffic
-        return self if same else now
+        """Return the models that serve now: this instance, without loading anything, if nothing has changed."""
+        current = serving(self.registry, self.encoder.now())
+        same = current.encoder is self.encoder and current.registry.traffic() == self.models.traffic
+        return self if same else current
 
     def _loaded(self, versions: Mapping[str, int | None]) -> dict[str, Model]:
         registry, running, comparisons = self.registry, self.encoder.transform_id, self.encoder.comparisons()
@@ -60,10 +60,10 @@ class ServingModels:
 
 
 def serving(registry: Registry, encoder: Encoder) -> ServingModels:
-    """Return what serves in a registry's environment under an encoder."""
+    """Return the models that serve in a registry's environment under an encoder."""
     return ServingModels(registry.for_encoder(encoder.digest), encoder)
 
 
 def serving_models(settings: Settings) -> ServingModels:
-    """Return what serves where the settings say."""
+    """Return the models that serve in the environment of the settings."""
     return serving(registry(settings), encoder(settings))

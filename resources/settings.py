@@ -19,13 +19,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PROJECT = Path(__file__).resolve().parent.parent
 Environment = Literal["sandbox", "dev", "staging", "prod"]
 DEV_LAKE = ".lake"
-# A bucket with or without a prefix, an absolute folder, or whatever does not begin with a scheme.
-PLACE = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-z0-9+.-]+:).*\S.*")
+# A bucket with or without a prefix, an absolute folder as an address, or a path without a scheme.
+LOCATION = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-z0-9+.-]+:).*\S.*")
 
-# The user:password@ that an address may have before its host.
+# The user:password@ before an address's host.
 USERINFO = re.compile(r"//[^/\s,]*@|(?:^|,)[^/\s,:]*:[^/\s,]*@")
-# Secrets that are addresses, of which only a part is secret, or places of this machine, of which nothing is.
-PLACES = ("mlflow_tracking_uri", "signal_store", "postgres_dsn")
+# Secret settings that are addresses, of which only credentials are secret, or paths, of which nothing is.
+ADDRESSES = ("mlflow_tracking_uri", "signal_store", "postgres_dsn")
 
 PULL_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[^\s#@]*)?")
 
@@ -34,91 +34,90 @@ class SettingsError(ValueError):
     """A setting has a value that cannot work."""
 
 
-def _place(value: str) -> str:
-    if not PLACE.fullmatch(value):
+def _location(value: str) -> str:
+    if not LOCATION.fullmatch(value):
         raise ValueError("a folder, file:///folder or s3://bucket/prefix is expected")
     return value.removeprefix("file://").rstrip("/")
 
 
-def _lakehouse_uri(value: str, known: ValidationInfo) -> str:
-    environment = known.data.get("environment", "dev")
+def _lakehouse_uri(value: str, info: ValidationInfo) -> str:
+    environment = info.data.get("environment", "dev")
     if environment != "dev" and value == DEV_LAKE:
         raise ValueError(f"{DEV_LAKE} holds the tables of dev; name a place for those of {environment}")
-    return _place(value)
+    return _location(value)
 
 
 def _landing(value: Any) -> Any:
     """Return a bucket as text, a folder as a path."""
     if not isinstance(value, str):
         return value
-    place = _place(value.strip())
-    return place if place.startswith("s3://") else Path(value.strip().removeprefix("file://"))
+    location = _location(value.strip())
+    return location if location.startswith("s3://") else Path(value.strip().removeprefix("file://"))
 
 
 def _pull_url(value: str) -> str:
     if not PULL_URL.fullmatch(value):
-        raise ValueError("http(s)://host/path is expected; what grants access belongs in PULL_TOKEN")
+        raise ValueError("http(s)://host/path is expected; credentials belong in PULL_TOKEN")
     return value
 
 
 class Settings(BaseSettings):
-    """What an installation decides. Each value comes from the environment, or from ``.env`` in the working folder."""
+    """The settings of an installation, from the environment or from ``.env`` in the working folder."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", str_strip_whitespace=True)
 
     environment: Environment = Field(
-        "dev", description="Whose models this process uses: those of sandbox, dev, staging or prod."
+        "dev", description="Environment whose models this process uses: sandbox, dev, staging or prod."
     )
     lakehouse_uri: Annotated[str, AfterValidator(_lakehouse_uri)] = Field(
         DEV_LAKE,
         validate_default=True,
-        description="Where the Delta tables are: a folder, or s3://bucket/prefix; each environment needs its own.",
+        description="Location of the Delta tables: a folder, or s3://bucket/prefix. Each environment needs its own.",
     )
     landing: Annotated[Path | str, BeforeValidator(_landing)] = Field(
         PROJECT / "samples",
-        description="Where files land: a folder, also one in the corpora layout, or s3://bucket/prefix.",
+        description="Location where files land: a folder, or s3://bucket/prefix. A folder may have the corpora layout.",
     )
     mlflow_tracking_uri: SecretStr = Field(
         SecretStr("sqlite:///.mlflow/mlflow.db"),
-        description="MLflow tracking and registry: a database or a server.",
+        description="MLflow tracking and registry: address of a database or a server.",
         min_length=1,
     )
     mlflow_artifacts: str = Field(
         ".mlflow/artifacts",
-        description="Where MLflow keeps the files of models that this process registers.",
+        description="Location of the files of models that this process registers.",
         min_length=1,
     )
-    model_cache: Path = Field(Path(".cache/models"), description="Local copies of the models in use.")
-    encoder_threads: int = Field(2, ge=1, le=256, description="Processor threads of one encoding.")
-    first_day: date = Field(
-        date(2025, 1, 1), description="First day that has a partition; older events are quarantined."
-    )
+    model_cache: Path = Field(Path(".cache/models"), description="Folder for local copies of the models in use.")
+    encoder_threads: int = Field(2, ge=1, le=256, description="CPU threads of the encoder.")
+    first_day: date = Field(date(2025, 1, 1), description="First daily partition; older events are quarantined.")
     currency_rates: Path | None = Field(
         None,
-        description="Exchange rates: lines of date, currency and US dollars for one unit, with tabs between.",
+        description="File of exchange rates. A line has date, currency and US dollars for one unit, with tabs between.",
     )
-    max_record_bytes: int = Field(10_000_000, ge=1_000, description="A landed record of more bytes is quarantined.")
+    max_record_bytes: int = Field(10_000_000, ge=1_000, description="Bytes of a record; a larger one is quarantined.")
     kafka_bootstrap_servers: str | None = Field(
-        None, description="Kafka-protocol broker whose topics `seamless stream` reads: host:port, or several."
+        None,
+        description="Kafka-protocol broker whose topics `seamless stream` reads: one or several host:port.",
     )
     signal_store: SecretStr = Field(
         SecretStr(".signals"),
-        description="Where page signals are looked up: a folder, or redis://[:password@]host:port/0.",
+        description="Store of page signals: a folder, or redis://[:password@]host:port/0.",
     )
     stream_events: int = Field(
-        2_000, ge=1, le=50_000, description="Events of the first micro-batch at most; the next follow the time it took."
+        2_000, ge=1, le=50_000, description="Largest first micro-batch, in events; later sizes follow the time it took."
     )
     stream_seconds: float = Field(1.0, gt=0, le=60, description="Seconds that a micro-batch waits for events.")
-    stream_lag_seconds: float = Field(60.0, gt=0, description="Seconds that an event may wait before a check warns.")
+    stream_lag_seconds: float = Field(60.0, gt=0, description="Lag of an event, in seconds, from which a check warns.")
     postgres_dsn: SecretStr | None = Field(
         None,
-        description="Database whose tables users and labels are read: postgresql://…, or another SQLAlchemy address.",
+        description="Database with the tables users and labels: postgresql://…, or another SQLAlchemy address.",
     )
     pull_url: Annotated[str, AfterValidator(_pull_url)] | None = Field(
-        None, description="Paged REST API that social messages are pulled from: https://host/path."
+        None, description="Paged REST API of social messages: https://host/path."
     )
     pull_token: SecretStr | None = Field(None, description="Bearer token of that API; the environment only.")
-    pull_requests_per_second: float = Field(2.0, gt=0, le=1_000, description="Requests to that API at most.")
+    pull_requests_per_second: float = Field(2.0, gt=0, le=1_000, description="Largest rate of requests to that API.")
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
     aws_region: str = Field("us-east-1", description="Region of the bucket.")
     aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")
@@ -126,13 +125,11 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _without_access(cls, value: Any, known: ValidationInfo) -> Any:
-        """Refuse what grants access in a setting that is shown."""
-        secret = SecretStr in (kind := cls.model_fields[str(known.field_name)].annotation, *get_args(kind))
+    def _without_credentials(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse credentials in a setting that is shown."""
+        secret = SecretStr in (kind := cls.model_fields[str(info.field_name)].annotation, *get_args(kind))
         if not secret and isinstance(value, str | Path) and USERINFO.search(str(value)):
-            raise ValueError(
-                "an address without user:password@ is expected: what grants access has settings of its own"
-            )
+            raise ValueError("an address without user:password@ is expected: credentials have settings of their own")
         return value
 
 
@@ -140,7 +137,7 @@ def load_settings(**overrides: Any) -> Settings:
     """Read and check the settings.
 
     Raises:
-        SettingsError: one line that names each bad setting, its value's fault, and no secret.
+        SettingsError: one line that names each bad setting and what is wrong with it, without secrets.
     """
     try:
         return Settings(**overrides)
@@ -151,31 +148,31 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"bad settings: {faults}") from None
 
 
-_of_this_process: list[Settings] = []
+_loaded: list[Settings] = []
 
 
-def known_settings() -> Settings | None:
-    """Return the settings of this process, if they have been read."""
-    return _of_this_process[0] if _of_this_process else None
+def loaded_settings() -> Settings | None:
+    """Return the settings of this process if they were read already."""
+    return _loaded[0] if _loaded else None
 
 
 def settings() -> Settings:
     """Return the settings of this process, read once."""
-    return _of_this_process[0] if _of_this_process else configure()
+    return _loaded[0] if _loaded else configure()
 
 
 def configure(**overrides: Any) -> Settings:
-    """Read the settings anew, some of them given by the command line, and keep them for this process.
+    """Read the settings again, with overrides from the command line, and use them in this process.
 
     Raises:
         SettingsError: see ``load_settings``.
     """
-    _of_this_process[:] = [load_settings(**overrides)]
-    return _of_this_process[0]
+    _loaded[:] = [load_settings(**overrides)]
+    return _loaded[0]
 
 
 def env_example() -> str:
-    """Return ``.env.example``: every setting with what it is for and its default."""
+    """Return ``.env.example``: every setting with its description and default."""
     lines = ["# Written by `make .env.example`; copy to .env and change what you need.", ""]
     for name, field in Settings.model_fields.items():
         default = field.default

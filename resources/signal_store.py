@@ -1,4 +1,4 @@
-"""The newest signals of each page, by its address: what ad decisioning looks up in microseconds."""
+"""The signal store: the newest signals of each page by its address, for ad decisioning to look up in microseconds."""
 
 import json
 from abc import ABC, abstractmethod
@@ -9,35 +9,35 @@ from typing import Any, cast
 
 from resources.settings import Settings
 
-# Room that a local store may grow to; pages of it that are not used take no disk.
+# Largest size of a local store; unused pages of it take no disk.
 MAP_BYTES = 64 << 30
-# Chooses what is written, given what is stored under each key that was asked for.
-Choice = Callable[[list[bytes | None]], dict[bytes, bytes]]
-# LMDB's keys are short; an address is known by its beginning and its digest where it is longer.
+# Returns the values to write, given the stored value of each key.
+Choose = Callable[[list[bytes | None]], dict[bytes, bytes]]
+# LMDB limits keys: a longer one becomes its first bytes and its digest.
 MAX_KEY = 480
 
 
 class SignalStore(ABC):
-    """Signals by tenant and address, with any number of writers and readers."""
+    """Signals by tenant and address, for any number of writers and readers."""
 
     def put(self, signals: Iterable[Mapping[str, Any]]) -> int:
-        """Keep signals unless the store has newer ones of the same page; return how many were kept.
+        """Store signals unless the store has newer ones of the same page; return the number of pages written.
 
-        Of signals of one fetch the last that are put are kept: batch may have decided it again.
+        Signals of the same fetch replace each other: batch may have decided it again.
 
         Args:
             signals: with ``tenant_id``, ``document_id`` and ``fetched_at`` (ISO 8601, UTC).
         """
-        given = newest(signals)
+        by_key = newest(signals)
 
-        def kept(stored: list[bytes | None]) -> dict[bytes, bytes]:
+        def choose(stored: list[bytes | None]) -> dict[bytes, bytes]:
             return {
-                key: json.dumps(body).encode()
-                for (key, body), known in zip(given.items(), stored, strict=True)
-                if is_newer(body, known)
+                key: json.dumps(record).encode()
+                for (key, record), value in zip(by_key.items(), stored, strict=True)
+                if is_newer(record, value)
             }
 
-        return self._replace(list(given), kept) if given else 0
+        return self._replace(list(by_key), choose) if by_key else 0
 
     def get(self, tenant_id: str, document_id: str) -> dict[str, Any] | None:
         """Return the newest signals of a page, or None."""
@@ -45,14 +45,14 @@ class SignalStore(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the store."""
+        """Close the store."""
 
     @abstractmethod
     def _read(self, key: bytes) -> bytes | None: ...
 
     @abstractmethod
-    def _replace(self, keys: list[bytes], choose: Choice) -> int:
-        """Read keys and write what is then chosen, with no other writer in between; return how many were written."""
+    def _replace(self, keys: list[bytes], choose: Choose) -> int:
+        """Read keys and write the chosen values in one transaction; return their number."""
 
 
 class LocalStore(SignalStore):
@@ -72,7 +72,7 @@ class LocalStore(SignalStore):
         with self._lmdb.begin() as transaction:
             return transaction.get(key)
 
-    def _replace(self, keys: list[bytes], choose: Choice) -> int:
+    def _replace(self, keys: list[bytes], choose: Choose) -> int:
         with self._lmdb.begin(write=True) as transaction:
             chosen = choose([transaction.get(key) for key in keys])
             transaction.cursor().putmulti(chosen.items())
@@ -94,7 +94,7 @@ class RemoteStore(SignalStore):
     def _read(self, key: bytes) -> bytes | None:
         return cast("bytes | None", self._redis.get(key))
 
-    def _replace(self, keys: list[bytes], choose: Choice) -> int:
+    def _replace(self, keys: list[bytes], choose: Choose) -> int:
         chosen: dict[bytes, bytes] = {}
 
         def swap(pipeline: Any) -> None:
@@ -104,7 +104,7 @@ class RemoteStore(SignalStore):
             if chosen:
                 pipeline.mset(chosen)
 
-        # Begins anew where another writer has changed a key since it was read (WATCH).
+        # Starts again if another writer changes a key in between (WATCH).
         self._redis.transaction(swap, *keys)
         return len(chosen)
 
@@ -117,22 +117,22 @@ def key_of(tenant_id: str, document_id: str) -> bytes:
 
 def newest(signals: Iterable[Mapping[str, Any]]) -> dict[bytes, Mapping[str, Any]]:
     """Return the newest signals of each page by its key."""
-    found: dict[bytes, Mapping[str, Any]] = {}
-    for one in signals:
-        key = key_of(one["tenant_id"], one["document_id"])
-        if key not in found or one["fetched_at"] >= found[key]["fetched_at"]:
-            found[key] = one
-    return found
+    by_key: dict[bytes, Mapping[str, Any]] = {}
+    for record in signals:
+        key = key_of(record["tenant_id"], record["document_id"])
+        if key not in by_key or record["fetched_at"] >= by_key[key]["fetched_at"]:
+            by_key[key] = record
+    return by_key
 
 
 def is_newer(signals: Mapping[str, Any], stored: bytes | None) -> bool:
-    """Say whether signals are at least as new as what is stored."""
-    known = decoded(stored)
-    return known is None or signals["fetched_at"] >= known["fetched_at"]
+    """Return whether signals are at least as new as a stored value."""
+    before = decoded(stored)
+    return before is None or signals["fetched_at"] >= before["fetched_at"]
 
 
 def decoded(stored: bytes | None) -> dict[str, Any] | None:
-    """Return signals as they were put."""
+    """Return the signals of a stored value."""
     return None if stored is None else json.loads(stored)
 
 

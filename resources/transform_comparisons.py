@@ -1,4 +1,4 @@
-"""The table of compared transformations: read by whatever scores, written by the asset that compares."""
+"""The table of compared transformations: every scorer reads it, and the asset that compares writes it."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from governance.gates.promotion import Verdict
-from governance.transform_comparisons import Comparisons, Pair, ordered
+from governance.transform_comparisons import Comparisons, Pair, ordered_pair
 from resources.lakehouse.tables import Lakehouse, TableMissingError
 
 TABLE = "operations/transform_comparisons"
@@ -21,22 +21,22 @@ KEY = ("transform_id", "other_transform_id")
 
 
 def recorded_comparisons(lakehouse: Lakehouse) -> Comparisons:
-    """Return what is recorded."""
+    """Return all recorded comparisons."""
     rows = _rows(lakehouse).select(*KEY, "verdict").iter_rows()
-    return Comparisons({(one, other): Verdict.load(verdict) for one, other, verdict in rows})
+    return Comparisons({(first, second): Verdict.load(verdict) for first, second, verdict in rows})
 
 
 def record(lakehouse: Lakehouse, pair: Pair, verdict: Verdict, at: datetime) -> None:
-    """Keep the verdict on a pair in the place of an earlier one; the same verdict again changes nothing."""
-    row = (*ordered(*pair), verdict.passed, verdict.dump(), at)
-    kept, new = _rows(lakehouse), pl.DataFrame([row], schema=SCHEMA, orient="row")
-    if kept.join(new, on=[*KEY, "verdict"], how="semi").is_empty():
-        others = kept.join(new, on=KEY, how="anti")
+    """Record the verdict on a pair in place of an earlier one; the same verdict again changes nothing."""
+    row = (*ordered_pair(*pair), verdict.passed, verdict.dump(), at)
+    stored, new = _rows(lakehouse), pl.DataFrame([row], schema=SCHEMA, orient="row")
+    if stored.join(new, on=[*KEY, "verdict"], how="semi").is_empty():
+        others = stored.join(new, on=KEY, how="anti")
         lakehouse.replace_all(TABLE, pl.concat([others, new]).sort(KEY))
 
 
 def ensure_table(lakehouse: Lakehouse) -> None:
-    """Have the table exist, if without rows, so that it can be read."""
+    """Create the table without rows if it does not exist, so that it can be read."""
     lakehouse.replace_all(TABLE, _rows(lakehouse))
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from devstack import servers
 from resources.settings import PROJECT, Settings
-from serving.stream.flows import FLOWS
+from serving.stream.pipelines import PIPELINES
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text()
 COMPOSE_FILES = ("compose.yaml", "compose.single.yaml")
@@ -271,7 +271,7 @@ def test_images_of_the_servers_are_pinned_to_a_patch_release_that_the_wheels_hav
 
 def test_every_topic_is_made():
     script = services("compose.yaml")["topics"]["command"][-1]
-    assert set(re.search(r"for topic in (.*); do", script)[1].split()) == {flow.topic for flow in FLOWS}
+    assert set(re.search(r"for topic in (.*); do", script)[1].split()) == {pipeline.topic for pipeline in PIPELINES}
 
 
 def test_the_buckets_are_made_once(monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.days import TOPICS, delivered, differences, works
+from benchmarks.days import TOPICS, deliver, deliveries, differences
 from benchmarks.place import create_topics
 from tests.support.graph import Graph
 
@@ -17,10 +17,10 @@ DAYS = 3
 def test_days_one_by_one_give_what_all_at_once_give(home: Path, tmp_path: Path, broker: str, monkeypatch):
     create_topics(broker, TOPICS.values())
     daily, whole = Graph(tmp_path / "daily", home, broker), Graph(tmp_path / "whole", home)
-    days = list(delivered(DAYS))
+    days = list(deliveries(DAYS))
     for day in (1, 2, 0):
         # What the stream leaves to batch, the run of the day that comes after it makes.
-        works(daily, day, days[day], broker)[0]()
+        deliver(daily, day, days[day], broker)[0]()
     for day, records in enumerate(days):
         for name, rows in records.items():
             whole.land(f"{name}/{day:02d}.jsonl", rows)

@@ -12,7 +12,7 @@ from benchmarks.place import create_topics, produce
 from governance import catalog
 from platform_assets.bronze import SCHEMAS
 from platform_assets.parsing import SourceSchema
-from serving.stream.flows import FLOWS
+from serving.stream.pipelines import PIPELINES
 from tests.support.graph import Graph
 
 pytestmark = pytest.mark.slow
@@ -147,9 +147,11 @@ def test_no_value_of_any_field_stops_the_graph_or_is_lost(home: Path, tmp_path: 
 
 def test_no_value_of_any_field_stops_the_stream_or_is_lost(home: Path, tmp_path: Path, broker: str):
     graph = Graph(tmp_path, home, broker)
-    landed = {flow.bronze.table: records(flow.bronze)[::3] for flow in FLOWS}
-    create_topics(broker, [flow.topic for flow in FLOWS])
-    produced = [(flow.topic, json.dumps(one).encode()) for flow in FLOWS for one in landed[flow.bronze.table]]
+    landed = {pipeline.bronze.table: records(pipeline.bronze)[::3] for pipeline in PIPELINES}
+    create_topics(broker, [pipeline.topic for pipeline in PIPELINES])
+    produced = [
+        (pipeline.topic, json.dumps(one).encode()) for pipeline in PIPELINES for one in landed[pipeline.bronze.table]
+    ]
     produce(broker, produced)
     graph.stream()
     accounted(graph, landed)

@@ -1,4 +1,4 @@
-"""What every table is, as data: one file a table, ``<layer>_<table>.yaml``."""
+"""The catalog: the facts of every table as data, one file a table, ``<layer>_<table>.yaml``."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,24 +10,24 @@ from pydantic import BaseModel, ConfigDict
 
 FOLDER = Path(__file__).parent
 TENANT = "tenant_id"
-# What a column is: names the organisation that owns the row, or the person that it is about; says something personal,
-# or something personal of a special kind (article 9 of the GDPR); or neither.
+# Class of a column: it names the row's tenant, or its subject; it holds personal data, or personal data of a special
+# category (article 9 of the GDPR); or it is public.
 Class = Literal["tenant", "subject", "personal", "special", "public"]
 
 
-class _Fact(BaseModel):
-    """Part of the catalog: what is not known is an error."""
+class _Entry(BaseModel):
+    """Part of the catalog; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Reference(_Fact):
-    """Where rows refer to what is looked up.
+class Reference(_Entry):
+    """The columns that refer to a looked-up key.
 
     Attributes:
-        table: whose rows refer, on the same day as the rows that are made of them.
-        columns: those that hold the key; any of them.
-        spelled: what they may hold instead of the key as it is: another spelling of an address, or a domain below it.
+        table: table with the columns; its rows are on the same day as the rows made from them.
+        columns: columns that may hold the key.
+        spelled: variant of the key that they may hold: another spelling of an address, or a subdomain.
     """
 
     table: str
@@ -35,15 +35,15 @@ class Reference(_Fact):
     spelled: Literal["address", "subdomain"] | None = None
 
 
-class Lookup(_Fact):
-    """A table in which rows are looked up that may come, or change, after the rows that refer to them.
+class Lookup(_Entry):
+    """A looked-up table whose rows may arrive or change after the rows that refer to them.
 
     Attributes:
-        table: the table.
+        table: the looked-up table.
         key: columns by which it is looked up; any of them.
-        values: columns that matter: a row of which none changes, changes nothing.
-        newest: column by which, of rows with one key, only the newest matters, of each organisation and of all.
-        referred_by: where the key stands.
+        values: columns that are used; a change of others makes no day stale.
+        newest: column by which only the newest row of a key is used, of each tenant and of all.
+        referred_by: columns that refer to the key.
     """
 
     table: str
@@ -53,23 +53,23 @@ class Lookup(_Fact):
     referred_by: Reference
 
 
-class Table(_Fact):
+class Table(_Entry):
     """One table.
 
     Attributes:
         name: ``layer/table``.
-        owner: team that answers for it.
-        grain: what one row is of.
-        columns: every column, by what it is. One that is not declared is seen by no role but the engineer's.
-        key: columns that name a row; two nulls are the same.
-        prefer: of rows with one key, the first in this order is kept; ``-`` before a column puts the greatest first.
-        within_day: rows with one key are always of one day, so that it is looked for nowhere else.
+        owner: team that is responsible for it.
+        grain: what one row is.
+        columns: columns by class. An undeclared column is visible only to the role engineer.
+        key: columns that name a row; two nulls are equal.
+        prefer: order by which one of several rows with the same key is chosen; ``-`` means descending.
+        within_day: all rows of a key are on one day, so the key is searched there only.
         deliveries: bronze table that may hold a row's record more than once, on other days too.
-        streamed: ``seamless stream`` takes rows into it.
-        lookups: what may change a day that has been made.
+        streamed: ``seamless stream`` writes rows into it.
+        lookups: looked-up tables whose changes make its days stale.
         tolerated: share of quarantined rows up to which the table's check passes.
-        rules: Great Expectations' settings of each rule that rows must keep, by the rule's name; None where rows are
-            not validated, not even for equal keys.
+        rules: Great Expectations' settings of each rule, by the rule's name; None where rows are not validated, not
+            even for repeated keys.
     """
 
     name: str
@@ -87,30 +87,30 @@ class Table(_Fact):
 
     @property
     def classes(self) -> dict[str, Class]:
-        """What each declared column is, by its name."""
+        """Class of each declared column, by its name."""
         return {name: kind for kind, names in self.columns.items() for name in names}
 
     @property
     def layer(self) -> str:
-        """The layer that it is in."""
+        """Layer of the table."""
         return self.name.partition("/")[0]
 
 
 @cache
 def tables() -> dict[str, Table]:
     """Return every table by its name."""
-    found = {}
+    entries = {}
     for file in sorted(FOLDER.glob("*.yaml")):
         name = file.stem.replace("_", "/", 1)
-        found[name] = Table(name=name, **yaml.safe_load(file.read_text(encoding="utf-8")))
-    return found
+        entries[name] = Table(name=name, **yaml.safe_load(file.read_text(encoding="utf-8")))
+    return entries
 
 
 def table(name: str) -> Table:
     """Return a table.
 
     Raises:
-        KeyError: the catalog does not know it.
+        KeyError: the catalog has no such table.
     """
     return tables()[name]
 
@@ -121,5 +121,5 @@ def layers() -> list[str]:
 
 
 def names(layer: str) -> list[str]:
-    """Return the tables of a layer, by name."""
+    """Return the names of a layer's tables."""
     return [name for name in tables() if name.startswith(f"{layer}/")]

@@ -1,4 +1,4 @@
-"""Whether two precisions of one encoder give the same answers, so that a head may cross. It fails closed."""
+"""The parity gate: whether two precisions of an encoder give the same answers, so may share heads. It fails closed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Policy:
 
 @lru_cache(maxsize=1)
 def policy() -> Policy:
-    """Return the policy that holds."""
+    """Return the policy in force."""
     return Policy(**yaml.safe_load(POLICY.read_text(encoding="utf-8")))
 
 
@@ -36,10 +36,10 @@ def parity(cosines: npt.NDArray[np.float32], labels: Mapping[str, tuple[Indices,
     """Judge two precisions of an encoder.
 
     Args:
-        cosines: (texts,) of the two vectors of each text.
-        labels: of each task, the (texts,) indices of the labels that its head gives under one, and under the other.
+        cosines: (texts,) cosine of the two vectors of each text.
+        labels: by task, the (texts,) label indices of its head under the first precision, and under the second.
     """
-    held = policy()
+    thresholds = policy()
     if not len(cosines) or not labels:
         return Verdict(passed=False, why="no held-out text was compared")
     rows = len(cosines)
@@ -47,15 +47,19 @@ def parity(cosines: npt.NDArray[np.float32], labels: Mapping[str, tuple[Indices,
     figures = [Figure("cosine", "all", "mean", rows, mean), Figure("cosine", "all", "least", rows, least)]
     faults = [
         f"{name} cosine {value:.4f} is below {least_allowed}"
-        for name, value, least_allowed in (("mean", mean, held.mean_cosine), ("least", least, held.least_cosine))
+        for name, value, least_allowed in (
+            ("mean", mean, thresholds.mean_cosine),
+            ("least", least, thresholds.least_cosine),
+        )
         if not value >= least_allowed
     ]
-    for task, (one, other) in labels.items():
-        share = round(float((one == other).mean()), 6) if len(one) else 0.0
-        figures.append(Figure("task", task, "same labels", len(one), share))
-        if len(one) < held.least_texts:
-            faults.append(f"{task} has {len(one)} held-out texts of {held.least_texts}")
-        elif (1 - share) * len(one) > max(1.0, (1 - held.same_labels) * len(one)) + 1e-6:  # one text may always differ
-            faults.append(f"{task} gives {share:.1%} of its texts the same label, not {held.same_labels:.0%}")
-    agreed = f"mean cosine {mean:.4f}, least {least:.4f}, same labels in {len(labels)} tasks"
-    return Verdict(passed=not faults, why="; ".join(faults) or agreed, figures=tuple(figures))
+    for task, (first, second) in labels.items():
+        texts = len(first)
+        share = round(float((first == second).mean()), 6) if texts else 0.0
+        figures.append(Figure("task", task, "same labels", texts, share))
+        if texts < thresholds.least_texts:
+            faults.append(f"{task} has {texts} held-out texts of {thresholds.least_texts}")
+        elif (1 - share) * texts > max(1.0, (1 - thresholds.same_labels) * texts) + 1e-6:  # one text may always differ
+            faults.append(f"{task} gives {share:.1%} of its texts the same label, not {thresholds.same_labels:.0%}")
+    summary = f"mean cosine {mean:.4f}, least {least:.4f}, same labels in {len(labels)} tasks"
+    return Verdict(passed=not faults, why="; ".join(faults) or summary, figures=tuple(figures))

@@ -1,4 +1,4 @@
-"""The promotion gate: what a challenger must show before it serves. It fails closed."""
+"""The promotion gate: the figures that a challenger needs before it serves. It fails closed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,13 +16,13 @@ from signals.models.metrics import Counts, Indices, Numbers, counts, f1, metric,
 from signals.tasks import Task
 
 POLICY = Path(__file__).with_name("promotion.yaml")
-# Beyond the fourth digit a figure of some thousand rows says nothing.
+# A fifth digit of a figure of some thousand rows is noise.
 DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Limit:
-    """By how much a figure may fall: as measured, at the low and at the high end of its interval; None: by any."""
+    """Limits of a figure's fall: as measured, and at the low and high ends of its interval; None is no limit."""
 
     measured: float | None = None
     at_worst: float | None = None
@@ -43,16 +43,16 @@ class Policy:
     safety_labels: Mapping[str, tuple[str, ...]]
 
     def safety_classes(self, task: Task) -> list[str]:
-        """Return the labels of a task that must not be missed more often than now."""
-        named = self.safety_labels.get(task.name, ())
-        return [label for label in task.labels if label in named or task.risk.get(label) in self.safety_risks]
+        """Return the labels of a task whose recall must not fall."""
+        labels = self.safety_labels.get(task.name, ())
+        return [label for label in task.labels if label in labels or task.risk.get(label) in self.safety_risks]
 
 
 @lru_cache(maxsize=1)
 def policy() -> Policy:
-    """Return the policy that holds."""
-    told = yaml.safe_load(POLICY.read_text(encoding="utf-8"))
-    return Policy(**told | {"limits": {kind: Limit(**limit) for kind, limit in told["limits"].items()}})
+    """Return the policy in force."""
+    fields = yaml.safe_load(POLICY.read_text(encoding="utf-8"))
+    return Policy(**fields | {"limits": {kind: Limit(**limit) for kind, limit in fields["limits"].items()}})
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Figure:
     """One figure of a challenger, and the champion's on the same rows.
 
     Attributes:
-        kind: which limit holds: overall, safety, label or slice.
-        part: rows that it is of: all, a label, or a slice such as ``language=en``.
-        name: what was measured.
-        rows: how many held-out rows there are of it.
+        kind: name of its limit: overall, safety, label or slice.
+        part: held-out rows that it is of: all, a label, or a slice such as ``language=en``.
+        name: name of the metric.
+        rows: number of these rows.
         challenger: the challenger's figure.
         champion: the champion's; None without one, as are ``low`` and ``high``.
         low: low end of the interval of the difference.
-        high: its high end.
+        high: high end of the interval.
     """
 
     kind: str
@@ -80,33 +80,33 @@ class Figure:
     high: float | None = None
 
     def regressions(self, limit: Limit) -> Iterator[str]:
-        """Yield what is wrong with the figure, a line each."""
-        said = f"{self.name} of {self.part}"
-        known = [self.challenger, *(v for v in (self.champion, self.low, self.high) if v is not None)]
-        if not all(map(isfinite, known)):
-            yield f"no {said}"
+        """Yield a line for each limit that the figure's fall exceeds."""
+        title = f"{self.name} of {self.part}"
+        values = [self.challenger, *(v for v in (self.champion, self.low, self.high) if v is not None)]
+        if not all(map(isfinite, values)):
+            yield f"no {title}"
         elif self.champion is not None:
-            fall = max(self.champion - self.challenger, 0.0)
-            falls = {"measured": fall, "at_worst": -(self.low or 0.0), "surely": -(self.high or 0.0)}
-            for name, fallen in falls.items():
-                most = getattr(limit, name)
-                if most is not None and fallen > max(most, limit.rows / self.rows) + 10**-DIGITS / 2:
-                    how = {"measured": "falls", "at_worst": "may fall", "surely": "surely falls"}[name]
+            measured = max(self.champion - self.challenger, 0.0)
+            falls = {"measured": measured, "at_worst": -(self.low or 0.0), "surely": -(self.high or 0.0)}
+            for name, fall in falls.items():
+                allowed = getattr(limit, name)
+                if allowed is not None and fall > max(allowed, limit.rows / self.rows) + 10**-DIGITS / 2:
+                    verb = {"measured": "falls", "at_worst": "may fall", "surely": "surely falls"}[name]
                     yield (
-                        f"{said} {self.challenger:.3f} is below the champion's {self.champion:.3f}: "
-                        f"{how} by {fallen:.3f}, allowed are {most:.2f}"
+                        f"{title} {self.challenger:.3f} is below the champion's {self.champion:.3f}: "
+                        f"{verb} by {fall:.3f}, allowed are {allowed:.2f}"
                     )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a challenger may become champion, why (not), and the figures that say so.
+    """Whether a challenger may become champion, with the reason and the figures.
 
     Attributes:
         passed: it may.
-        why: one line.
+        why: reason, one line.
         against: version of the champion that it was compared with, or None.
-        figures: everything that was compared.
+        figures: all figures.
         unmeasured: safety classes without a held-out row.
     """
 
@@ -123,9 +123,9 @@ class Verdict:
     @classmethod
     def load(cls, text: str) -> "Verdict":
         """Return the verdict that ``dump`` wrote."""
-        told = json.loads(text)
-        figures = tuple(Figure(**figure) for figure in told.pop("figures"))
-        return cls(**told | {"figures": figures, "unmeasured": tuple(told["unmeasured"])})
+        fields = json.loads(text)
+        figures = tuple(Figure(**figure) for figure in fields.pop("figures"))
+        return cls(**fields | {"figures": figures, "unmeasured": tuple(fields["unmeasured"])})
 
 
 def gate(
@@ -141,31 +141,31 @@ def gate(
     """Compare a challenger with the champion on the same held-out rows, under the policy.
 
     Args:
-        task: names the metric and its floor.
+        task: the task, with its metric and floor.
         answers: (rows,) index of the right label.
-        challenger: (rows, labels) its scores.
-        champion: the champion's; None if there is none that could serve.
+        challenger: (rows, labels) scores of the challenger.
+        champion: (rows, labels) scores of the champion; None if none could serve.
         reported: held-out figures that the challenger was registered with.
-        slices: a row each of ``answers``, and a column each way to part them; nulls belong to no part.
+        slices: a row for each of ``answers``, and a column for each partition of them; null is in no slice.
         against: version of the champion.
     """
-    held = policy()
+    rules = policy()
     if not isfinite(reported.get(task.metric, nan)) or not len(answers):
         return Verdict(passed=False, why=f"no {task.metric} on held-out rows: not promoted", against=against)
     if not np.isfinite(challenger).all() or (champion is not None and not np.isfinite(champion).all()):
         return Verdict(passed=False, why="some scores on held-out rows are no numbers: not promoted", against=against)
     parts = slices if slices is not None else pl.DataFrame()
-    figures = tuple(_figures(task, answers, challenger, champion, parts, held))
+    figures = tuple(_figures(task, answers, challenger, champion, parts, rules))
     overall = figures[0]
-    faults = [fault for figure in figures for fault in figure.regressions(held.limits[figure.kind])]
+    faults = [fault for figure in figures for fault in figure.regressions(rules.limits[figure.kind])]
     if not overall.challenger >= task.floor:
         faults.insert(0, f"{task.metric} {overall.challenger:.3f} is below the floor of {task.floor:.2f}")
-    unmeasured = tuple(c for c in held.safety_classes(task) if not (answers == task.labels.index(c)).any())
-    why = "; ".join(faults) or _praise(overall)
+    unmeasured = tuple(c for c in rules.safety_classes(task) if not (answers == task.labels.index(c)).any())
+    why = "; ".join(faults) or _summary(overall)
     return Verdict(not faults, why, against, figures, unmeasured)
 
 
-def _praise(overall: Figure) -> str:
+def _summary(overall: Figure) -> str:
     if overall.champion is None or overall.low is None or overall.high is None:
         return f"{overall.name} {overall.challenger:.3f}, no champion to compare with"
     return (
@@ -175,35 +175,35 @@ def _praise(overall: Figure) -> str:
 
 
 def _figures(
-    task: Task, answers: Indices, challenger: Numbers, champion: Numbers | None, slices: pl.DataFrame, held: Policy
+    task: Task, answers: Indices, challenger: Numbers, champion: Numbers | None, slices: pl.DataFrame, rules: Policy
 ) -> Iterator[Figure]:
     """Yield the figures: the task's metric over all rows first."""
-    found = [scores.argmax(axis=1) for scores in (challenger, champion) if scores is not None]
-    drawn = np.vstack([np.ones(len(answers)), resampled(len(answers), held.resamples)])
+    predictions = [scores.argmax(axis=1) for scores in (challenger, champion) if scores is not None]
+    weights = np.vstack([np.ones(len(answers)), resampled(len(answers), rules.resamples)])
 
-    def counted(rows: Any) -> list[Counts]:
-        return [counts(one[rows], answers[rows], len(task.labels), drawn[:, rows]) for one in found]
+    def count(rows: Any) -> list[Counts]:
+        return [counts(labels[rows], answers[rows], len(task.labels), weights[:, rows]) for labels in predictions]
 
     def figure(kind: str, part: str, name: str, rows: int, values: list[Numbers]) -> Figure:
-        return Figure(kind, part, name, rows, *_compared(values, held.confidence))
+        return Figure(kind, part, name, rows, *_estimates(values, rules.confidence))
 
-    every = counted(slice(None))
-    yield figure("overall", "all", task.metric, len(answers), [metric(task.metric, of) for of in every])
-    safety = held.safety_classes(task)
+    totals = count(slice(None))
+    yield figure("overall", "all", task.metric, len(answers), [metric(task.metric, c) for c in totals])
+    safety = rules.safety_classes(task)
     for index in np.unique(answers):
         label, rows = task.labels[index], int((answers == index).sum())
         if label in safety:
-            yield figure("safety", label, "recall", rows, [recall(of)[:, index] for of in every])
-        yield figure("label", label, "f1", rows, [f1(of)[:, index] for of in every])
-    for part, rows in _parts(slices, held):
-        values = [metric(task.metric, of) for of in counted(rows)]
+            yield figure("safety", label, "recall", rows, [recall(c)[:, index] for c in totals])
+        yield figure("label", label, "f1", rows, [f1(c)[:, index] for c in totals])
+    for part, rows in _largest_slices(slices, rules):
+        values = [metric(task.metric, c) for c in count(rows)]
         yield figure("slice", part, task.metric, int(rows.sum()), values)
 
 
-def _compared(values: list[Numbers], confidence: float) -> tuple[float, ...]:
-    """Return a figure's value, and if there are two, the second and the interval of their difference.
+def _estimates(values: list[Numbers], confidence: float) -> tuple[float, ...]:
+    """Return the challenger's value; with a champion also its value and the interval of their difference.
 
-    The first of each is that of the rows as they are, the others those of rows drawn again.
+    The first of each array is of the rows as they are, the others are of resampled rows.
     """
     if len(values) == 1:
         return (round(float(values[0][0]), DIGITS),)
@@ -212,13 +212,13 @@ def _compared(values: list[Numbers], confidence: float) -> tuple[float, ...]:
     return tuple(round(float(value), DIGITS) for value in (values[0][0], values[1][0], low, high))
 
 
-def _parts(slices: pl.DataFrame, held: Policy) -> Iterator[tuple[str, Any]]:
-    """Yield the largest slices with the rows, as a mask, that each holds."""
+def _largest_slices(slices: pl.DataFrame, rules: Policy) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the mask of rows of each of the largest slices."""
     sizes = [
         (-rows, name, value)
         for name in slices.columns
         for value, rows in slices[name].drop_nulls().value_counts().rows()
-        if held.slice_rows <= rows < slices.height
+        if rules.slice_rows <= rows < slices.height
     ]
-    for _, name, value in sorted(sizes)[: held.slices]:
+    for _, name, value in sorted(sizes)[: rules.slices]:
         yield f"{name}={value}", (slices[name] == value).fill_null(value=False).to_numpy()

@@ -26,7 +26,7 @@ def gold(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehous
     events, failure = build(context, KNOWN, lakehouse, [key.path[-1] for key in tables], days)
     if not failure:
         for key, table in tables.items():
-            lakehouse.keep_checkpoints(table["table"], checkpoints[key])
+            lakehouse.save_checkpoints(table["table"], checkpoints[key])
     for event in events:
         if not isinstance(event, dg.Output):
             yield event

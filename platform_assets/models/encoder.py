@@ -16,7 +16,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from governance.gates.encoder import Compared, gate
+from governance.gates.encoder import TaskComparison, gate
 from governance.gates.promotion import Verdict
 from governance.promotion_log import ENCODER, PACKAGED
 from platform_assets.conventions import table_key
@@ -163,7 +163,9 @@ def gate_encoder(candidate: ModelVersion, lakehouse: Lakehouse, encoder: Encoder
     return replace(gate(figures(lakehouse, serving, following, registry)), against=against)
 
 
-def figures(lakehouse: Lakehouse, serving: Encoder, following: Encoder, registry: Registry) -> dict[str, Compared]:
+def figures(
+    lakehouse: Lakehouse, serving: Encoder, following: Encoder, registry: Registry
+) -> dict[str, TaskComparison]:
     """Return how each task that has a champion does under the next encoder and as it serves.
 
     Heads under the next encoder are fitted where there are none yet; one that does not pass has no figure.
@@ -180,7 +182,7 @@ def figures(lakehouse: Lakehouse, serving: Encoder, following: Encoder, registry
             with suppress(NotEnoughLabelsError):
                 renewed(task, lakehouse, following, registry.for_encoder(following.digest))
             after = _measured(task, following, registry, lakehouse)
-        found[task.name] = Compared(after.get(task.metric), before.get(task.metric), before.get("rows", 0))
+        found[task.name] = TaskComparison(after.get(task.metric), before.get(task.metric), before.get("rows", 0))
     return found
 
 

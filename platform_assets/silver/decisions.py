@@ -16,7 +16,7 @@ from platform_assets.conventions import described
 from platform_assets.publishing import quarantine, reconciled, start, transformed
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
-from resources.lakehouse.checkpoints import ASKED
+from resources.lakehouse.checkpoints import SCORED_BY
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import fingerprint
 from resources.lakehouse.tables import PLACE, Lakehouse
@@ -58,7 +58,7 @@ def decisions(
         rows_quarantined += broken.height
         parts.append(found)
     answers = pl.concat(parts)
-    checkpoints = {**write.checkpoints, **{ASKED.name(day): answering(models.traffic) for day in write.days}}
+    checkpoints = {**write.checkpoints, **{SCORED_BY.name(day): answering(models.traffic) for day in write.days}}
     answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=write.days, checkpoints=checkpoints)
     known = lakehouse.scan(TABLE, write.days).select("decision_id").collect()["decision_id"]
     stored = int(answers["decision_id"].is_in(known.implode()).sum())
@@ -81,7 +81,7 @@ def answering(traffic: Mapping[str, Traffic]) -> int:
 
 def unasked(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -> list[str]:
     """Return the days of the last week whose documents have not been asked of the versions that answer now."""
-    asked, now = ASKED.among(lakehouse.checkpoints(TABLE)), answering(traffic)
+    asked, now = SCORED_BY.matching(lakehouse.checkpoints(TABLE)), answering(traffic)
     days = {date.fromisoformat(day) for table in INPUTS for day in lakehouse.days(table)}
     recent = sorted(str(day) for day in days if today - ASKED_AGAIN < day <= today)
     return [day for day in recent if asked.get(day) != now]
@@ -97,7 +97,7 @@ def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder: Encod
 
 
 def documents_of(kind: str, rows: pl.DataFrame, vectors: pl.DataFrame = NO_VECTORS) -> pl.DataFrame:
-    """Return the distinct documents among rows of a kind's table, in the shape of ``signals.classify.DOCUMENT``.
+    """Return the distinct documents matching rows of a kind's table, in the shape of ``signals.classify.DOCUMENT``.
 
     Args:
         kind: page, message or image.

@@ -1,6 +1,6 @@
-"""What a table keeps beside its rows, in the commit that holds them: numbers by name, Delta's application transactions.
+"""Checkpoints: numbers by name that a commit stores with its rows, as Delta's application transactions.
 
-Every kind of name is here, with what its number means. A source's own name keeps how far the source has been read.
+This file lists every kind of checkpoint. A checkpoint named as a source is the position up to which it was read.
 """
 
 import json
@@ -19,50 +19,50 @@ Checkpoints = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of checkpoint: those whose names begin alike."""
+class CheckpointKind:
+    """The checkpoints whose names share a prefix."""
 
     prefix: str
 
-    def name(self, *of: str) -> str:
-        """Return the name of the checkpoint of a day, a file or another table."""
-        return ":".join((self.prefix, *of))
+    def name(self, *parts: str) -> str:
+        """Return the name of the checkpoint of a day, a source or another table."""
+        return ":".join((self.prefix, *parts))
 
-    def among(self, kept: Checkpoints, *of: str) -> dict[str, int]:
-        """Return the numbers of all checkpoints of this kind, by what they are of."""
-        before = f"{self.name(*of)}:"
-        return {name.removeprefix(before): number for name, number in kept.items() if name.startswith(before)}
+    def matching(self, checkpoints: Checkpoints, *parts: str) -> dict[str, int]:
+        """Return the checkpoints of this kind by the rest of their names, after the prefix and some parts."""
+        prefix = f"{self.name(*parts)}:"
+        return {name.removeprefix(prefix): number for name, number in checkpoints.items() if name.startswith(prefix)}
 
 
-# Version at which a day was last changed other than by a stream, by day.
-CHANGED = Kind("changed")
-# Version at which a day was marked to be made again, for a look-up would find something else, by day.
-INVALIDATED = Kind("due")
-# Version of a looked-up table up to which all days are known to be right, by table.
-CHECKED = Kind("checked")
-# Version of a looked-up table with which a day was made, by table and day.
-READ = Kind("read")
-# Fingerprint of the model versions that a day's documents were asked of, by day.
-ASKED = Kind("asked")
-# Commit up to which landed files have been read: see ``resources.landing.ledger``.
+# By day: version at which a batch last changed the day.
+CHANGED = CheckpointKind("changed")
+# By day: version at which the day became stale because a looked-up row had changed.
+INVALIDATED = CheckpointKind("due")
+# By looked-up table: its version up to which all days were checked for changed look-ups.
+LOOKUP_CHECKED = CheckpointKind("checked")
+# By looked-up table and day: its version that the day was made with.
+LOOKUP_READ = CheckpointKind("read")
+# By day: fingerprint of the model versions that scored the day's documents.
+SCORED_BY = CheckpointKind("asked")
+# Last commit of landed files: see ``resources.landing.ledger``.
 LEDGER = "ledger"
-# When everything in a bucket was looked at last, by bucket.
-LISTED = Kind("listed")
-# Commits that an incremental source has made, by source.
-COMMITS = Kind("commits")
-# Versions at which rows were last inserted, and at which small files were last put together.
+# By bucket: when all of it was last listed.
+LISTED = CheckpointKind("listed")
+# By incremental source: number of its commits.
+COMMITS = CheckpointKind("commits")
+# Versions of the last insert and of the last compaction.
 INSERTED, COMPACTED = "inserts", "compacted"
 
 
-def made_from(by: str, day: str) -> str:
-    """Return the name under which the fingerprint of a day's inputs is kept, as one maker of the table saw them."""
-    return f"{by}:{day}"
+def inputs_checkpoint(made_by: str, day: str) -> str:
+    """Return the name of the checkpoint that holds the fingerprint of a day's inputs, for one maker of the table."""
+    return f"{made_by}:{day}"
 
 
 def read_checkpoints(lakehouse: "Lakehouse", table: str) -> dict[str, int]:
-    """Return all checkpoints of a table; deltalake gives one by its name, but none of all names.
+    """Return all checkpoints of a table, which deltalake can only look up one by one.
 
-    Reads the log once, however many there are.
+    Reads the log once, however many checkpoints there are.
     """
     from pyarrow.fs import FileType
     from pyarrow.parquet import ParquetFile
@@ -82,5 +82,6 @@ def read_checkpoints(lakehouse: "Lakehouse", table: str) -> dict[str, int]:
     for number in range(snapshot + 1, version + 1):
         with system.open_input_stream(f"{log}/{number:020}.json") as file:
             actions = [json.loads(line) for line in file.read().splitlines()]
-        checkpoints |= {one["txn"]["appId"]: one["txn"]["version"] for one in actions if "txn" in one}
+        transactions = [action["txn"] for action in actions if "txn" in action]
+        checkpoints |= {transaction["appId"]: transaction["version"] for transaction in transactions}
     return checkpoints

@@ -1,4 +1,4 @@
-"""Files of the lakehouse that are read or written without Delta: reports, and a table's own for other engines."""
+"""Access to the lakehouse's files without Delta: reports, and table files for other engines."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_file(lakehouse: "Lakehouse", name: str, content: bytes) -> str:
-    """Write a file that is no table (a report, say) below the lakehouse, and return where it is."""
+    """Write a file that belongs to no table, such as a report, and return its address."""
     system, path = file_system(lakehouse, name)
     if "://" not in lakehouse.uri:
         system.create_dir(path.rpartition("/")[0], recursive=True)
@@ -24,7 +24,7 @@ def write_file(lakehouse: "Lakehouse", name: str, content: bytes) -> str:
 
 
 def arrow_dataset(lakehouse: "Lakehouse", table: str) -> "Dataset":
-    """Return a table's rows as a dataset, of which a filter by day opens the files of these days only."""
+    """Return a table as a dataset; a filter by day opens only the files of these days."""
     import pyarrow as pa
     from pyarrow.dataset import FileSystemDataset, ParquetFileFormat
     from pyarrow.dataset import field as column
@@ -34,13 +34,13 @@ def arrow_dataset(lakehouse: "Lakehouse", table: str) -> "Dataset":
     files = pl.DataFrame(delta.get_add_actions(flatten=True)).to_dicts()
     day, fragments = f"partition.{DAY}", []
     for file in files:
-        of_day = column(DAY) == file[day] if day in file else None
-        fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=of_day))
+        partition = column(DAY) == file[day] if day in file else None
+        fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=partition))
     return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
 
 
 def file_system(lakehouse: "Lakehouse", name: str) -> "tuple[FileSystem, str]":
-    """Return the file system that the lakehouse is on, and the path of a file or folder there."""
+    """Return the file system of the lakehouse, and the path of a file or folder in it."""
     from pyarrow import fs
 
     if "://" not in lakehouse.uri:

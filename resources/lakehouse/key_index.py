@@ -1,4 +1,4 @@
-"""The keys that a table holds, as a stream worker remembers them: no micro-batch looks through what is stored."""
+"""An in-memory index of a table's keys, so that no micro-batch of the stream scans the table."""
 
 from collections.abc import Sequence
 
@@ -11,52 +11,52 @@ from resources.lakehouse.changes import rows_of_new_files
 from resources.lakehouse.days import days_of
 from resources.lakehouse.tables import Lakehouse
 
-# Sorted runs of hashes that are kept apart before they are merged.
-RUNS = 16
+# Sorted runs of hashes before they are merged into one.
+MAX_RUNS = 16
 
 
 class KeyIndex:
-    """The keys of one table by their hashes, eight bytes each; what another writer adds is read from its files."""
+    """The 64-bit hashes of one table's keys. Keys of another writer are read from its new files."""
 
     def __init__(self, lakehouse: Lakehouse, table: str) -> None:
-        known = catalog.table(table)
-        self.lakehouse, self.table, self.key, self._within_day = lakehouse, table, list(known.key), known.within_day
+        entry = catalog.table(table)
+        self.lakehouse, self.table, self.key, self._within_day = lakehouse, table, list(entry.key), entry.within_day
         self._files: set[str] = set()
         self._hashes: list[npt.NDArray[np.uint64]] = []
         self._version: int | None = None
 
     def stored(self, rows: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, int | None]:
-        """Return stored rows that have the key of one of some rows, with some columns, and the table's version."""
+        """Return the stored rows with the keys of some rows, and the table's version."""
         version = self.refresh()
         names = list(dict.fromkeys([*self.key, *columns]))
-        wanted = rows.filter(self.has(rows))
-        if version is None or wanted.is_empty():
+        candidates = rows.filter(self.has(rows))
+        if version is None or candidates.is_empty():
             return rows.select(names).clear(), version
-        stored = self.lakehouse.scan(self.table, days_of(wanted) if self._within_day else None, version)
-        keys = wanted.lazy().select(self.key)
+        stored = self.lakehouse.scan(self.table, days_of(candidates) if self._within_day else None, version)
+        keys = candidates.lazy().select(self.key)
         return stored.select(names).join(keys, on=self.key, how="semi", nulls_equal=True).collect(), version
 
     def refresh(self) -> int | None:
-        """Read the keys of files that have come since the last look; return the table's version, if it exists."""
+        """Read the keys of files written since the last refresh; return the table's version, if it exists."""
         if not self.lakehouse.exists(self.table):
             return None
         version = self.lakehouse.version(self.table)
         if version != self._version:
             rows, files = rows_of_new_files(self.lakehouse, self.table, self._files, self.key)
             self._hashes.append(np.unique(_hashed(rows, self.key)))
-            if len(self._hashes) > RUNS:
+            if len(self._hashes) > MAX_RUNS:
                 self._hashes = [np.unique(np.concatenate(self._hashes))]
             self._files, self._version = files, version
         return version
 
     def has(self, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
-        """Say of each row whether the table has its key, by the last look; two keys may have one hash."""
+        """Return for each row whether the table had its key at the last refresh; hashes of two keys may collide."""
         hashes = _hashed(rows, self.key)
-        found = np.zeros(len(hashes), bool)
+        is_stored = np.zeros(len(hashes), bool)
         for run in self._hashes:
             if len(run):
-                found |= run[np.minimum(np.searchsorted(run, hashes), len(run) - 1)] == hashes
-        return found
+                is_stored |= run[np.minimum(np.searchsorted(run, hashes), len(run) - 1)] == hashes
+        return is_stored
 
 
 def _hashed(rows: pl.DataFrame, key: Sequence[str]) -> npt.NDArray[np.uint64]:

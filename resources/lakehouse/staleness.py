@@ -1,25 +1,24 @@
-"""Which days of a table have not been made from its inputs as they are now."""
+"""Stale days: those of a table that were not made from the present state of its inputs."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from resources.lakehouse.checkpoints import CHANGED, INVALIDATED, made_from
+from resources.lakehouse.checkpoints import CHANGED, INVALIDATED, inputs_checkpoint
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 
 
 def fingerprints(lakehouse: Lakehouse, inputs: Iterable[str], *, streamed: bool = False) -> dict[str, int]:
-    """Return for each day a number that changes whenever one of the inputs' files of that day changes.
+    """Return for each day a fingerprint that changes whenever a file of that day changes in an input.
 
-    Costs one look at each table's log, and no reading of data.
+    Reads each table's log once, and no data.
 
     Args:
-        lakehouse: where they are.
+        lakehouse: where the tables are.
         inputs: the tables.
-        streamed: what a stream has changed does not count, but that there is such a day: it takes that through
-            the tables itself.
+        streamed: ignore the changes that a stream has made, but not the days: the stream processes its rows itself.
     """
     changes: dict[str, list[str]] = {}
     for table in sorted(inputs):
@@ -27,13 +26,14 @@ def fingerprints(lakehouse: Lakehouse, inputs: Iterable[str], *, streamed: bool 
             continue
         if streamed:
             changes = {str(partition[DAY]): [] for partition in delta.partitions()} | changes
-            found = [(f"{version}", day) for day, version in changed(lakehouse, table).items()]
+            changed = CHANGED.matching(lakehouse.checkpoints(table))
+            of_table = [(f"{version}", day) for day, version in changed.items()]
         else:
             files = pl.DataFrame(delta.get_add_actions(flatten=True))
-            found = files.select("path", pl.col(f"partition.{DAY}").cast(pl.String)).rows()
-        for change, day in found:
+            of_table = files.select("path", pl.col(f"partition.{DAY}").cast(pl.String)).rows()
+        for change, day in of_table:
             changes.setdefault(day, []).append(f"{table}:{change}")
-    return {day: fingerprint(sorted(some)) for day, some in changes.items()}
+    return {day: fingerprint(sorted(of_day)) for day, of_day in changes.items()}
 
 
 def input_fingerprints(
@@ -45,35 +45,32 @@ def input_fingerprints(
     *,
     streamed: bool = False,
 ) -> dict[str, int]:
-    """Return what a table keeps with its rows to say which state of its inputs they were made from, and by what."""
-    found = _fingerprints(lakehouse, table, inputs, streamed=streamed)
-    return {made_from(made_by, day): found.get(day, 0) for day in days} if inputs else {}
+    """Return the checkpoints that record, for each day, the state of a table's inputs and the maker."""
+    current = _fingerprints(lakehouse, table, inputs, streamed=streamed)
+    return {inputs_checkpoint(made_by, day): current.get(day, 0) for day in days} if inputs else {}
 
 
 def stale_days(
     lakehouse: Lakehouse, table: str, inputs: Sequence[str], made_by: str = "inputs", *, streamed: bool = False
 ) -> list[str]:
-    """Return the days of which a table has not been made from its inputs as they are now, oldest first."""
-    made, found = lakehouse.checkpoints(table), _fingerprints(lakehouse, table, inputs, streamed=streamed)
-    return sorted(day for day, state in found.items() if made.get(made_from(made_by, day)) != state)
+    """Return the days that were not made from the present state of a table's inputs, oldest first."""
+    recorded, current = lakehouse.checkpoints(table), _fingerprints(lakehouse, table, inputs, streamed=streamed)
+    return sorted(day for day, state in current.items() if recorded.get(inputs_checkpoint(made_by, day)) != state)
 
 
 def invalidate(lakehouse: Lakehouse, table: str, days: Iterable[str], checkpoints: Mapping[str, int]) -> None:
-    """Have days of a table be stale until they are made again, and note up to where that has been looked into."""
+    """Mark days of a table as stale until they are made again, and store further checkpoints with that."""
     version = lakehouse.open(table).version() + 1
-    lakehouse.keep_checkpoints(table, {INVALIDATED.name(day): version for day in days} | {**checkpoints})
+    lakehouse.save_checkpoints(table, {INVALIDATED.name(day): version for day in days} | {**checkpoints})
 
 
 def _fingerprints(lakehouse: Lakehouse, table: str, inputs: Iterable[str], *, streamed: bool) -> dict[str, int]:
-    """Return for each day a number that changes with a table's inputs, and whenever the day is invalidated."""
-    found = fingerprints(lakehouse, inputs, streamed=streamed)
-    due = INVALIDATED.among(lakehouse.checkpoints(table))
-    return found | {day: fingerprint([str(found.get(day, 0)), str(at)]) for day, at in due.items()}
-
-
-def changed(lakehouse: Lakehouse, table: str) -> dict[str, int]:
-    """Return the version at which each day of a table was last changed other than by a stream."""
-    return CHANGED.among(lakehouse.checkpoints(table))
+    """Return for each day a fingerprint that changes with a table's inputs, and whenever the day is invalidated."""
+    of_inputs = fingerprints(lakehouse, inputs, streamed=streamed)
+    invalidated = INVALIDATED.matching(lakehouse.checkpoints(table))
+    return of_inputs | {
+        day: fingerprint([str(of_inputs.get(day, 0)), str(version)]) for day, version in invalidated.items()
+    }
 
 
 def fingerprint(parts: Iterable[str]) -> int:

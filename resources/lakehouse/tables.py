@@ -1,4 +1,4 @@
-"""The Delta tables: a few verbs, each of which leaves the same rows when it is run twice or killed half-way."""
+"""The Delta tables. Every write leaves the same rows when it is run twice or killed at any point."""
 
 import random
 import time
@@ -17,21 +17,21 @@ from resources.lakehouse.days import DAY, contiguous, days_of, only_days
 from resources.settings import Settings
 
 ATTEMPTS = 8
-# Commits between two checkpoints: opening a table reads all commits since the last, and a stream makes one a second.
+# Commits between two Delta checkpoints: opening a table reads all commits since, and a stream makes one a second.
 CHECKPOINT = "10"
-# Where a row comes from.
+# Columns that name the origin of a row.
 PLACE = ("source", "position")
 
 
 class TableMissingError(LookupError):
-    """A table is read that nothing has written yet."""
+    """The table does not exist yet."""
 
     def __init__(self, table: str) -> None:
         super().__init__(f"table {table} does not exist yet: materialise it first")
 
 
 class VersionGoneError(LookupError):
-    """A version of a table is asked for of which the log says no more."""
+    """The log no longer holds a version of a table."""
 
     def __init__(self, table: str, version: int) -> None:
         super().__init__(f"table {table}: version {version} is no longer kept")
@@ -39,11 +39,11 @@ class VersionGoneError(LookupError):
 
 @dataclass(frozen=True)
 class ReadRows:
-    """What a table's new rows were made from, where a stream may add others meanwhile.
+    """The input of a table's new rows. It tells them from rows that a stream adds meanwhile.
 
     Attributes:
-        version: of the table when that was read; None if it did not exist.
-        places: source and position of each row that was read.
+        version: the table's version when the input was read; None if it did not exist.
+        places: source and position of each row of the input.
         key: columns that name a row of the table.
     """
 
@@ -58,9 +58,9 @@ class Lakehouse:
 
     Attributes:
         uri: the folder or bucket.
-        storage: options of the bucket's store.
-        streaming: a stream writes, which takes what it has changed through the tables itself: see ``fingerprints``.
-        pinned: versions of tables that are read whatever is written meanwhile: see ``pinned_to``.
+        storage: options of the object store.
+        streaming: the writer is a stream, whose changes make no day stale: see ``staleness.fingerprints``.
+        pinned: versions of tables to read in place of the newest: see ``pinned_to``.
     """
 
     uri: str
@@ -69,30 +69,30 @@ class Lakehouse:
     pinned: Mapping[str, int] = field(default_factory=dict)
 
     def location(self, table: str) -> str:
-        """Return where a table is."""
+        """Return the address of a table."""
         return f"{self.uri}/{table}"
 
     def open(self, table: str) -> DeltaTable:
         """Open a table.
 
         Raises:
-            TableMissingError: it does not exist; any other fault is raised as it is.
+            TableMissingError: it does not exist. Any other error is raised as it is.
         """
         return self._open(table)
 
     def open_if_exists(self, table: str) -> DeltaTable | None:
-        """Open a table, if it exists: a look at its log, where ``exists`` and ``open`` are two."""
+        """Open a table if it exists. Reads the log once, where ``exists`` and ``open`` read it twice."""
         with suppress(TableMissingError):
             return self.open(table)
         return None
 
     def pinned_to(self, tables: Iterable[str]) -> "Lakehouse":
-        """Return the lakehouse in which the rows of some tables stay as they are now."""
+        """Return a view of the lakehouse in which some tables stay at their present versions."""
         pinned = {table: self.version(table) for table in tables}
         return replace(self, pinned=pinned)
 
     def exists(self, table: str) -> bool:
-        """Say whether a table has been written."""
+        """Return whether a table exists."""
         return DeltaTable.is_deltatable(self.location(table), storage_options=self.storage or None)
 
     def columns(self, table: str) -> list[str]:
@@ -100,39 +100,37 @@ class Lakehouse:
         return [column.name for column in self.open(table).schema().fields]
 
     def version(self, table: str) -> int:
-        """Return the version of a table whose rows are read."""
+        """Return the version of a table that ``scan`` reads."""
         return self.pinned[table] if table in self.pinned else self.open(table).version()
 
     def scan(self, table: str, days: Sequence[str] | None = None, version: int | None = None) -> pl.LazyFrame:
-        """Return a table's rows, of some days only if ``days`` (ISO dates) is given."""
+        """Return a table's rows lazily; only those of ``days`` (ISO dates) if given."""
         version = self.pinned.get(table) if version is None else version
         rows = pl.scan_delta(self.open(table) if version is None else self.open_version(table, version))
         return rows if days is None else rows.filter(only_days(days))
 
     def read(self, table: str, days: Sequence[str] | None = None) -> pl.DataFrame:
-        """Return a table's rows as a frame, of some days only if ``days`` is given."""
+        """Return a table's rows; only those of ``days`` if given."""
         return self.scan(table, days).collect()
 
     def append_once(
-        self, table: str, rows: pl.DataFrame, started: Mapping[str, int | None], reached: Mapping[str, int]
+        self, table: str, rows: pl.DataFrame, before: Mapping[str, int | None], after: Mapping[str, int]
     ) -> None:
-        """Append rows together with the positions up to which their sources have now been read, in one commit.
+        """Append rows and the checkpoints of their sources in one commit.
 
         Args:
             table: the table; created if need be.
-            rows: what was read.
-            started: position of each source (see ``position``) when the reading began.
-            reached: position of each source now.
+            rows: the rows.
+            before: checkpoint of each source when the reading began.
+            after: checkpoint of each source at its end.
 
         Raises:
-            CommitFailedError: another writer has moved a position meanwhile; nothing was appended.
+            CommitFailedError: another writer has moved a checkpoint meanwhile; nothing was appended.
         """
-        delta = self._created(table, rows)
-        if any(delta.transaction_version(source) != checkpoint for source, checkpoint in started.items()):
+        delta = self._open_or_create(table, rows)
+        if any(delta.transaction_version(source) != checkpoint for source, checkpoint in before.items()):
             raise CommitFailedError(f"{table}: another writer has read the same sources; run again")
-        carried = [Transaction(source, checkpoint) for source, checkpoint in reached.items()]
-        carried += self._changed(delta, rows)
-        properties = CommitProperties(app_transactions=carried)
+        properties = CommitProperties(app_transactions=_transactions(after) + self._mark_changed(delta, rows))
         write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
 
     def replace_days(
@@ -145,36 +143,36 @@ class Lakehouse:
         checkpoints: Mapping[str, int] | None = None,
         read: ReadRows | None = None,
     ) -> int:
-        """Put rows in the place of the rows of some days, in one commit.
+        """Replace the rows of some days in one commit.
 
         Args:
             table: the table; created if need be.
             days: ISO dates; every row must be of one of them.
             rows: the rows.
             only: SQL condition; rows for which it does not hold stay.
-            checkpoints: what ``checkpoints`` returned for the inputs, kept with the rows.
-            read: what the rows were made from: rows that have been added since then from elsewhere stay.
+            checkpoints: checkpoints to store with the rows.
+            read: input of the rows; rows added since from other places stay.
 
         Returns:
             The table's version.
 
         Raises:
-            CommitFailedError: one of those has the key of one of ``rows``: run again.
+            CommitFailedError: an added row has the key of one of ``rows``: run again.
         """
-        where = f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
+        predicate = f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
         if not contiguous(days):
-            where = f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
+            predicate = f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
 
         def write() -> int:
-            delta = self._created(table, rows)
-            added = rows.clear() if read is None else self._added(table, delta.version(), read, rows, days, only)
-            carried = [Transaction(s, v) for s, v in (checkpoints or {}).items()]
-            properties = CommitProperties(app_transactions=carried + self._changed(delta, days))
+            delta = self._open_or_create(table, rows)
+            added = rows.clear() if read is None else self._rows_added(table, delta.version(), read, rows, days, only)
+            transactions = _transactions(checkpoints or {}) + self._mark_changed(delta, days)
+            properties = CommitProperties(app_transactions=transactions)
             write_deltalake(
                 delta,
                 pl.concat([rows, added], how="diagonal_relaxed"),
                 mode="overwrite",
-                predicate=where if only is None else f"({where}) AND {only}",
+                predicate=predicate if only is None else f"({predicate}) AND {only}",
                 schema_mode="merge",
                 commit_properties=properties,
             )
@@ -183,17 +181,17 @@ class Lakehouse:
         return _retried(write)
 
     def replace_all(self, table: str, rows: pl.DataFrame) -> int:
-        """Put rows in the place of all rows of a small table, unless they are the same; return the version."""
-        self._created(table, rows)
+        """Replace all rows of a small table, unless they are the same; return the version."""
+        self._open_or_create(table, rows)
         return self.rewrite(table, lambda _: rows)
 
-    def rewrite(self, table: str, rewritten: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
-        """Put what is made of a small table's rows in their place; rows that are added meanwhile stay."""
+    def rewrite(self, table: str, transform: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
+        """Replace a small table's rows by a transformation of them, unless it changes none; return the version."""
 
         def write() -> int:
             delta = self.open(table)
             stored = pl.scan_delta(delta).collect()
-            rows = rewritten(stored)
+            rows = transform(stored)
             if not stored.equals(rows):
                 write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite")
             return delta.version()
@@ -201,9 +199,9 @@ class Lakehouse:
         return _retried(write)
 
     def keep_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: Sequence[str], by: str) -> int:
-        """Put some days' rows into a table that keeps, of all days, the newest row of each key.
+        """Merge some days' rows into a table that holds, over all days, the newest row of each key.
 
-        A key moves to the day of its newest row; what the table has of these days and ``rows`` has not is removed.
+        A key moves to the day of its newest row. A stored row of these days whose key ``rows`` lacks is deleted.
 
         Args:
             table: the table; created if need be.
@@ -215,37 +213,37 @@ class Lakehouse:
         Returns:
             The table's version.
         """
-        of_days = f"kept.{DAY} IN ({', '.join(f'DATE {str(day)!r}' for day in days)})"
+        on_days = f"old.{DAY} IN ({', '.join(f'DATE {str(day)!r}' for day in days)})"
 
         def write() -> int:
-            delta = self._created(table, rows)
-            # What already stands on another day as it is, is left alone: its day has not changed.
-            named = [*key, by, DAY]
-            stands = pl.scan_delta(delta).filter(~only_days(days)).select(named)
-            fresh = rows.lazy().join(stands, on=named, how="anti", nulls_equal=True).collect()
-            changed = self._changed(delta, {*days, *days_of(fresh)})
+            delta = self._open_or_create(table, rows)
+            # A row that stands on another day already is left out, so that its day does not count as changed.
+            columns = [*key, by, DAY]
+            unchanged = pl.scan_delta(delta).filter(~only_days(days)).select(columns)
+            new = rows.lazy().join(unchanged, on=columns, how="anti", nulls_equal=True).collect()
+            transactions = self._mark_changed(delta, {*days, *days_of(new)})
             merge = delta.merge(
-                fresh,
-                " AND ".join(f"(kept.{name} IS NOT DISTINCT FROM new.{name})" for name in key),
-                target_alias="kept",
+                new,
+                " AND ".join(f"(old.{name} IS NOT DISTINCT FROM new.{name})" for name in key),
+                target_alias="old",
                 source_alias="new",
                 merge_schema=True,
-                commit_properties=CommitProperties(app_transactions=changed),
+                commit_properties=CommitProperties(app_transactions=transactions),
             )
-            merge = merge.when_matched_update_all(f"new.{by} >= kept.{by} OR {of_days}").when_not_matched_insert_all()
-            merge.when_not_matched_by_source_delete(of_days).execute()
+            merge = merge.when_matched_update_all(f"new.{by} >= old.{by} OR {on_days}").when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(on_days).execute()
             return delta.version()
 
         return _retried(write)
 
-    def keep_checkpoints(self, table: str, checkpoints: Mapping[str, int]) -> int:
-        """Note from which state of its inputs (see ``checkpoints``) a table has been made; return its version."""
+    def save_checkpoints(self, table: str, checkpoints: Mapping[str, int]) -> int:
+        """Store checkpoints in a commit without rows; return the table's version."""
 
         def write() -> int:
             delta = self.open(table)
-            nothing = pl.scan_delta(delta).head(0).collect()
-            properties = CommitProperties(app_transactions=[Transaction(s, v) for s, v in checkpoints.items()])
-            write_deltalake(delta, nothing, mode="append", commit_properties=properties)
+            no_rows = pl.scan_delta(delta).head(0).collect()
+            properties = CommitProperties(app_transactions=_transactions(checkpoints))
+            write_deltalake(delta, no_rows, mode="append", commit_properties=properties)
             return delta.version()
 
         return _retried(write)
@@ -260,29 +258,29 @@ class Lakehouse:
         checkpoints: Mapping[str, int] | None = None,
         looked_at: int | None = None,
     ) -> int:
-        """Append the rows whose key the table does not hold yet, and return how many they were.
+        """Append the rows whose key the table does not hold yet, and return their number.
 
         Args:
             table: the table; created if need be.
-            rows: rows, of which the first of each key counts.
+            rows: the rows; only the first of each key counts.
             key: columns that name a row.
-            days: look for stored keys in these days only; in all of the table if None.
-            checkpoints: what ``checkpoints`` returned for the inputs, kept with the rows.
-            looked_at: version of the table that has none of them: there is no look if it is still the newest.
+            days: look for stored keys on these days only; in all of the table if None.
+            checkpoints: checkpoints to store with the rows.
+            looked_at: version of the table that holds none of the rows: the keys are not read if it is the newest.
         """
         rows = rows.unique(key, keep="first", maintain_order=True)
 
         def write() -> int:
-            # The handle is opened before the look, so a rival's append in between fails this commit.
-            delta = self._created(table, rows)
+            # The table is opened before its keys are read, so a rival's append in between fails this commit.
+            delta = self._open_or_create(table, rows)
             missing = rows
             if delta.version() != looked_at:
                 stored = pl.scan_delta(delta)
                 stored = stored if days is None else stored.filter(only_days(days))
                 missing = rows.join(stored.select(key).collect(), on=list(key), how="anti", nulls_equal=True)
             if missing.height or any(delta.transaction_version(s) != v for s, v in (checkpoints or {}).items()):
-                carried = {INSERTED: delta.version() + 1, **(checkpoints or {})}
-                transactions = [Transaction(s, v) for s, v in carried.items()] + self._changed(delta, missing)
+                transactions = _transactions({INSERTED: delta.version() + 1, **(checkpoints or {})})
+                transactions += self._mark_changed(delta, missing)
                 properties = CommitProperties(app_transactions=transactions)
                 write_deltalake(delta, missing, mode="append", schema_mode="merge", commit_properties=properties)
             return missing.height
@@ -290,33 +288,33 @@ class Lakehouse:
         return _retried(write)
 
     def compact(self, table: str, commits: int) -> None:
-        """Put a table's small files together, if as many commits have been made since the last time."""
+        """Compact a table's small files after so many commits since the last compaction."""
         delta = self.open(table)
         if delta.version() - (delta.transaction_version(COMPACTED) or 0) >= commits:
-            done = CommitProperties(app_transactions=[Transaction(COMPACTED, delta.version())])
-            with suppress(CommitFailedError):  # a rival has rewritten them meanwhile
-                delta.optimize.compact(commit_properties=done)
+            properties = CommitProperties(app_transactions=[Transaction(COMPACTED, delta.version())])
+            with suppress(CommitFailedError):  # a rival has rewritten the files meanwhile
+                delta.optimize.compact(commit_properties=properties)
 
     def checkpoint(self, table: str, name: str) -> int | None:
-        """Return a number that a table keeps beside its rows, or None: see ``checkpoints``."""
+        """Return one checkpoint of a table, or None: see ``resources.lakehouse.checkpoints``."""
         delta = self.open_if_exists(table)
         return None if delta is None else delta.transaction_version(name)
 
     def checkpoints(self, table: str) -> dict[str, int]:
-        """Return all numbers that a table keeps beside its rows."""
+        """Return all checkpoints of a table."""
         return read_checkpoints(self, table)
 
     def state(self, table: str) -> tuple[int, int]:
-        """Return a table's version and how many rows it has, from its log alone."""
+        """Return a table's version and its number of rows, from the log alone."""
         delta = self.open(table)
         return delta.version(), delta.count()
 
     def count(self, table: str) -> int:
-        """Return how many rows a table has, from its log alone."""
+        """Return a table's number of rows, from the log alone."""
         return self.open(table).count()
 
     def days(self, table: str) -> list[str]:
-        """Return the days of which a table has rows, oldest first."""
+        """Return the days on which a table has rows, oldest first."""
         delta = self.open_if_exists(table)
         return [] if delta is None else sorted({str(partition[DAY]) for partition in delta.partitions()})
 
@@ -335,7 +333,7 @@ class Lakehouse:
 
         Raises:
             TableMissingError: it does not exist.
-            VersionGoneError: the log says no more of that version.
+            VersionGoneError: the log no longer holds that version.
         """
         delta = self._open(table)
         try:
@@ -344,31 +342,31 @@ class Lakehouse:
             raise VersionGoneError(table, version) from error
         return delta
 
-    def _changed(self, delta: DeltaTable, what: pl.DataFrame | Collection[str]) -> list[Transaction]:
-        """Return what a commit notes of the days that it changes, given as ISO dates or by its rows."""
+    def _mark_changed(self, delta: DeltaTable, changed: pl.DataFrame | Collection[str]) -> list[Transaction]:
+        """Return a commit's checkpoints of the days that it changes, given as ISO dates or by its rows."""
         if self.streaming:
             return []
-        if isinstance(what, pl.DataFrame):
-            what = days_of(what) if DAY in what.columns else []
-        return [Transaction(CHANGED.name(day), delta.version() + 1) for day in what]
+        if isinstance(changed, pl.DataFrame):
+            changed = days_of(changed) if DAY in changed.columns else []
+        return [Transaction(CHANGED.name(day), delta.version() + 1) for day in changed]
 
-    def _added(
-        self, table: str, now: int, read: ReadRows, rows: pl.DataFrame, days: Sequence[str], only: str | None
+    def _rows_added(
+        self, table: str, version: int, read: ReadRows, rows: pl.DataFrame, days: Sequence[str], only: str | None
     ) -> pl.DataFrame:
-        """Return rows that have been added since a version of a table from places that had not been read."""
-        if read.version == now:
+        """Return the rows that others have added since ``read``, up to a version of the table."""
+        if read.version == version:
             return rows.clear()
-        where = only_days(days) if only is None else only_days(days) & pl.sql_expr(only)
-        added = self.scan(table, version=now).filter(where)
+        condition = only_days(days) if only is None else only_days(days) & pl.sql_expr(only)
+        added = self.scan(table, version=version).filter(condition)
         if read.version is not None:
-            before = self.scan(table, version=read.version).filter(where)
+            before = self.scan(table, version=read.version).filter(condition)
             added = added.join(before.select(PLACE), on=PLACE, how="anti")
         added = added.collect().join(read.places, on=PLACE, how="anti")
         if added.join(rows, on=read.key, how="semi", nulls_equal=True).height:
             raise CommitFailedError(f"{table}: rows of the same key have been added meanwhile; run again")
         return added
 
-    def _created(self, table: str, rows: pl.DataFrame) -> DeltaTable:
+    def _open_or_create(self, table: str, rows: pl.DataFrame) -> DeltaTable:
         if (delta := self.open_if_exists(table)) is not None:
             return delta
         schema = Schema.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
@@ -383,7 +381,7 @@ class Lakehouse:
 
 
 def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
-    """Return the lakehouse that the settings name; ``streaming`` as there."""
+    """Return the lakehouse that the settings name; for ``streaming`` see ``Lakehouse``."""
     if not settings.lakehouse_uri.startswith("s3:"):
         return Lakehouse(uri=settings.lakehouse_uri, streaming=streaming)
     storage = {"AWS_REGION": settings.aws_region}
@@ -394,8 +392,12 @@ def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
     return Lakehouse(uri=settings.lakehouse_uri, storage=storage, streaming=streaming)
 
 
+def _transactions(checkpoints: Mapping[str, int]) -> list[Transaction]:
+    return [Transaction(name, number) for name, number in checkpoints.items()]
+
+
 def _retried(write: Callable[[], Any]) -> Any:
-    """Run a write whose every attempt starts from the table as it then is, until its commit is not in conflict."""
+    """Run a write again until its commit does not conflict; each attempt starts from the newest version."""
     for attempt in range(ATTEMPTS):
         try:
             return write()

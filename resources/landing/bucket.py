@@ -1,18 +1,17 @@
-"""A bucket in which files land: what is new is found with bounded work, and each file is read when it is whole.
+"""A bucket in which files land: new files are found with a bounded number of requests.
 
-An object is there once it is whole, an upload in parts once it is completed: none is read half written. A bucket gives
-its objects in the order of their names only, and a new one may come anywhere in it. So there are two ways to look:
+A store shows an object once its upload is complete, so no file is read half written. It lists objects in the order of
+their names only, and a new name may sort anywhere. So there are two ways to list:
 
-- where new names are likely (``stretches``): behind the last known one, and behind those that came lately between
-  older ones, as where several writers each name their files by the time. This costs a request for each such place.
-- at everything, where that has not been done for an hour (``EVERY``).
+- The ranges where new names are likely (``likely_ranges``): after the last name, and after recent names between older
+  ones, as where several writers each name files by time. This costs one request a range.
+- All names, at most once an hour (``FULL_LISTING_MS``).
 
-It is the second that lets no file be missed, whatever its name: it is found within the hour, where the first finds
-most at the next look. A folder of up to ``LOOK_BACK`` files is looked at as a whole each time, by one request or two.
+The full listing finds every file within the hour, whatever its name; the ranges find most at the next look. A folder of
+up to ``LOOK_BACK`` files is listed as a whole each time, by one request or two.
 
-That no file is read twice does not depend on this: the ledger has how far each has been read, what the listing said of
-it then, and a digest of what it held. So an object in whose place another comes is noticed, of whatever size, and read
-on if it begins as the former one did.
+That no file is read twice does not depend on the listing. The ledger holds each file's position, listed state and
+digest. So a replaced object is noticed whatever its size, and read on if it begins as its predecessor did.
 """
 
 import heapq
@@ -37,16 +36,16 @@ from resources.landing.records import Record, ReplacedError, state_number
 from resources.settings import Settings
 from resources.sources.incremental import SourceError
 
-# Known names that are looked at again before a place: as many as one request gives, for what comes a little late.
+# Known names before a range that are listed again, for names that come a little late: one request's worth.
 LOOK_BACK = 1_000
-# Places that are looked at; others wait until everything is.
-PLACES = 8
-# Milliseconds after which everything is looked at again.
-EVERY = 3_600_000
+# Ranges that are listed; names in others wait for the full listing.
+MAX_RANGES = 8
+# Milliseconds between two full listings.
+FULL_LISTING_MS = 3_600_000
 ATTEMPTS = 5
-# The names after one, and up to another, or to the end.
-Stretch = tuple[str, str | None]
-EVERYTHING: list[Stretch] = [("", None)]
+# The names after the first, up to the second or to the end.
+NameRange = tuple[str, str | None]
+ALL_NAMES: list[NameRange] = [("", None)]
 
 
 class NoBucketError(SourceError):
@@ -58,12 +57,12 @@ class BucketObject:
     """A file that has landed in a bucket: see ``LandingFile``.
 
     Attributes:
-        bucket: where it is.
-        folder: which kind of record it holds, a key of ``readers.FOLDERS``.
+        bucket: its bucket.
+        folder: kind of its records, a key of ``readers.FOLDERS``.
         name: its key without the bucket's prefix.
-        etag: names its content.
-        length: its bytes.
-        written: when it came to be.
+        etag: identity of its content.
+        length: its size in bytes.
+        written: when it was written.
     """
 
     bucket: "Bucket"
@@ -75,22 +74,22 @@ class BucketObject:
 
     @property
     def state(self) -> int:
-        """See ``LandingFile``; the same bytes written again are no news, but for what is replaced as a whole."""
+        """See ``LandingFile``. The same bytes written again change it only in a folder of ``REPLACED``."""
         return state_number(self.etag, self.length, *([self.written] if self.folder in REPLACED else []))
 
     def records(self, max_bytes: int) -> Iterator[Record]:
-        """See ``LandingFile``; a copy is read, so that a store that fails half-way is not taken for a damaged file.
+        """See ``LandingFile``. A local copy is read, so that a failing store is not taken for a damaged file.
 
         Raises:
-            ReplacedError: another has come in its place, or none.
-            SourceError: the store does not answer, or says no.
+            ReplacedError: the object was replaced or deleted.
+            SourceError: the store does not answer, or refuses.
         """
         if self.folder in REPLACED:
-            # Many stores tell the second only, so of the versions of one second only the last may be read.
+            # Many stores date objects by the second only: wait, so that only the last version of a second is read.
             time.sleep(min(1.0, max(0.0, self.written.timestamp() + 1 - time.time())))
         path = PurePosixPath(self.name)
         with TemporaryDirectory() as folder:
-            # A key may have more bytes than the name of a file.
+            # A key may be longer than a file name may be.
             copy = Path(folder, path.name.encode()[-200:].decode("utf-8", "ignore"))
             self.bucket.download(self, copy)
             written = round(self.written.timestamp() * 1_000)
@@ -98,7 +97,7 @@ class BucketObject:
 
 
 class Bucket:
-    """The objects below one prefix of a bucket."""
+    """The objects under one prefix of a bucket."""
 
     def __init__(self, uri: str, settings: Settings, *, attempts: int = ATTEMPTS) -> None:
         self.uri, self._settings, self._attempts = uri, settings, attempts
@@ -106,21 +105,21 @@ class Bucket:
         self._prefix = f"{prefix}/" if prefix else ""
 
     def folders(self) -> set[str]:
-        """Return the names of the folders right below the prefix.
+        """Return the names of the folders directly under the prefix.
 
         Raises:
-            SourceError: the store does not answer, or says no; ``NoBucketError`` if there is no such bucket.
+            SourceError: the store does not answer, or refuses; ``NoBucketError`` if there is no such bucket.
         """
         pages = self._pages(Prefix=self._prefix, Delimiter="/")
         return {entry["Prefix"].split("/")[-2] for page in pages for entry in page.get("CommonPrefixes", [])}
 
-    def files(self, folder: str, among: Iterable[Stretch]) -> Iterator[BucketObject]:
-        """Yield the files of one kind whose names are in some stretches, in the store's order.
+    def files(self, folder: str, ranges: Iterable[NameRange]) -> Iterator[BucketObject]:
+        """Yield the files of one folder whose names are in some ranges, in the store's order.
 
         Raises:
             SourceError: see ``folders``.
         """
-        for after, until in among:
+        for after, until in ranges:
             start = {"StartAfter": self._prefix + after} if after else {}
             pages = self._pages(Prefix=f"{self._prefix}{folder}/", **start)
             for entry in (entry for page in pages for entry in page.get("Contents", [])):
@@ -131,10 +130,10 @@ class Bucket:
                     yield BucketObject(self, folder, name, entry["ETag"], entry["Size"], entry["LastModified"])
 
     def download(self, file: BucketObject, path: Path) -> None:
-        """Write a file to a path.
+        """Copy a file to a path.
 
         Raises:
-            ReplacedError: another has come in its place, or none.
+            ReplacedError: the object was replaced or deleted.
             SourceError: see ``folders``.
         """
         with self._one_line_errors(f"{self.uri}/{file.name}"), path.open("wb") as copy:
@@ -164,39 +163,40 @@ class Bucket:
         )
 
     @contextmanager
-    def _one_line_errors(self, what: str) -> Generator[None]:
-        """Say in one line why something cannot be read, without what the store says, which may hold a secret."""
+    def _one_line_errors(self, address: str) -> Generator[None]:
+        """Turn the store's errors into one line without their own text, which may hold a secret."""
         try:
             yield
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "NoSuchBucket":
                 raise NoBucketError(f"there is no bucket {self._name}") from None
-            raise SourceError(f"cannot read {what}, which LANDING names: {code}") from None
+            raise SourceError(f"cannot read {address}, which LANDING names: {code}") from None
         except (BotoCoreError, ResponseParserError, ValueError) as error:
-            raise SourceError(f"cannot read {what}, which LANDING names: {type(error).__name__}") from None
+            raise SourceError(f"cannot read {address}, which LANDING names: {type(error).__name__}") from None
 
 
-def stretches(read: Mapping[str, datetime]) -> list[Stretch]:
-    """Return the stretches of the order of names in which new ones are likely, in that order.
+def likely_ranges(read_at: Mapping[str, datetime]) -> list[NameRange]:
+    """Return the ranges in which new names are likely, in the order of names.
 
-    New names come behind one that was read later than the one that follows it: with names that go by the time, behind
-    the last of each writer. The last name of all and the latest of the others count, each with ``LOOK_BACK`` before it.
+    A new name is likely after one that was read later than its successor: where writers name files by time, after the
+    last name of each writer. The ranges start ``LOOK_BACK`` names before the last name of all, and before the most
+    recent of the others.
 
     Args:
-        read: of each known name, when it was read.
+        read_at: when each known name was read.
     """
-    names = sorted(read)
-    ends = [at for at in range(len(names) - 1) if read[names[at]] > read[names[at + 1]]]
-    chosen = sorted(heapq.nlargest(PLACES - 1, ends, key=lambda at: read[names[at]]))
-    likely: list[Stretch] = []
-    reached = -1
-    for at in [*chosen, len(names) - 1]:
-        after = at - LOOK_BACK
-        until = names[at + 1] if at + 1 < len(names) else None
-        if likely and after <= reached:
-            likely[-1] = (likely[-1][0], until)
+    names = sorted(read_at)
+    ends = [index for index in range(len(names) - 1) if read_at[names[index]] > read_at[names[index + 1]]]
+    recent = sorted(heapq.nlargest(MAX_RANGES - 1, ends, key=lambda index: read_at[names[index]]))
+    ranges: list[NameRange] = []
+    last = -1
+    for end in [*recent, len(names) - 1]:
+        start = end - LOOK_BACK
+        until = names[end + 1] if end + 1 < len(names) else None
+        if ranges and start <= last:
+            ranges[-1] = (ranges[-1][0], until)
         else:
-            likely.append((names[after] if after >= 0 else "", until))
-        reached = at + 1
-    return likely
+            ranges.append((names[start] if start >= 0 else "", until))
+        last = end + 1
+    return ranges

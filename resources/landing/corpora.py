@@ -1,4 +1,4 @@
-"""Public research corpora as landed records: which files they have, and what one of their rows says."""
+"""Public research corpora as landed records: their files, and the mapping of a row to a record."""
 
 import csv
 import gzip
@@ -21,7 +21,7 @@ class Corpus:
     """A corpus.
 
     Attributes:
-        folder: the kind of record that its rows become, as in ``readers.FOLDERS``.
+        folder: kind of its records, a key of ``readers.FOLDERS``.
         files: glob of its files below the landing folder.
         records: yields a file's records, given the file and the landing folder.
     """
@@ -32,8 +32,8 @@ class Corpus:
 
 
 def _data(path: Path) -> bytes:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rb") as file:
+    open_file = gzip.open if path.suffix == ".gz" else open
+    with open_file(path, "rb") as file:
         data: bytes = file.read(MAX_CORPUS_BYTES + 1)
     if len(data) > MAX_CORPUS_BYTES:
         raise ValueError(f"{path.name} has more than {MAX_CORPUS_BYTES} bytes")
@@ -48,7 +48,7 @@ def _tweeteval(path: Path, root: Path) -> Iterator[Fields]:
     folder, split = path.parent, path.name.removesuffix("_text.txt")
     names = dict(line.split("\t")[:2] for line in _text(folder / "mapping.txt").split("\n") if line.strip())
     labels = _text(folder / f"{split}_labels.txt").split()
-    # Some tweets hold other line separators of Unicode: only "\n" ends a line.
+    # Only "\n" ends a line: some tweets hold other line separators of Unicode.
     texts = _text(path).removesuffix("\n").split("\n")
     for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
         yield {
@@ -62,7 +62,7 @@ def _tweeteval(path: Path, root: Path) -> Iterator[Fields]:
 
 
 @lru_cache(maxsize=4)
-def _iab_of(root: Path) -> dict[tuple[str, str], str]:
+def _iab_topics(root: Path) -> dict[tuple[str, str], str]:
     rows = csv.DictReader(_text(root / "iab_taxonomy/source_label_to_iab31_tier1.tsv").splitlines(), delimiter="\t")
     return {(row["dataset"], row["source_label"]): row["primary_iab_id"] for row in rows}
 
@@ -76,7 +76,8 @@ def _topics(path: Path, root: Path) -> Iterator[Fields]:
         title = row.get("title") or row.get("headline") or row.get("subject")
         body = row.get("text") or row.get("short_description")
         label = row["label"]
-        topic = _iab_of(root).get((dataset, label)) or _iab_of(root).get((dataset, label.lower()))
+        topics = _iab_topics(root)
+        topic = topics.get((dataset, label)) or topics.get((dataset, label.lower()))
         yield {
             "label_id": f"{dataset}:{row['id']}",
             "task": "iab_category",
@@ -181,8 +182,8 @@ def _surge(path: Path, root: Path) -> Iterator[Fields]:
 
 
 def _web_pages(path: Path, root: Path) -> Iterator[Fields]:  # noqa: ARG001
-    described = next(path.parent.parent.glob("*.json"))
-    url = json.loads(_text(described))[path.name.removesuffix(".html.gz")]["url"].strip()
+    metadata = next(path.parent.parent.glob("*.json"))
+    url = json.loads(_text(metadata))[path.name.removesuffix(".html.gz")]["url"].strip()
     yield {"url": url, "content_type": "text/html", "body": _data(path)}
 
 
@@ -191,16 +192,16 @@ def _openrtb(path: Path, root: Path) -> Iterator[Fields]:
     calls = document.get("httpCalls") or [] if isinstance(document, dict) else []
     bids = []
     for call in calls:
-        answer = (call.get("mockResponse") or {}).get("body")
-        seats = answer.get("seatbid") or [] if isinstance(answer, dict) else []
+        response = (call.get("mockResponse") or {}).get("body")
+        seats = response.get("seatbid") or [] if isinstance(response, dict) else []
         prices = [bid.get("price") for seat in seats for bid in seat.get("bid") or []]
         bids.append(
             {
                 "bidder": path.name.split("__")[0],
                 "status": "bid" if prices else "no_bid",
                 "price_cpm": max((price for price in prices if price is not None), default=None),
-                "cur": answer.get("cur") if isinstance(answer, dict) else None,
-                "response": answer,
+                "cur": response.get("cur") if isinstance(response, dict) else None,
+                "response": response,
             }
         )
     request = document.get("mockBidRequest", document) if isinstance(document, dict) else document
@@ -209,7 +210,7 @@ def _openrtb(path: Path, root: Path) -> Iterator[Fields]:
 
 def _ipinyou(path: Path, root: Path) -> Iterator[Fields]:
     for number, row in enumerate(csv.DictReader(_text(path).splitlines(), delimiter="\t"), 1):
-        # Prices are in the source's own unit, so they are not given as dollars.
+        # Prices are in the source's own unit, so no field in US dollars is set.
         yield {
             "auction_id": f"{source_name(path, root)}:{number}",
             "winner": "ipinyou",
@@ -236,7 +237,7 @@ def _picture_labels(path: Path, root: Path) -> Iterator[Fields]:
         }
 
 
-# Files of the supply chain that do not lie in a folder named by their domain, with that domain.
+# Domains of supply-chain files that do not lie in a folder named by their domain.
 DECLARED_BY = {
     "rtb_openrtb/supply_chain/ads.txt": "1xsmp.lol",
     "rtb_openrtb/supply_chain/sellers_admaru.json": "admaru.com",

@@ -1,4 +1,4 @@
-"""Files of a landing folder: found with what links lead to, as long as that lies inside."""
+"""Files of a landing folder. Symbolic links are followed as long as they stay inside it."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ from resources.landing import corpora
 from resources.landing.readers import Read, has_reader, read_corpus, read_declarations, reader
 from resources.landing.records import Record, ReplacedError, source_name, state_number
 
-# Seconds within which a file that is written twice may show one time: the longest tick of a kernel's clock.
-TICK = 0.01
+# Seconds within which two writes may get the same timestamp: the longest tick of a kernel's clock.
+CLOCK_TICK = 0.01
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class LocalFile:
     """A file that has landed in a folder: see ``LandingFile``.
 
     Attributes:
-        folder: which kind of record it holds, a key of ``readers.FOLDERS``.
+        folder: kind of its records, a key of ``readers.FOLDERS``.
         name: path below the landing folder; names the source in every table.
-        path: where it is.
-        read: returns its records, given the most bytes that one may have.
+        path: its path.
+        read: yields its records, given the limit of bytes of one.
     """
 
     folder: str
@@ -34,16 +34,16 @@ class LocalFile:
 
     @property
     def state(self) -> int:
-        """See ``LandingFile``: of its size and times; a write changes one of these, also if it sets another back."""
+        """See ``LandingFile``. Every write changes the size or a time, even one that sets the other time back."""
         stat = self._stat()
         return state_number(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) if stat else 0
 
     def records(self, max_bytes: int) -> Iterator[Record]:
         """See ``LandingFile``."""
         stat = self._stat()
-        wait = stat.st_ctime_ns / 10**9 + TICK - time.time() if stat else 0
+        wait = stat.st_ctime_ns / 10**9 + CLOCK_TICK - time.time() if stat else 0
         if wait > 0:
-            time.sleep(min(TICK, wait))
+            time.sleep(min(CLOCK_TICK, wait))
         yield from self.read(self.path, max_bytes)
 
     def _stat(self) -> os.stat_result | None:
@@ -51,15 +51,15 @@ class LocalFile:
             return self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
             raise ReplacedError(self.name) from None
-        except OSError:  # what may not be looked at may not be read either, which is then said
+        except OSError:  # such a file cannot be read either, and the read reports that
             return None
 
 
 def landed_files(root: Path, folder: str) -> list[LocalFile]:
-    """Return the files of one kind below a landing folder, in order of their names; none if it has none.
+    """Return the files of one kind below a landing folder, in order of their names.
 
-    Nothing is read that lies elsewhere: a symbolic link that leads out of the landing folder is passed over with a
-    warning. One that stays inside gives what it leads to, unless that is found without it.
+    A symbolic link that leads out of the landing folder is skipped with a warning. One that stays inside adds the files
+    that it leads to, unless they are found without it.
     """
     readers = {path: reader(path.relative_to(root), folder, written_at) for path in _files_below(root, folder)}
     if folder == "supply_chain":
@@ -74,39 +74,39 @@ def landed_files(root: Path, folder: str) -> list[LocalFile]:
 
 
 def written_at(path: Path) -> int:
-    """Return when a file came to lie where it is: milliseconds since 1970.
+    """Return when a file was put at its path, in milliseconds since 1970.
 
-    Unlike the time at which it was written, this is later for each version, also where an older one is put back.
+    Unlike the modification time, it grows with each version, even where an older file is restored.
     """
     return path.stat().st_ctime_ns // 10**6
 
 
 def _files_below(root: Path, folder: str) -> list[Path]:
-    """Return the paths of files of one kind, sorted: those that lie there, then what links lead to besides."""
-    inside, top = os.path.realpath(root), os.path.realpath(root / folder)
-    known: dict[str, PurePath | None] = {}
+    """Return the sorted paths of files of one kind; a file found directly precedes a link to it."""
+    real_root, top = os.path.realpath(root), os.path.realpath(root / folder)
+    visited: dict[str, PurePath | None] = {}
     links, outside = [PurePath(folder)], []
     while links:
         link = links.pop(0)
         real = os.path.realpath(root / link)
-        if not Path(real).is_relative_to(inside):
+        if not Path(real).is_relative_to(real_root):
             outside.append(root / link)
-        elif real == top or not Path(top).is_relative_to(real):  # one that leads upwards would come here again
-            links = sorted(links + _walk(real, link, folder, known))
+        elif real == top or not Path(top).is_relative_to(real):  # a link to a parent folder would recur
+            links = sorted(links + _walk(real, link, folder, visited))
     _warn_of_links(root, outside)
-    return sorted(root / path for path in known.values() if path)
+    return sorted(root / path for path in visited.values() if path)
 
 
-def _walk(real: str, path: PurePath, folder: str, known: dict[str, PurePath | None]) -> list[PurePath]:
-    """Add the files at a path to those known by their real path; return the links there."""
-    links, waiting = list[PurePath](), [(real, path)]
+def _walk(real: str, path: PurePath, folder: str, visited: dict[str, PurePath | None]) -> list[PurePath]:
+    """Add the files below a path to ``visited`` by their real paths (folders as None); return the links below it."""
+    links, pending = list[PurePath](), [(real, path)]
     if has_reader(path, folder) and Path(real).is_file():
-        known.setdefault(real, path)
-    while waiting:
-        real, path = waiting.pop()
-        if real in known:
+        visited.setdefault(real, path)
+    while pending:
+        real, path = pending.pop()
+        if real in visited:
             continue
-        known[real] = None
+        visited[real] = None
         for entry in _entries(real):
             if entry.name.startswith((".", "_")):
                 continue
@@ -114,9 +114,9 @@ def _walk(real: str, path: PurePath, folder: str, known: dict[str, PurePath | No
             if entry.is_symlink():
                 links.append(entry_path)
             elif entry.is_dir():
-                waiting.append((entry.path, entry_path))
+                pending.append((entry.path, entry_path))
             elif entry.is_file() and has_reader(entry_path, folder):
-                known.setdefault(entry.path, entry_path)
+                visited.setdefault(entry.path, entry_path)
     return links
 
 
@@ -132,10 +132,10 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _inside(root: Path, paths: Iterable[Path]) -> list[Path]:
-    """Return those of some paths at which a file is that lies below the landing folder."""
-    real = {path: Path(os.path.realpath(path)) for path in paths if path.is_file()}
-    inside = [path for path, where in real.items() if where.is_relative_to(os.path.realpath(root))]
-    _warn_of_links(root, [path for path in real if path not in inside])
+    """Return the paths of files that really lie below the landing folder; warn of the others."""
+    real_paths = {path: Path(os.path.realpath(path)) for path in paths if path.is_file()}
+    inside = [path for path, real in real_paths.items() if real.is_relative_to(os.path.realpath(root))]
+    _warn_of_links(root, [path for path in real_paths if path not in inside])
     return inside
 
 

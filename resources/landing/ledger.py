@@ -1,8 +1,8 @@
-"""How far each landed file has been read into a bronze table, as rows of a table of their own.
+"""The ledger: a table of the position up to which each landed file was read into a bronze table.
 
-A reading is written to the ledger before the rows that it gave, under the number of the commit that will hold them.
-The bronze table keeps that number in its commit, beside the number of the commit before. So a reading counts if its
-number is the table's own or one before it: what a kill left between the two is not believed, and is read again.
+A position is written to the ledger before the rows are written to bronze, under the id of the coming bronze commit and
+of the one before. The bronze commit stores its id as a checkpoint. So an entry counts if its id is the table's
+checkpoint or an ancestor of it. An entry that a kill left without a bronze commit is ignored, and the file read again.
 """
 
 import secrets
@@ -32,14 +32,14 @@ SCHEMA = pl.Schema(
 
 
 class Progress(NamedTuple):
-    """How far a file has been read.
+    """The position up to which a file was read.
 
     Attributes:
-        position: of the last record that was read.
-        digest: names what the records up to there said.
-        state: of the file then: see ``LandingFile``.
+        position: position of the last record that was read.
+        digest: digest of the records up to it.
+        state: state of the file then: see ``LandingFile``.
         complete: it was read to its end.
-        read_at: when (UTC).
+        read_at: when it was read (UTC).
     """
 
     position: int
@@ -50,39 +50,40 @@ class Progress(NamedTuple):
 
 
 class Ledger:
-    """The files that have been read into one bronze table.
+    """The files that were read into one bronze table.
 
     Attributes:
-        files: how far each has been read, by its name.
-        commit: number of the bronze table's last commit of files; None before the first.
+        files: progress by file name.
+        commit: id of the bronze table's last commit of files; None before the first.
     """
 
     def __init__(self, lakehouse: Lakehouse, table: str) -> None:
         self._lakehouse, self._table = lakehouse, table
         self.commit = lakehouse.checkpoint(table, LEDGER)
-        read = lakehouse.scan(TABLE).filter(pl.col("table") == table).collect() if lakehouse.exists(TABLE) else None
         self.files: dict[str, Progress] = {}
-        if read is not None:
-            newest = _counting(read, _ancestors(read, self.commit)).unique("file", keep="last", maintain_order=True)
+        if lakehouse.exists(TABLE):
+            entries = lakehouse.scan(TABLE).filter(pl.col("table") == table).collect()
+            committed = _entries_of(entries, _ancestors(entries, self.commit))
+            newest = committed.unique("file", keep="last", maintain_order=True)
             self.files = {row[0]: Progress(*row[1:]) for row in newest.select("file", *Progress._fields).iter_rows()}
 
-    def plan(self, readings: dict[str, Progress]) -> tuple[int | None, int]:
-        """Write how far files will have been read; return the number before, and the one that makes it count."""
+    def plan(self, progress: dict[str, Progress]) -> tuple[int | None, int]:
+        """Write the progress of a coming commit; return the id of the commit before, and its own."""
         before, commit = self.commit, secrets.randbits(62)
-        rows = [(self._table, file, *progress, commit, before) for file, progress in readings.items()]
+        rows = [(self._table, file, *of_file, commit, before) for file, of_file in progress.items()]
         self._lakehouse.append_once(TABLE, pl.DataFrame(rows, SCHEMA, orient="row"), {}, {})
         return before, commit
 
-    def settle(self, readings: dict[str, Progress], commit: int) -> None:
-        """Note that a planned commit has been made."""
-        self.files |= readings
+    def settle(self, progress: dict[str, Progress], commit: int) -> None:
+        """Record that a planned commit was made."""
+        self.files |= progress
         self.commit = commit
 
 
 def compact(lakehouse: Lakehouse, tables: Collection[str]) -> int:
-    """Leave one row of each file; return how many there are.
+    """Reduce the ledger to one committed entry a file; return the table's version.
 
-    What may still be committed stays: only a number that is followed by another can no longer be.
+    Entries that may still be committed stay: those whose predecessor has no other successor yet.
     """
     commits = {table: lakehouse.checkpoint(table, LEDGER) for table in tables}
 
@@ -91,7 +92,7 @@ def compact(lakehouse: Lakehouse, tables: Collection[str]) -> int:
         for table, commit in commits.items():
             of_table = rows.filter(pl.col("table") == table)
             ancestors = _ancestors(of_table, commit)
-            newest = _counting(of_table, ancestors).unique("file", keep="last", maintain_order=True)
+            newest = _entries_of(of_table, ancestors).unique("file", keep="last", maintain_order=True)
             newest = newest.with_columns(commit=pl.lit(commit, pl.Int64), commit_before=pl.lit(None, pl.Int64))
             undecided = ~pl.col("commit").is_in(ancestors) & ~pl.col("commit_before").is_in(ancestors[1:])
             parts += [newest.sort("file"), of_table.filter(undecided.fill_null(commit is None))]
@@ -103,16 +104,16 @@ def compact(lakehouse: Lakehouse, tables: Collection[str]) -> int:
 
 
 def _ancestors(rows: pl.DataFrame, commit: int | None) -> list[int]:
-    """Return a commit's number and those before it, newest first."""
+    """Return the ids of a commit and of those before it, newest first."""
     before = dict(rows.select("commit", "commit_before").unique().iter_rows())
-    found = []
+    ancestors = []
     while commit is not None:
-        found.append(commit)
+        ancestors.append(commit)
         commit = before.get(commit)
-    return found
+    return ancestors
 
 
-def _counting(rows: pl.DataFrame, commits: Sequence[int]) -> pl.DataFrame:
-    """Return the rows of some commits, oldest first."""
+def _entries_of(rows: pl.DataFrame, commits: Sequence[int]) -> pl.DataFrame:
+    """Return the entries of some commits, oldest first."""
     age = pl.DataFrame({"commit": commits, "age": range(len(commits))}, schema={"commit": pl.Int64, "age": pl.Int64})
     return rows.join(age, on="commit").sort("age", descending=True, maintain_order=True).drop("age")

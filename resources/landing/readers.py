@@ -1,4 +1,4 @@
-"""What reads a landed file: by its folder and ending, whatever its container, record by record."""
+"""Readers of landed files, chosen by folder and file ending. Each yields the records of any container."""
 
 import csv
 import gzip
@@ -22,11 +22,11 @@ from resources.landing.records import Fields, Record, parse_line
 from signals.documents.domains import domain
 from signals.documents.supply_chain import ads_txt, sellers_json
 
-# Returns the records of a file, given the most bytes that one may have.
+# Yields the records of a file, given the limit of bytes of one.
 Read = Callable[[Path, int], Iterator[Record]]
 P = ParamSpec("P")
 
-# What may lie in which folder, by the ending of a path without .gz or .zst.
+# Endings that each folder's files may have, without .gz or .zst.
 EVENTS = (".jsonl", ".ndjson")
 FOLDERS: dict[str, tuple[str, ...]] = {
     "pages": (*EVENTS, ".html", ".htm", ".warc", ".png", ".jpg", ".jpeg", ".gif", ".webp"),
@@ -44,26 +44,26 @@ REPLACED = ("supply_chain",)
 PACKED = (".gz", ".zst")
 DOCUMENTS = {".txt": ("ads.txt", ads_txt), ".json": ("sellers.json", sellers_json)}
 MEDIA = {".html": "text/html", ".htm": "text/html", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
-# Address and time of a saved page, in a comment as SingleFile writes it.
-SAVED = re.compile(
+# Address and time of a saved page, in the comment that SingleFile writes.
+SAVED_PAGE = re.compile(
     rb"<!--[^>]*?\surl: (?P<url>\S+)(?:\s[^>]*?saved date: (?P<date>\w{3} \w{3} \d\d? \d{4} [\d:]{8} GMT[+-]\d{4}))?"
 )
-# What reading a damaged file raises, of whatever container, or a corpus file that is not of its shape.
-DAMAGE = (OSError, EOFError, zlib.error, csv.Error, ValueError, LookupError, TypeError, AttributeError)
+# Errors that a damaged file raises, whatever its container, or a corpus file of another shape.
+DAMAGE_ERRORS = (OSError, EOFError, zlib.error, csv.Error, ValueError, LookupError, TypeError, AttributeError)
 
 
 def has_reader(path: PurePath, folder: str) -> bool:
-    """Say of a path below the landing folder whether such a file is read, as its ending and no hidden part say."""
+    """Return whether a file, by its path below the landing folder, has a reader: by its ending, and if not hidden."""
     return _unpacked(path).endswith(FOLDERS[folder]) and not any(part.startswith((".", "_")) for part in path.parts)
 
 
 def reader(path: PurePath, folder: str, written: Callable[[Path], int]) -> Read:
-    """Return what reads a file.
+    """Return the reader of a file.
 
     Args:
-        path: where it has landed, below the landing folder.
-        folder: which kind of record it holds.
-        written: returns when a file came to lie where it is, in milliseconds since 1970.
+        path: its path below the landing folder.
+        folder: kind of its records, a key of ``FOLDERS``.
+        written: returns when a file was put at its path, in milliseconds since 1970.
     """
     if folder == "supply_chain":
         return partial(read_declarations, declared_by=path.parent.name, written=written)
@@ -86,23 +86,23 @@ def _unpack(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix == ".zst":
-        # Arrow's reader, since zstandard's takes a file that is cut short for one that ends there; but it opens no file
-        # whose name is not UTF-8.
+        # Arrow's reader: zstandard's does not notice a truncated file. It gets an open file, for it opens none whose
+        # name is not UTF-8.
         return io.BufferedReader(pa.CompressedInputStream(path.open("rb"), "zstd"))
     return path.open("rb")
 
 
 def _until_damage(read: Callable[P, Iterator[Record]]) -> Callable[P, Iterator[Record]]:
-    """Make damage of a file end its records with a ``corrupt_file`` one instead of a crash."""
+    """Make a reader of a damaged file end with a ``corrupt_file`` record instead of an error."""
 
     @wraps(read)
     def records(*args: P.args, **kwargs: P.kwargs) -> Iterator[Record]:
-        position, readable = 0, read(*args, **kwargs)
+        position = 0
         try:
-            for record in readable:
+            for record in read(*args, **kwargs):
                 position = record.position
                 yield record
-        except DAMAGE as error:
+        except DAMAGE_ERRORS as error:
             yield Record(position + 1, broken="corrupt_file", raw=f"{type(error).__name__}: {error}"[:500])
 
     return records
@@ -110,7 +110,7 @@ def _until_damage(read: Callable[P, Iterator[Record]]) -> Callable[P, Iterator[R
 
 @_until_damage
 def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
-    """Split JSON lines; they are parsed where they become rows, but for a last one that is not ended."""
+    """Yield JSON lines unparsed: they are parsed where they become rows. A last line without an end is checked here."""
     position = 0
     with _unpack(path) as file:
         while line := file.readline(max_bytes + 1):
@@ -129,25 +129,25 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Record]:
 
 @_until_damage
 def read_whole(path: Path, max_bytes: int, url: str) -> Iterator[Record]:
-    """Read a file that is one page or one picture; its address is the one that the page itself names, else ``url``."""
+    """Read a file that is one page or picture. Its address is the one that a saved page names, else ``url``."""
     with _unpack(path) as file:
         body = file.read(max_bytes + 1)
     if len(body) > max_bytes:
         yield Record(1, broken="too_large", raw=path.name)
     else:
         media = MEDIA.get(_ending(path), f"image/{_ending(path)[1:]}")
-        yield Record(1, {"url": url, "content_type": media, "body": body, **_saved(body)})
+        yield Record(1, {"url": url, "content_type": media, "body": body, **_saved_page(body)})
 
 
-def _saved(body: bytes) -> Fields:
-    """Return the address and time that a saved page carries."""
-    comment = SAVED.search(body[:4_096])
+def _saved_page(body: bytes) -> Fields:
+    """Return the address and time in a saved page's comment."""
+    comment = SAVED_PAGE.search(body[:4_096])
     if comment is None:
         return {}
     fields: Fields = {"url": comment["url"].decode("utf-8", "replace")}
     with suppress(ValueError):
-        moment = datetime.strptime((comment["date"] or b"").decode("ascii"), "%a %b %d %Y %H:%M:%S GMT%z")
-        fields["fetched_at"] = moment.isoformat()
+        timestamp = datetime.strptime((comment["date"] or b"").decode("ascii"), "%a %b %d %Y %H:%M:%S GMT%z")
+        fields["fetched_at"] = timestamp.isoformat()
     return fields
 
 
@@ -161,14 +161,14 @@ def read_declarations(path: Path, max_bytes: int, declared_by: str, written: Cal
         yield Record(1, broken="too_large" if owner else "not_a_domain:declared_by", raw=path.name)
         return
     common = {"declared_by": owner, "document": document, "fetched_at": fetched_at}
-    for declared in declarations(body):
-        fields = None if declared.fields is None else {**common, "line": declared.line, **declared.fields}
-        yield Record(declared.line, fields, declared.broken, declared.raw)
+    for declaration in declarations(body):
+        fields = None if declaration.fields is None else {**common, "line": declaration.line, **declaration.fields}
+        yield Record(declaration.line, fields, declaration.broken, declaration.raw)
 
 
 @_until_damage
 def read_warc(path: Path, max_bytes: int) -> Iterator[Record]:
-    """Read the responses of a WARC file (ISO 28500); requests and metadata are no fetches and are passed over."""
+    """Read the responses of a WARC file (ISO 28500)."""
     with _unpack(path) as file:
         for position, response in enumerate(warc.responses(file, max_bytes), 1):
             if response.broken:

@@ -1,4 +1,4 @@
-"""One record of a source, the digest of several, and a file that lands with them."""
+"""Records of a source, their digest, and the protocol of a landed file."""
 
 import hashlib
 import json
@@ -17,12 +17,12 @@ class Record(NamedTuple):
     """One record of a file or topic.
 
     Attributes:
-        position: its place in the file: line, or number of the record, from 1.
-        fields: what it says; None if it could not be read, or has not been yet.
-        broken: the rule that it breaks: ``not_json``, ``not_an_object``, ``not_utf8``, ``too_large``, and of what
-            may still be being written ``unfinished_line``, ``corrupt_file``.
-        raw: the beginning of what could not be read.
-        line: JSON that has not been read yet (see ``parse_line``).
+        position: line, or number of the record, from 1.
+        fields: content by field; None if it is broken, or not parsed yet.
+        broken: the rule that it breaks: ``not_json``, ``not_an_object``, ``not_utf8``, ``too_large``; in a file that
+            may still be written also ``unfinished_line`` and ``corrupt_file``.
+        raw: the beginning of a broken record.
+        line: JSON that is not parsed yet (see ``parse_line``).
     """
 
     position: int
@@ -33,7 +33,7 @@ class Record(NamedTuple):
 
 
 class ReplacedError(RuntimeError):
-    """A file is no longer what was found: another look finds what has come in its place."""
+    """A file was replaced or deleted since it was listed; the next listing shows its successor."""
 
 
 class LandingFile(Protocol):
@@ -41,7 +41,7 @@ class LandingFile(Protocol):
 
     @property
     def folder(self) -> str:
-        """Which kind of record it holds, a key of ``readers.FOLDERS``."""
+        """Kind of its records, a key of ``readers.FOLDERS``."""
         ...
 
     @property
@@ -51,17 +51,17 @@ class LandingFile(Protocol):
 
     @property
     def state(self) -> int:
-        """A 61-bit number that is another whenever the file has been written, without a look into it.
+        """A 61-bit number that changes with every write of the file, found without reading it.
 
         Raises:
-            ReplacedError: it is gone.
+            ReplacedError: the file was deleted.
         """
         ...
 
     def records(self, max_bytes: int) -> Iterator[Record]:
-        """Yield its records, of each of which ``max_bytes`` are read at most.
+        """Yield its records, reading at most ``max_bytes`` of each.
 
-        What is written from now on changes ``state``.
+        Every write from now on changes ``state``.
 
         Raises:
             ReplacedError: before the first record.
@@ -70,17 +70,17 @@ class LandingFile(Protocol):
 
 
 class Digest:
-    """A number that names what some records say, wherever they lie: records that were read again have the same.
+    """A running hash of records' content, independent of their positions.
 
     Args:
-        ignored: a field that does not count.
+        ignored: a field that is left out.
     """
 
     def __init__(self, ignored: str | None = None) -> None:
         self._hash, self._ignored = hashlib.blake2b(digest_size=8), ignored
 
     def add(self, record: Record) -> int:
-        """Add a record, and return how many bytes it has."""
+        """Add a record, and return its size in bytes."""
         if record.line is not None:
             line = record.line.strip()
             self._hash.update(line)
@@ -89,8 +89,8 @@ class Digest:
         if record.fields is None:
             parts = [_bytes(record.broken), _bytes(record.raw)]
         else:
-            counted = [field for field in record.fields.items() if field[0] != self._ignored]
-            parts = [part for name, value in counted for part in (_bytes(name), _bytes(type(value)), _bytes(value))]
+            fields = [field for field in record.fields.items() if field[0] != self._ignored]
+            parts = [part for name, value in fields for part in (_bytes(name), _bytes(type(value)), _bytes(value))]
         self._hash.update(b"\n%d:" % len(parts))  # no line begins with its end
         for part in parts:
             self._hash.update(b"%d:" % len(part))
@@ -99,7 +99,7 @@ class Digest:
 
     @property
     def number(self) -> int:
-        """62 bits, of the records so far."""
+        """62 bits of the hash of the records so far."""
         return int.from_bytes(self._hash.digest(), "big") >> 2
 
 
@@ -113,14 +113,14 @@ def _bytes(value: object) -> bytes:
 
 
 def state_number(*parts: object) -> int:
-    """Return a positive 61-bit number that names some values."""
+    """Return a positive 61-bit hash of some values."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 3
 
 
 def source_name(path: Path, root: Path) -> str:
-    """Return a file's path below the landing folder as text that UTF-8 can hold, another one for each file.
+    """Return a file's path below the landing folder as valid UTF-8, different for each file.
 
-    What is not UTF-8 becomes ``%XX``, and ``%`` then ``%25``. Such a name begins with ``./``, as no other does.
+    Bytes that are not UTF-8 become ``%XX``, and ``%`` then ``%25``. Only such a name begins with ``./``.
     """
     name = path.relative_to(root).as_posix()
     if name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name):
@@ -141,7 +141,7 @@ def parse_line(line: bytes, position: int) -> Record:
     try:
         fields = msgspec.json.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # It says no to some that are JSON all the same, half a surrogate pair for one.
+        # It refuses some valid JSON, such as half a surrogate pair.
         try:
             fields = STRICT_JSON.decode(line.removeprefix(BOM_UTF8).decode())
         except (ValueError, RecursionError) as error:

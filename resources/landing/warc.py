@@ -1,7 +1,7 @@
-"""The responses of a WARC file (ISO 28500), and what HTTP wrapped around their bodies undone.
+"""The responses of a WARC file (ISO 28500), with HTTP's transfer and content codings removed.
 
-Ours and not a library's: those that are well kept read headers without a limit, end at the first damaged record, or
-hand on what they cannot decode.
+Not a library: the maintained ones read headers without a limit, end at the first damaged record, or pass on bodies that
+they cannot decode.
 """
 
 import zlib
@@ -9,35 +9,35 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, NamedTuple
 
-# Bytes that the header of a record, or of the response in it, may have.
+# Bytes of a record's header, or of the HTTP header in it.
 MAX_HEADER = 64 * 1024
-# Codings that may be wrapped around each other, each of which costs a pass.
+# Nested content codings, each of which costs a pass over the body.
 MAX_CODINGS = 3
-SKIPPED_AT_ONCE = 1 << 20
+SKIP_BYTES = 1 << 20
 
 ALIASES = {"x-gzip": "gzip", "br": "brotli", "x-deflate": "deflate"}
-ARROW = frozenset({"brotli", "gzip", "zstd"})
+ARROW_CODINGS = frozenset({"brotli", "gzip", "zstd"})
 NO_CODING = frozenset({"", "identity", "none"})
-# How a page or a picture begins that a crawler has decoded already, though it kept the header.
-AS_IT_IS = (b"<", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+# First bytes of pages and pictures that a crawler has decoded already, though it kept the header.
+DECODED_PREFIXES = (b"<", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 
 
 class CodingError(ValueError):
-    """What HTTP wrapped around a body cannot be undone; the message is the rule that it breaks."""
+    """A coding of a body cannot be removed; the message is the rule that the body breaks."""
 
 
 class Response(NamedTuple):
     """One response, or resource, of a WARC file.
 
     Attributes:
-        url: its address, if its header could be read.
-        date: when it was fetched, as the file says.
+        url: its address, if the record's header could be read.
+        date: the record's date of the fetch.
         broken: the rule that it breaks: ``header_too_large``, ``bad_warc_header``, ``bad_http_header``,
             ``truncated``, ``bad_transfer_encoding``, ``bad_content_encoding``, ``too_large``.
-        http_status: of an HTTP response.
-        content_type: header of the response, or of the record if it is none.
-        content_encoding: header of the response.
-        body: bytes, without the codings of HTTP.
+        http_status: status of an HTTP response.
+        content_type: header of an HTTP response, else of the record.
+        content_encoding: header of an HTTP response.
+        body: bytes without the codings of HTTP.
     """
 
     url: str | None = None
@@ -50,15 +50,15 @@ class Response(NamedTuple):
 
 
 def responses(file: IO[bytes], max_bytes: int) -> Iterator[Response]:
-    """Yield the responses and resources of a WARC file; requests, metadata and revisits are no fetches.
+    """Yield the responses and resources of a WARC file; requests, metadata and revisits are skipped.
 
     Args:
-        file: the file, unpacked.
-        max_bytes: most bytes that a body may have, coded and decoded.
+        file: the unpacked file.
+        max_bytes: limit of a body's bytes, coded and decoded.
 
     Raises:
         ValueError: the file is no WARC file, or ends within a record.
-        OSError: it cannot be read on.
+        OSError: it cannot be read.
     """
     while (line := _next_line(file)) is not None:
         if not line.startswith(b"WARC/"):
@@ -66,16 +66,15 @@ def responses(file: IO[bytes], max_bytes: int) -> Iterator[Response]:
             yield Response(broken="bad_warc_header")
         headers = _record_headers(file, line)
         length = headers.get("content-length", "")
-        whole = headers.pop("", None) is None
+        complete = headers.pop("", None) is None
         if not (length.isascii() and length.isdigit()):
-            yield Response(broken="bad_warc_header" if whole else "header_too_large")
+            yield Response(broken="bad_warc_header" if complete else "header_too_large")
             continue
-        kind = headers.get("warc-type", "").lower()
-        wanted = kind in {"response", "resource"}
-        block = _block(file, int(length), max_bytes + MAX_HEADER if wanted and whole else 0)
-        if not whole:
+        is_response = headers.get("warc-type", "").lower() in {"response", "resource"}
+        block = _block(file, int(length), max_bytes + MAX_HEADER if is_response and complete else 0)
+        if not complete:
             yield Response(broken="header_too_large")
-        elif wanted:
+        elif is_response:
             yield _response(headers, block, int(length), max_bytes)
 
 
@@ -88,44 +87,44 @@ def _next_line(file: IO[bytes]) -> bytes | None:
 
 
 def _skip_to_record(file: IO[bytes], line: bytes) -> bytes:
-    """Read on to the next line that begins a record, and return it."""
-    begins = line.endswith(b"\n")
+    """Read to the next line that begins a record, and return it."""
+    line_start = line.endswith(b"\n")
     while line := file.readline(MAX_HEADER):
-        if begins and line.startswith(b"WARC/"):
+        if line_start and line.startswith(b"WARC/"):
             return line
-        begins = line.endswith(b"\n")
+        line_start = line.endswith(b"\n")
     raise ValueError("no record begins where one should")
 
 
 def _record_headers(file: IO[bytes], line: bytes) -> dict[str, str]:
-    """Return the headers of a record, to the blank line; with a key "" if they are too large to be all kept."""
+    """Return the headers of a record, up to the blank line; with a key "" if they exceed the limit."""
     lines: list[bytes] = []
-    size, begins, fits = len(line), line.endswith(b"\n"), True
+    size, line_start, fits = len(line), line.endswith(b"\n"), True
     while line := file.readline(MAX_HEADER):
-        if begins and not line.strip():
+        if line_start and not line.strip():
             return _headers(lines) | ({} if fits else {"": "too large"})
         size += len(line)
-        fits = fits and begins and line.endswith(b"\n") and size <= MAX_HEADER
-        # The length is kept also of one that is too large: it tells where the next record begins.
-        if fits or (begins and line[:15].lower() == b"content-length:"):
+        fits = fits and line_start and line.endswith(b"\n") and size <= MAX_HEADER
+        # The length is needed even of a record over the limit: it gives the start of the next one.
+        if fits or (line_start and line[:15].lower() == b"content-length:"):
             lines.append(line)
-        begins = line.endswith(b"\n")
+        line_start = line.endswith(b"\n")
     raise ValueError("the header of a record is cut short")
 
 
-def _block(file: IO[bytes], length: int, wanted: int) -> bytes:
-    """Read the block of a record to its end, and return as much of it as is wanted."""
-    block = file.read(min(length, wanted))
-    left = length - len(block)
-    while left and (skipped := file.read(min(left, SKIPPED_AT_ONCE))):
-        left -= len(skipped)
-    if left:
+def _block(file: IO[bytes], length: int, limit: int) -> bytes:
+    """Read the block of a record to its end, and return its first bytes up to a limit."""
+    block = file.read(min(length, limit))
+    remaining = length - len(block)
+    while remaining and (skipped := file.read(min(remaining, SKIP_BYTES))):
+        remaining -= len(skipped)
+    if remaining:
         raise ValueError("a record is cut short")
     return block
 
 
 def _headers(lines: list[bytes]) -> dict[str, str]:
-    """Return headers by their names in lower case: the first of several, but all codings."""
+    """Return headers by their names in lower case: the first of a repeated one, but all codings joined."""
     headers: dict[str, str] = {}
     name = ""
     for line in lines:
@@ -157,13 +156,13 @@ def _response(headers: dict[str, str], block: bytes, length: int, max_bytes: int
 
 
 def _http(response: Response, block: bytes, length: int, max_bytes: int) -> Response:
-    """Return a response with what its HTTP message says."""
-    beginning = block[:MAX_HEADER]
-    at = min((i + len(end) for end in (b"\r\n\r\n", b"\n\n") if (i := beginning.find(end)) >= 0), default=None)
-    if at is None and length > MAX_HEADER:
+    """Return a response with the status, headers and body of its HTTP message."""
+    prefix = block[:MAX_HEADER]
+    body_start = min((i + len(end) for end in (b"\r\n\r\n", b"\n\n") if (i := prefix.find(end)) >= 0), default=None)
+    if body_start is None and length > MAX_HEADER:
         return response._replace(broken="header_too_large")
-    at = length if at is None else at
-    status, *lines = block[:at].splitlines()
+    body_start = length if body_start is None else body_start
+    status, *lines = block[:body_start].splitlines()
     code = status.split()[1:2]
     if not status.startswith(b"HTTP/") or not code or not (code[0].isdigit() and len(code[0]) == 3):
         return response._replace(broken="bad_http_header")
@@ -172,10 +171,10 @@ def _http(response: Response, block: bytes, length: int, max_bytes: int) -> Resp
     response = response._replace(
         http_status=int(code[0]), content_type=headers.get("content-type"), content_encoding=coding
     )
-    if length - at > max_bytes:
+    if length - body_start > max_bytes:
         return response._replace(broken="too_large")
     try:
-        body = block[at:]
+        body = block[body_start:]
         if "chunked" in headers.get("transfer-encoding", "").lower():
             body = dechunked(body)
         return response._replace(body=uncoded(body, coding, max_bytes))
@@ -184,16 +183,16 @@ def _http(response: Response, block: bytes, length: int, max_bytes: int) -> Resp
 
 
 def dechunked(body: bytes) -> bytes:
-    """Return a body without the chunks of HTTP/1.1; as it is, if a crawler has joined them already.
+    """Return a body without the chunks of HTTP/1.1; unchanged if a crawler has joined them already.
 
     Raises:
-        CodingError: ``bad_transfer_encoding``: it begins as chunks, and does not go on as such.
+        CodingError: ``bad_transfer_encoding``: it begins with a chunk, but does not continue with chunks.
     """
     parts: list[bytes] = []
-    at = 0
+    offset = 0
     while True:
-        end = body.find(b"\n", at, at + MAX_HEADER)
-        size = body[at:end].split(b";")[0].strip() if end >= 0 else b""
+        end = body.find(b"\n", offset, offset + MAX_HEADER)
+        size = body[offset:end].split(b";")[0].strip() if end >= 0 else b""
         try:
             length = int(size, 16) if size.isalnum() else -1
         except ValueError:
@@ -205,17 +204,17 @@ def dechunked(body: bytes) -> bytes:
         if length == 0:
             return b"".join(parts)
         parts.append(body[end + 1 : end + 1 + length])
-        at = end + 1 + length
-        at += 2 if body.startswith(b"\r\n", at) else 1 if body.startswith(b"\n", at) else 0
+        offset = end + 1 + length
+        offset += 2 if body.startswith(b"\r\n", offset) else 1 if body.startswith(b"\n", offset) else 0
 
 
 def uncoded(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
-    """Return a body without its content codings; as it is, if a crawler has undone them already.
+    """Return a body without its content codings; unchanged if a crawler has removed them already.
 
     Args:
-        body: as received.
-        content_encoding: the header; several codings are undone from the last to the first.
-        max_bytes: most bytes that it may have after each.
+        body: the body as received.
+        content_encoding: the header; several codings are removed from the last to the first.
+        max_bytes: limit of the bytes after each coding.
 
     Raises:
         CodingError: ``bad_content_encoding`` or ``too_large``.
@@ -227,7 +226,7 @@ def uncoded(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
     for coding in reversed(codings):
         decoded = _decoded(body, coding, max_bytes) if body else b""
         if decoded is None:
-            if not _is_as_it_is(body):
+            if not _is_decoded(body):
                 raise CodingError("bad_content_encoding")
             return body
         if len(decoded) > max_bytes:
@@ -237,14 +236,14 @@ def uncoded(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
 
 
 def _decoded(body: bytes, coding: str, max_bytes: int) -> bytes | None:
-    """Return at most one byte more than ``max_bytes`` of what is coded; None if it is not, or not all there."""
-    if coding in ARROW:
+    """Return at most ``max_bytes`` + 1 decoded bytes; None if the body is not of this coding, or incomplete."""
+    if coding in ARROW_CODINGS:
         import pyarrow as pa
 
         with suppress(OSError):
             return bytes(pa.CompressedInputStream(pa.BufferReader(body), coding).read(max_bytes + 1))
     if coding == "deflate":
-        # By the standard with a header, by some servers without.
+        # The standard demands a zlib header, which some servers leave out.
         for bits in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
             with suppress(zlib.error):
                 inflating = zlib.decompressobj(bits)
@@ -254,8 +253,8 @@ def _decoded(body: bytes, coding: str, max_bytes: int) -> bytes | None:
     return None
 
 
-def _is_as_it_is(body: bytes) -> bool:
-    if body.lstrip().startswith(AS_IT_IS):
+def _is_decoded(body: bytes) -> bool:
+    if body.lstrip().startswith(DECODED_PREFIXES):
         return True
     with suppress(UnicodeDecodeError):
         return "\0" not in body.decode()

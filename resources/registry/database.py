@@ -1,4 +1,4 @@
-"""MLflow as the registry uses it: quiet, telling nobody, on a database that is there whole or not at all."""
+"""MLflow's client for the registry: without telemetry or log noise, on a database that is created atomically."""
 
 import logging
 import os
@@ -19,28 +19,31 @@ class RegistryAddressError(ValueError):
 
 @lru_cache(maxsize=4)
 def client(tracking_uri: str) -> Any:
-    """Return MLflow's client of a database or a server; a database that is a file is made, if there is none.
+    """Return MLflow's client of a database or a server; create a missing SQLite file.
 
     Raises:
-        RegistryAddressError: MLflow cannot work with the address, which may hold a password and is not repeated.
+        RegistryAddressError: MLflow cannot work with the address. It may hold a password, so the message omits it.
     """
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Read when mlflow is imported: it would report its use over the network, and draw its own progress bars.
+    # Set before mlflow is imported: else it reports its use over the network, and draws its own progress bars.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     if tracking_uri.startswith("sqlite:///"):
-        _make(Path(tracking_uri.removeprefix("sqlite:///")))
+        _create_database(Path(tracking_uri.removeprefix("sqlite:///")))
     try:
-        return MlflowClient(without_access(tracking_uri))
-    except Exception as error:  # noqa: BLE001 - MLflow and SQLAlchemy say in many ways that an address is none
+        return MlflowClient(without_credentials(tracking_uri))
+    except Exception as error:  # noqa: BLE001 - MLflow and SQLAlchemy raise many types for a bad address
         raise RegistryAddressError(f"MLFLOW_TRACKING_URI cannot be used: {redacted(str(error))}") from None
 
 
-def without_access(tracking_uri: str) -> str:
-    """Return the address of a server without user and password, which MLflow shows: it gets them by its environment."""
+def without_credentials(tracking_uri: str) -> str:
+    """Return a server's address without user and password, and put these into MLflow's environment variables.
+
+    MLflow shows the address.
+    """
     if not tracking_uri.startswith(("http://", "https://")):
         return tracking_uri
     scheme, _, rest = tracking_uri.partition("://")
@@ -52,7 +55,7 @@ def without_access(tracking_uri: str) -> str:
 
 
 def if_exists(call: Callable[..., Any], *names: str) -> Any:
-    """Return what a call of MLflow's client returns; None if what it names does not exist."""
+    """Return the result of a call of MLflow's client; None if the named resource does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -63,15 +66,15 @@ def if_exists(call: Callable[..., Any], *names: str) -> Any:
         return None
 
 
-def _make(database: Path) -> None:
-    """Make MLflow's database, if there is none, aside: one that a kill leaves half made is never mended."""
+def _create_database(database: Path) -> None:
+    """Create a missing MLflow database under a temporary name: MLflow never repairs one that a kill left incomplete."""
     from mlflow import MlflowClient
 
     if database.exists():
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=database.parent) as folder:
-        aside = Path(folder, database.name)
-        MlflowClient(f"sqlite:///{aside}").search_registered_models(max_results=1)
+        draft = Path(folder, database.name)
+        MlflowClient(f"sqlite:///{draft}").search_registered_models(max_results=1)
         with suppress(FileExistsError):  # a rival was faster
-            os.link(aside, database)
+            os.link(draft, database)

@@ -1,7 +1,7 @@
-"""What a person does with the encoder: have it serve in an environment, or have an earlier one serve again.
+"""Promotion and rollback of the encoder, together with the heads under it.
 
-An encoder answers nothing without heads. So it serves only where every task that is answered has a head that was fitted
-and gated under it. Heads come first, the encoder's own alias last: whatever is killed in between, what serves goes on.
+An encoder answers nothing without heads. So it serves only where every answered task has a head that was fitted and
+gated under it. The encoder's alias moves last, after its heads': a kill in between leaves the serving encoder as it is.
 """
 
 from collections.abc import Collection, Iterable
@@ -19,7 +19,7 @@ from signals.tasks import TASKS
 
 
 class NotReadyError(RuntimeError):
-    """A task that is answered has no head under an encoder."""
+    """An answered task has no head under the encoder."""
 
     def __init__(self, version: int, environment: str, tasks: Iterable[str], advice: str) -> None:
         encoder = "the packaged encoder" if version == PACKAGED else f"encoder version {version}"
@@ -28,47 +28,47 @@ class NotReadyError(RuntimeError):
 
 
 def promote(
-    version: ModelVersion, here: Registry, there: Registry, lakehouse: Lakehouse, *, by: str, why: str
+    version: ModelVersion, source: Registry, target: Registry, lakehouse: Lakehouse, *, by: str, why: str
 ) -> ModelVersion:
-    """Have a version serve in an environment, with the heads under it, and return the version there.
+    """Promote an encoder version and its heads from one environment to another; return the version in the target.
 
-    A task that has a head under it there keeps that; the others get the champion under it from here, file by file. A
-    task must be answered after it that is answered there now, or here under it. The lakehouse says which
-    transformations answer alike.
+    A task that has a head under the encoder in the target keeps it; the others get copies of the source's champions. A
+    head is required for each task that the target answers now, or that the source answers under this encoder. The
+    lakehouse records which transformations answer alike.
 
     Raises:
-        NotReadyError: a task has no such head; nothing was changed.
+        NotReadyError: a required head is missing; nothing was changed.
         NotPassedError: the version has not passed the gate.
         TamperedModelError: files are not those that were registered.
     """
-    encoder = Encoder(registry=here, lakehouse=lakehouse, version=version.version)
-    heads_here, heads_there = here.for_encoder(version.digest), there.for_encoder(version.digest)
-    required = _answered(there) | _answered(heads_here)
-    kept = heads(heads_there, encoder, required)
-    copied = heads(heads_here, encoder, required - kept.keys())
-    missing = required - kept.keys() - copied.keys()
+    encoder = Encoder(registry=source, lakehouse=lakehouse, version=version.version)
+    source_heads, target_heads = source.for_encoder(version.digest), target.for_encoder(version.digest)
+    required = _answered(target) | _answered(source_heads)
+    present = heads(target_heads, encoder, required)
+    to_copy = heads(source_heads, encoder, required - present.keys())
+    missing = required - present.keys() - to_copy.keys()
     if missing or not required:
-        advice = f"train and gate them in {here.environment} while it serves there: `seamless run`"
-        raise NotReadyError(version.version, there.environment, missing, advice)
-    for task, head in copied.items():
-        promotion.promote(heads_there, task, here.copy_to(there, head).version, by=by, why=why)
-    copy = version if here.environment == there.environment else here.copy_to(there, version)
-    promotion.promote(there, ENCODER, copy.version, by=by, why=why)
+        advice = f"train and gate them in {source.environment} while it serves there: `seamless run`"
+        raise NotReadyError(version.version, target.environment, missing, advice)
+    for task, head in to_copy.items():
+        promotion.promote(target_heads, task, source.copy_to(target, head).version, by=by, why=why)
+    copy = version if source.environment == target.environment else source.copy_to(target, version)
+    promotion.promote(target, ENCODER, copy.version, by=by, why=why)
     return copy
 
 
 def roll_back(
     registry: Registry, to: int | None, lakehouse: Lakehouse, *, by: str, why: str, without: Collection[str] = ()
 ) -> tuple[int, int]:
-    """Have an earlier version serve again; return it, and the one that served.
+    """Roll back the encoder of an environment; return the version that serves now, and the one that served.
 
     Args:
-        registry: of the environment.
-        to: the version, or ``PACKAGED``; the one before this if left out.
-        lakehouse: says which transformations answer alike.
-        by: who does it.
-        why: the reason.
-        without: tasks that may go unanswered, such as one that was added since, until they are trained under it.
+        registry: registry of the environment.
+        to: the version, or ``PACKAGED``; None for the previous champion.
+        lakehouse: records which transformations answer alike.
+        by: person.
+        why: reason.
+        without: tasks that may go unanswered until they are trained under it, such as one that was added since.
 
     Raises:
         NotReadyError: another task that is answered now has no head under it; nothing was changed.
@@ -89,7 +89,7 @@ def roll_back(
 
 
 def heads(registry: Registry, encoder: Encoder, tasks: Iterable[str]) -> dict[str, ModelVersion]:
-    """Return the champions of tasks, among those of one encoder, that can score under it.
+    """Return the champions under an encoder, of some tasks, that can score under it.
 
     Raises:
         TamperedModelError: files are not those that were registered.

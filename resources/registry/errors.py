@@ -1,4 +1,4 @@
-"""Why the registry refuses."""
+"""Errors of the registry."""
 
 
 class ModelMissingError(LookupError):
@@ -14,4 +14,4 @@ class NotPassedError(RuntimeError):
 
 
 class ChampionMovedError(RuntimeError):
-    """The champion is no longer the one that a challenger was compared with."""
+    """The champion is no longer the version that the challenger was compared with."""

@@ -1,4 +1,4 @@
-"""One process at a time changes what answers a task."""
+"""A distributed lock of one registered model, for changes of its aliases."""
 
 import fcntl
 import time
@@ -10,26 +10,26 @@ from typing import Any
 
 from resources.registry.database import if_exists
 
-# No change takes a tenth of this.
+# More than ten times as long as any change takes.
 LOCK_SECONDS = 30.0
 RELEASED = "released"
 
 
 class LeaseLostError(RuntimeError):
-    """A process has held a lock for so long that another may have taken over."""
+    """The lock was held for so long that another process may have it now."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """What a process holds: one generation of a model's lock, for half of ``LOCK_SECONDS`` from ``began``.
+    """One generation of a model's lock, held for half of ``LOCK_SECONDS`` from ``started``.
 
-    The other half is for a write that is on its way when the lease ends.
+    The other half is for a write that is in flight when the lease ends.
     """
 
     client: Any
     model: str
     generation: int
-    began: float
+    started: float
 
     @property
     def name(self) -> str:
@@ -37,58 +37,58 @@ class Lease:
         return f"lock.{self.model}.{self.generation}"
 
     def check(self) -> None:
-        """Make sure, before each write, that the lock is still held.
+        """Check before a write that this process still holds the lock.
 
         Raises:
-            LeaseLostError: it may be another's.
+            LeaseLostError: another process may hold it.
         """
         newest = max(number for number, _ in [*_generations(self.client, self.model), (0, True)])
-        if newest != self.generation or time.monotonic() - self.began > LOCK_SECONDS / 2:
+        if newest != self.generation or time.monotonic() - self.started > LOCK_SECONDS / 2:
             raise LeaseLostError(f"the lock of {self.model} was held for too long, and may be another's: run again")
 
 
 @contextmanager
 def locked(client: Any, model: str, folder: Path) -> Generator[Lease]:
-    """Let one process at a time go on with a model; whoever holds its lock checks the lease before it writes.
+    """Hold the lock of a model; the holder checks the lease before each write.
 
-    Those of this machine wait for a file's lock, which ends with its process. Between machines, the lock is a
-    registered model without versions, ``lock.<model>.<generation>``: a name that MLflow lets one client take. The
-    highest generation is the one that counts, so it is never deleted; whoever releases it only marks it. It may be
-    succeeded once it is marked, or once it has been seen unmarked for ``LOCK_SECONDS`` by the waiting process's own
+    Processes of one machine wait for a file lock, which ends with its process. Between machines, the lock is a
+    registered model without versions, ``lock.<model>.<generation>``: MLflow lets only one client create a name. The
+    highest generation is the valid one, so it is never deleted; its holder only tags it as released. A waiting process
+    creates the next generation once this one is tagged, or has been seen untagged for ``LOCK_SECONDS`` by its own
     clock, as after a kill.
 
     Args:
-        client: MLflow's.
+        client: MLflow's client.
         model: name of the registered model.
-        folder: where this machine's locks are.
+        folder: folder of this machine's lock files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{model}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        lease = _taken(client, model)
+        lease = _acquire(client, model)
         try:
             yield lease
         finally:
             if_exists(client.set_registered_model_tag, lease.name, RELEASED, "yes")
 
 
-def _taken(client: Any, model: str) -> Lease:
-    """Wait until the newest generation may be succeeded, and make the next."""
+def _acquire(client: Any, model: str) -> Lease:
+    """Wait until the newest generation is released or expired, and create the next."""
     seen, since = 0, 0.0
     while True:
         newest, released = max([*_generations(client, model), (0, True)])
-        began = time.monotonic()
+        now = time.monotonic()
         if newest != seen:
-            seen, since = newest, began
-        if released or began - since > LOCK_SECONDS:
-            lease = Lease(client, model, newest + 1, began)
-            if _made(lease):
+            seen, since = newest, now
+        if released or now - since > LOCK_SECONDS:
+            lease = Lease(client, model, newest + 1, now)
+            if _create(lease):
                 return lease
         time.sleep(0.1)
 
 
-def _made(lease: Lease) -> bool:
-    """Make a generation, and say whether it is the lock now; generations before it, which have ended, are deleted."""
+def _create(lease: Lease) -> bool:
+    """Create a generation, and return whether it is the lock now; delete earlier generations, which have ended."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -98,7 +98,7 @@ def _made(lease: Lease) -> bool:
             raise
         return False
     numbers = [number for number, _ in _generations(lease.client, lease.model)]
-    # A name may be free again because it has been succeeded meanwhile.
+    # The name may have been free only because a later generation had deleted it meanwhile.
     if max(numbers) != lease.generation:
         if_exists(lease.client.delete_registered_model, lease.name)
         return False
@@ -109,7 +109,7 @@ def _made(lease: Lease) -> bool:
 
 
 def _generations(client: Any, model: str) -> Iterator[tuple[int, bool]]:
-    """Return each generation of a model's lock, and whether it is released."""
+    """Yield each generation of a model's lock, and whether it is released."""
     prefix = f"lock.{model}."
     for generation in client.search_registered_models(f"name LIKE '{prefix}%'", max_results=1_000):
         number = generation.name.removeprefix(prefix)

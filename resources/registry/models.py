@@ -1,7 +1,7 @@
-"""The model registry: MLflow, a database and a folder by default.
+"""The model registry on MLflow: a database and a folder by default.
 
-The model of a task is registered once for each environment, as ``<environment>.<task>``. Which of its versions answers
-is said by aliases, which ``promotion`` alone changes.
+The model of a task is registered once for each environment, as ``<environment>.<task>``. Aliases name the versions that
+answer; only ``promotion`` changes them.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 from governance.gates.promotion import Verdict
 from governance.promotion_log import ENCODER
 from governance.transform_comparisons import Comparisons
-from resources.registry.database import client, if_exists, without_access
+from resources.registry.database import client, if_exists, without_credentials
 from resources.registry.errors import ModelMissingError, TamperedModelError
 from resources.registry.versions import VERDICT, ModelVersion, traffic_of, training_tags
 from resources.settings import Settings
@@ -28,10 +28,10 @@ from signals.traffic import Traffic
 
 @dataclass(frozen=True)
 class Registry:
-    """Versions of each task's model in one environment, their files and figures, and which of them answer.
+    """The versions of each task's model in one environment: files, figures and traffic.
 
-    A task has a champion under each encoder, so that the heads of the next are ready before it serves. Those that are
-    looked at are of the encoder that serves, or of the one that ``encoder`` names.
+    A task has a champion under each encoder, so that the heads of the next encoder are ready before it serves. Methods
+    return the heads of the serving encoder, or of the one that ``encoder`` names.
     """
 
     tracking_uri: str = field(repr=False)
@@ -54,11 +54,11 @@ class Registry:
         return replace(self, environment=environment, encoder=None)
 
     def for_encoder(self, encoder: str) -> "Registry":
-        """Return the same registry for the heads of one encoder: its registered digest, or nothing if packaged."""
+        """Return the same registry for the heads of one encoder, by its digest; empty for the packaged one."""
         return replace(self, encoder=encoder)
 
     def serving_encoder(self) -> str:
-        """Return the digest of the encoder that serves; nothing while it is the packaged one."""
+        """Return the digest of the encoder that serves; empty for the packaged one."""
         try:
             return self.champion(ENCODER).digest
         except ModelMissingError:
@@ -71,7 +71,7 @@ class Registry:
             task: name of the task.
             files: folder with ``model.json`` and the weights.
             metrics: held-out figures.
-            record: what else is to be known of the training: transform_id, table versions, rows, …
+            record: other facts of the training: transform_id, table versions, rows, …
         """
         from mlflow.entities import Metric, RunTag
 
@@ -91,21 +91,21 @@ class Registry:
         if self._registered(task) is None:
             client.create_registered_model(name)
         source = f"{run.info.artifact_uri}/model"
-        made = client.create_model_version(name, source=source, run_id=run.info.run_id, tags=tags)
-        return self.version(task, int(made.version))
+        registered = client.create_model_version(name, source=source, run_id=run.info.run_id, tags=tags)
+        return self.version(task, int(registered.version))
 
     def copy_to(self, target: "Registry", version: ModelVersion) -> ModelVersion:
-        """Copy a version's files and figures to another environment, once; return the version there.
+        """Copy a version's files and figures to another environment once; return the version there.
 
-        MLflow's own copy would only point to the same files: these are copied, and compared with what was tested.
+        MLflow's own copy would only point to the same files. Here the files are copied, and their digest compared.
 
         Raises:
             NotPassedError: it has not passed the gate; nothing was copied.
             TamperedModelError: the files are not those that were registered.
         """
         verdict, origin = version.require_passed(), f"{version.name}/{version.version}"
-        there = target.versions(version.task, every_encoder=True)
-        copies = [one for one in there if one.record.get("copied_from") == origin]
+        candidates = target.versions(version.task, every_encoder=True)
+        copies = [candidate for candidate in candidates if candidate.record.get("copied_from") == origin]
         if not copies:
             record = version.record | {"copied_from": origin}
             copies = [target.register(version.task, self.fetch(version), version.metrics, record)]
@@ -118,11 +118,11 @@ class Registry:
         return target.version(version.task, copy.version)
 
     def judge(self, version: ModelVersion, verdict: Verdict) -> None:
-        """Keep what the gate said of a version."""
+        """Store the gate's verdict on a version."""
         self.client.set_model_version_tag(version.name, str(version.version), VERDICT, verdict.dump())
 
     def traffic(self) -> dict[str, Traffic]:
-        """Return which versions answer each task that has a champion, in one look."""
+        """Return the traffic of each task that has a champion, from one query."""
         encoder, prefix = self._encoder_of(""), self.name("")
         models = {model.name.removeprefix(prefix): model for model in self._models()}
         traffic = {task: traffic_of(model, encoder) for task, model in models.items() if task != ENCODER}
@@ -149,7 +149,7 @@ class Registry:
         return [version for version in versions if every_encoder or version.encoder == encoder]
 
     def versions_by_task(self, *, every_encoder: bool = False) -> dict[str, list[ModelVersion]]:
-        """Return the ``versions`` of every task, and of the encoder, in one look."""
+        """Return the ``versions`` of every task and of the encoder, from one query."""
         encoder = self._encoder_of("")
         by_task: dict[str, list[ModelVersion]] = {name: [] for name in (*TASKS, ENCODER)}
         for version in self._versions(f"name LIKE '{self.name('%')}'", self._models(), encoder):
@@ -173,7 +173,7 @@ class Registry:
         """Return a version's model, ready to score under the running transformation.
 
         Raises:
-            TransformMismatchError: it was trained under another, and none that is recorded to answer alike.
+            TransformMismatchError: it was trained under another, which is not recorded to answer alike.
             TamperedModelError: the files are not those that were registered.
         """
         trained_under = version.transform_id
@@ -184,11 +184,11 @@ class Registry:
         return replace(model, transform_id=running)
 
     def fetch(self, version: ModelVersion, running: str | None = None) -> Path:
-        """Return a local folder with a version's files, which are fetched once.
+        """Return the cached local folder with a version's files.
 
         Raises:
-            TransformMismatchError: they say that they are of another transformation than ``running``, if it is given.
-            TamperedModelError: they are not those that were registered.
+            TransformMismatchError: the files name another transformation than ``running``, if it is given.
+            TamperedModelError: the files are not those that were registered.
         """
         from mlflow.artifacts import download_artifacts
 
@@ -196,7 +196,7 @@ class Registry:
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             source = self.client.get_model_version_download_uri(version.name, str(version.version))
-            server = without_access(self.tracking_uri)
+            server = without_credentials(self.tracking_uri)
             with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
                 fetched = Path(download_artifacts(artifact_uri=source, dst_path=partial, tracking_uri=server))
                 _require_same_files(fetched, version, running)
@@ -209,26 +209,28 @@ class Registry:
         return folder
 
     def _encoder_of(self, task: str) -> str:
-        """Return the encoder whose heads are looked at; one that is itself registered is of none."""
+        """Return the digest of the encoder whose heads this registry returns; empty for the encoder's own model."""
         if task == ENCODER:
             return ""
         return self.serving_encoder() if self.encoder is None else self.encoder
 
     def _models(self) -> list[Any]:
-        """Return MLflow's own records of all models of the environment."""
+        """Return MLflow's records of all models of the environment."""
         return list(self.client.search_registered_models(f"name LIKE '{self.name('%')}'", max_results=1_000))
 
     def _versions(self, where: str, models: Iterable[Any], encoder: str) -> list[ModelVersion]:
-        """Return the versions that MLflow finds of some models, newest first, as they stand under an encoder."""
+        """Return the versions of some models that match a filter, newest first, with their state under an encoder."""
         by_name, versions, token = {model.name: model for model in models}, [], None
         while token != "":
             page = self.client.search_model_versions(where, page_token=token)
-            versions += [ModelVersion.read(one, by_name[one.name], encoder) for one in page if one.name in by_name]
+            versions += [
+                ModelVersion.read(found, by_name[found.name], encoder) for found in page if found.name in by_name
+            ]
             token = page.token or ""
         return sorted(versions, key=lambda version: version.version, reverse=True)
 
     def _registered(self, task: str) -> Any:
-        """Return MLflow's own record of a task's model, or None if it was never trained."""
+        """Return MLflow's record of a task's model, or None if it was never trained."""
         return if_exists(self.client.get_registered_model, self.name(task))
 
     def _folder(self, name: str) -> str:
@@ -246,15 +248,15 @@ def registry(settings: Settings) -> Registry:
 
 
 def _metric_name(name: str) -> str:
-    """MLflow's metric names know no ``|`` or ``&``."""
+    """Replace the characters that MLflow refuses in a metric's name."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
 def _require_same_files(folder: Path, version: ModelVersion, running: str | None) -> None:
-    """Refuse files of another transformation first, since that names what to do, then files that were changed."""
-    described = folder / "model.json"
-    if running is not None and described.exists():
-        require_same(str(version), json.loads(described.read_text(encoding="utf-8"))["transform_id"], running)
+    """Refuse files of another transformation first, since that error names the remedy, then changed files."""
+    description = folder / "model.json"
+    if running is not None and description.exists():
+        require_same(str(version), json.loads(description.read_text(encoding="utf-8"))["transform_id"], running)
     digest = directory_digest(folder)
     if digest != version.digest:
         raise TamperedModelError(

@@ -1,13 +1,13 @@
-"""Which version answers: promotion, rollback, and a challenger's share of the traffic.
+"""Promotion, rollback, and a challenger's share of the traffic.
 
-One process at a time changes it. Each change is first recorded, so that nothing ever answers unrecorded.
+One process at a time changes a task's aliases. Each change is recorded first, so that no version answers unrecorded.
 """
 
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from governance.promotion_log import ENCODER, PACKAGED, PromotionEvent, earlier, rolled_back
+from governance.promotion_log import ENCODER, PACKAGED, PromotionEvent, champion_before, rolled_back
 from resources.registry.errors import ChampionMovedError, ModelMissingError, NotPassedError
 from resources.registry.lock import Lease, locked
 from resources.registry.models import Registry
@@ -15,15 +15,16 @@ from resources.registry.versions import CHALLENGER, CHAMPION, EVENT, SHARE, Mode
 
 
 def promote(registry: Registry, task: str, version: int, *, by: str, why: str, automatic: bool = False) -> None:
-    """Make a version champion; a challenger's traffic ends.
+    """Make a version the champion; a challenger's traffic ends.
 
     Args:
-        registry: of the environment.
+        registry: registry of the environment.
         task: name of the task.
-        version: the version.
-        by: who or what promotes it.
-        why: the reason.
-        automatic: no person decides: only over the champion that the gate compared it with, never after a rollback.
+        version: number of the version.
+        by: person or component that promotes it.
+        why: reason.
+        automatic: no person decides. It may replace only the champion of the gate's comparison, and was never rolled
+            back.
 
     Raises:
         ModelMissingError: there is no such version.
@@ -34,7 +35,7 @@ def promote(registry: Registry, task: str, version: int, *, by: str, why: str, a
         challenger = registry.version(task, version)
         verdict = challenger.require_passed()
         versions = registry.for_encoder(challenger.encoder).versions(task, every_encoder=True)
-        champion = next((one.version for one in versions if one.champion), None)
+        champion = next((candidate.version for candidate in versions if candidate.champion), None)
         if automatic and version in rolled_back(promotion_log(versions)):
             raise NotPassedError(f"{challenger} was rolled back: only a person may promote it")
         if automatic and champion != verdict.against:
@@ -47,13 +48,13 @@ def promote(registry: Registry, task: str, version: int, *, by: str, why: str, a
 
 
 def previous_champion(registry: Registry, task: str) -> int:
-    """Return the version that was champion before the present one was promoted; the first encoder's is packaged.
+    """Return the champion before the present one was promoted; ``PACKAGED`` before the first encoder.
 
     Raises:
         ModelMissingError: there is no champion, or none before it.
     """
     champion = registry.champion(task).version
-    previous = earlier(promotion_log(registry.versions(task)), champion)
+    previous = champion_before(promotion_log(registry.versions(task)), champion)
     if previous is None and task == ENCODER:
         return PACKAGED
     if previous is None:
@@ -64,9 +65,9 @@ def previous_champion(registry: Registry, task: str) -> int:
 
 
 def roll_back(registry: Registry, task: str, to: int, *, by: str, why: str) -> int:
-    """Make an earlier version champion again; return the version that was champion.
+    """Make an earlier version champion again; return the version that it replaces.
 
-    Whether an encoder has heads is not looked at here: ``encoder_promotion`` does.
+    For an encoder, ``encoder_promotion`` checks the heads first.
 
     Raises:
         ModelMissingError: there is no champion, or no such version.
@@ -86,11 +87,11 @@ def roll_back(registry: Registry, task: str, to: int, *, by: str, why: str) -> i
 
 
 def set_traffic(registry: Registry, task: str, challenger: int | None, share: float, *, by: str, why: str) -> None:
-    """Have a challenger answer a share of the documents, or be asked in shadow at 0; None ends its traffic.
+    """Give a challenger a share of the documents; 0 means shadow, and no challenger ends the trial.
 
     Raises:
         ModelMissingError: there is no champion, or no such version.
-        NotPassedError: a version that would answer has not passed the gate; in shadow any may be asked.
+        NotPassedError: a challenger with a share above 0 has not passed the gate.
     """
     with _locked(registry, task) as lease:
         name, champion, current = registry.name(task), registry.champion(task), registry.traffic()[task].challenger
@@ -100,12 +101,12 @@ def set_traffic(registry: Registry, task: str, challenger: int | None, share: fl
             version = registry.version(task, challenger)
             if share > 0:
                 version.require_passed()
-        changed, given = (current, None) if challenger is None else (challenger, share)
-        if changed is None:
+        subject, new_share = (current, None) if challenger is None else (challenger, share)
+        if subject is None:
             return
-        event = PromotionEvent(datetime.now(UTC), "traffic", changed, champion.version, by, why, given)
+        event = PromotionEvent(datetime.now(UTC), "traffic", subject, champion.version, by, why, new_share)
         _record(registry, task, event, lease)
-        # A killed change leaves no challenger: never one with another's share.
+        # In this order, a kill leaves no challenger, but never one with another's share.
         if current is not None:
             registry.client.delete_registered_model_alias(name, alias(CHALLENGER, champion.encoder))
         if challenger is not None:
@@ -117,11 +118,14 @@ def _locked(registry: Registry, task: str) -> AbstractContextManager[Lease]:
     return locked(registry.client, registry.name(task), Path(registry.cache))
 
 
-def _set_champion(registry: Registry, beside: ModelVersion, event: PromotionEvent, lease: Lease) -> None:
-    """Make an event's version champion under the encoder of a version; the packaged encoder serves where none is."""
-    name, client = beside.name, registry.client
-    champion, challenger = (alias(of, beside.encoder) for of in (CHAMPION, CHALLENGER))
-    _record(registry, beside.task, event, lease)
+def _set_champion(registry: Registry, sibling: ModelVersion, event: PromotionEvent, lease: Lease) -> None:
+    """Make an event's version champion of a sibling's model, under the sibling's encoder.
+
+    The packaged encoder is no registered version: it serves where the encoder has no champion.
+    """
+    name, client = sibling.name, registry.client
+    champion, challenger = (alias(role, sibling.encoder) for role in (CHAMPION, CHALLENGER))
+    _record(registry, sibling.task, event, lease)
     if challenger in client.get_registered_model(name).aliases:
         client.delete_registered_model_alias(name, challenger)
     if event.version == PACKAGED:
@@ -131,7 +135,7 @@ def _set_champion(registry: Registry, beside: ModelVersion, event: PromotionEven
 
 
 def _record(registry: Registry, task: str, event: PromotionEvent, lease: Lease) -> None:
-    """Keep an event, the first write of a change: not if another process may be changing the same by now."""
+    """Record an event, the first write of a change, after a check of the lease."""
     lease.check()
     tag = f"{EVENT}{event.at:%Y-%m-%dT%H:%M:%S.%f}"
     registry.client.set_model_version_tag(registry.name(task), str(event.version or event.before), tag, event.dump())

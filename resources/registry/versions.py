@@ -1,4 +1,4 @@
-"""A registered version of a model, as MLflow's tags and aliases describe it."""
+"""A registered version of a model, read from MLflow's tags and aliases."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from signals.traffic import Traffic
 
 CHAMPION, CHALLENGER, SHARE = "champion", "challenger", "challenger_share"
 DIGEST, METRICS, VERDICT, REFERENCE = "digest", "metrics", "gate", "reference"
-# The tag of an event goes on with its time.
+# Prefix of an event's tag, before its time.
 EVENT = "move:"
 
 
@@ -23,18 +23,18 @@ class ModelVersion:
     """A registered version of a model.
 
     Attributes:
-        name: of the registered model, ``<environment>.<task>``.
+        name: name of the registered model, ``<environment>.<task>``.
         task: name of the task.
         version: number of the version.
-        digest: of its files.
+        digest: digest of its files.
         transform_id: transformation that it was trained under.
-        encoder: digest of the registered encoder that it was trained under; nothing if that is packaged.
+        encoder: digest of the registered encoder that it was trained under; empty for the packaged one.
         trained_at: when it was registered (UTC).
         champion: it is the champion.
-        share: of the documents, that it answers as the challenger; 0 in shadow, None if it is no challenger.
+        share: share of the documents that it answers as the challenger; 0 in shadow, None if it is no challenger.
         metrics: held-out figures of its training.
-        record: what else is known of its training.
-        verdict: what the gate said; None if it has not been judged.
+        record: other facts of its training.
+        verdict: verdict of the gate; None before it.
         events: changes that made it answer, or the packaged encoder instead of it, oldest first.
     """
 
@@ -57,7 +57,7 @@ class ModelVersion:
 
     @classmethod
     def read(cls, version: Any, model: Any, encoder: str) -> "ModelVersion":
-        """Read MLflow's records of a version and of its model, as they stand under an encoder."""
+        """Return a version from MLflow's records of it and of its model, with its state under an encoder."""
         tags, number, task = dict(version.tags), int(version.version), version.name.partition(".")[2]
         traffic = traffic_of(model, "" if task == ENCODER else encoder)
         verdict, digest, metrics = tags.pop(VERDICT, None), tags.pop(DIGEST), tags.pop(METRICS, "{}")
@@ -81,25 +81,27 @@ class ModelVersion:
     @property
     def promoted(self) -> PromotionEvent | None:
         """The event that made it champion last."""
-        own = (event for event in reversed(self.events) if event.action != "traffic" and event.version == self.version)
-        return next(own, None)
+        for event in reversed(self.events):
+            if event.action != "traffic" and event.version == self.version:
+                return event
+        return None
 
     @property
     def reference(self) -> Reference | None:
-        """What its documents and answers are compared with; None of a version from before that was kept."""
-        kept = self.record.get(REFERENCE)
-        return None if kept is None else Reference.load(kept)
+        """Distributions that drift is measured against; None of a version that was registered without them."""
+        reference = self.record.get(REFERENCE)
+        return None if reference is None else Reference.load(reference)
 
     @property
     def settled(self) -> bool:
-        """Whether it was judged, and promoted if it passed: a training that was killed before leaves it unsettled."""
+        """Whether it was judged, and promoted if it passed; False after a training that was killed in between."""
         return self.verdict is not None and (not self.verdict.passed or self.promoted is not None)
 
     def require_passed(self) -> Verdict:
         """Return the gate's verdict.
 
         Raises:
-            NotPassedError: there is none, or it has not passed.
+            NotPassedError: it was not judged, or did not pass.
         """
         if self.verdict is None:
             raise NotPassedError(f"{self} has not been through the gate: materialise models/{self.task}")
@@ -109,18 +111,18 @@ class ModelVersion:
 
 
 def training_tags(digest: str, encoder: str, metrics: Mapping[str, float], record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags that a version is registered with."""
-    known = {DIGEST: digest, METRICS: json.dumps(dict(metrics)), ENCODER: encoder}
-    return known | {name: str(value) for name, value in record.items()}
+    """Return the tags of a version at its registration."""
+    tags = {DIGEST: digest, METRICS: json.dumps(dict(metrics)), ENCODER: encoder}
+    return tags | {name: str(value) for name, value in record.items()}
 
 
 def alias(name: str, encoder: str) -> str:
-    """Return what an alias or a tag of a model is called under an encoder."""
+    """Return the name of a model's alias or tag under an encoder."""
     return f"{name}-{encoder[:16]}" if encoder else name
 
 
 def traffic_of(model: Any, encoder: str) -> Traffic | None:
-    """Return what the aliases of MLflow's record of a model say; None if it has no champion under an encoder."""
+    """Return a model's traffic under an encoder, by the aliases of MLflow's record; None without a champion."""
     champion, challenger = (model.aliases.get(alias(name, encoder)) for name in (CHAMPION, CHALLENGER))
     if champion is None or challenger is None:
         return None if champion is None else Traffic(int(champion))

@@ -1,16 +1,20 @@
 """A table of a SQL database, read by the time of each row's latest change.
 
-Every address that SQLAlchemy takes will do: Postgres and SQLite as the platform comes, others with their driver beside
-it. A table that the database does not have has nothing to give; a view does as well as a table. The time of a change
-is ``updated_at`` where the table has that column, else the column that dates its rows; it needs an index, and without
-a zone it is in UTC.
+Every SQLAlchemy address works: Postgres and SQLite without further packages, others with their driver installed. A view
+works as a table does, and a missing table has no rows. The time of a change is ``updated_at`` where the table has that
+column, else the column that dates its rows. It needs an index, and without a zone it is in UTC.
 
-What is kept is the newest time read. A reading begins OVERLAP before it, since transactions commit in another order
-than that of their times, and what it meets again is known by its content. So not captured are: deletions; a change
-that does not move the time, or moves it back by more than OVERLAP; one that commits later than OVERLAP after a newer
-one has been read; a version that another replaces before it is read. Another database under the same setting is read
-from the same time on. What is erased from the tables must be erased from the database too: rows of the last OVERLAP
-come again. A value that the driver cannot turn into a Python one (``infinity``) fails the reading.
+The checkpoint is the newest time read. A read starts OVERLAP before it, since transactions do not commit in the order
+of their times; rows that are read again are recognised by their content. These changes are not captured:
+
+- a deletion;
+- a change that leaves the time as it is, or moves it back by more than OVERLAP;
+- a change that commits more than OVERLAP after a newer one was read;
+- a version that is replaced before it is read.
+
+Another database under the same setting is read from the same time on. Rows that are erased from the tables must be
+erased from the database too, or those of the last OVERLAP come again. A value that the driver cannot convert to Python
+(``infinity``) fails the read.
 """
 
 import re
@@ -29,8 +33,8 @@ from resources.landing.records import Record
 from resources.sources.incremental import Checkpoint, SourceError, identified
 
 OVERLAP = timedelta(minutes=10)
-# Newest rows that are looked at to say whether there is anything new.
-PEEKED = 1_000
+# Newest rows that ``peek`` reads.
+PEEK_ROWS = 1_000
 UPDATED_AT = "updated_at"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -42,12 +46,12 @@ class Table:
     """A table, or a view, of a database.
 
     Attributes:
-        address: of the database.
-        table: its name.
-        key: a column that it must have.
-        dated_by: the column that dates its rows, which it must have too.
-        chunk: rows that are in memory at a time.
-        max_bytes: bytes that a row may have.
+        address: address of the database.
+        table: name of the table.
+        key: key column, which it must have.
+        dated_by: column that dates its rows, which it must have too.
+        chunk: rows in memory at a time.
+        max_bytes: limit of a row's bytes.
     """
 
     address: SecretStr
@@ -59,11 +63,11 @@ class Table:
 
     @property
     def name(self) -> str:
-        """Under the name itself the newest time read is kept, in microseconds since 1970."""
+        """Name of the source, and of the checkpoint: the newest time read, in microseconds since 1970."""
         return f"database:{self.table}"
 
     def read(self, checkpoint: Checkpoint) -> Iterator[tuple[list[Record], dict[str, int]]]:
-        """See ``IncrementalSource``: the rows in the order of their times, from one statement, so each of them once."""
+        """See ``IncrementalSource``: one statement returns each row once, in the order of the times."""
         newest, now = checkpoint(self.name), datetime.now(UTC)
         with self._connected() as connection:
             changes = self._changes(connection, newest)
@@ -72,20 +76,20 @@ class Table:
             query, time, times = changes
             rows = connection.execute(query.order_by(time), execution_options={"yield_per": self.chunk}).mappings()
             for part in rows.partitions():
-                # A clock that is ahead must not make the reading pass over what comes next.
-                seen = [moment for row in part if (moment := _moment(row, times)) and moment <= now]
-                newest = max([newest or 0, *((moment - EPOCH) // MICROSECOND for moment in seen)])
+                # Times in the future are left out: a writer's clock that is ahead would hide the changes that follow.
+                past = [changed_at for row in part if (changed_at := _changed_at(row, times)) and changed_at <= now]
+                newest = max([newest or 0, *((changed_at - EPOCH) // MICROSECOND for changed_at in past)])
                 yield self._records(part), {self.name: newest}
 
     def peek(self, checkpoint: Checkpoint) -> list[Record]:
-        """See ``IncrementalSource``: of the rows since the last reading, the newest few."""
+        """See ``IncrementalSource``: the newest rows since the last read."""
         with self._connected() as connection:
             changes = self._changes(connection, checkpoint(self.name))
             if changes is None:
                 return []
             query, time, _ = changes
-            soon = _as_stored(datetime.now(UTC) + timedelta(days=1), time)
-            newest = query.where(time <= soon).order_by(time.desc()).limit(PEEKED)
+            tomorrow = _in_column_zone(datetime.now(UTC) + timedelta(days=1), time)
+            newest = query.where(time <= tomorrow).order_by(time.desc()).limit(PEEK_ROWS)
             return self._records(connection.execute(newest).mappings().all())
 
     def _records(self, rows: Iterable[Any]) -> list[Record]:
@@ -94,7 +98,7 @@ class Table:
     def _changes(
         self, connection: sa.Connection, newest: int | None
     ) -> tuple[sa.Select[*tuple[Any, ...]], sa.ColumnElement[Any], list[str]] | None:
-        """Return the query for what has changed, the time of change in it, and the columns that tell that time."""
+        """Return the query of changed rows, its expression for the time of change, and the columns of that time."""
         inspector = sa.inspect(connection)
         if not inspector.has_table(self.table):
             return None
@@ -103,24 +107,24 @@ class Table:
         if missing:
             raise SourceError(f"table {self.table} of the database has no column {' and no column '.join(missing)}")
         times = [name for name in dict.fromkeys((UPDATED_AT, self.dated_by)) if name in columns]
-        # Where a row has not been changed yet, the time of change may be null: the row's own time counts.
+        # The time of change may be null in a row that was never changed: the row's own time counts then.
         times = times if columns[times[0]]["nullable"] else times[:1]
         for name in times:
             if not isinstance(columns[name]["type"], sa.DateTime):
                 raise SourceError(f"column {name} of table {self.table} is {columns[name]['type']}, no timestamp")
         typed = [sa.column(name, columns[name]["type"]) for name in times]
         time = sa.func.coalesce(*typed) if len(typed) > 1 else typed[0]
-        # Values as the driver gives them, so that one that SQLAlchemy cannot read is quarantined with its row. Only
-        # truth must be told from 0 and 1.
-        raw = [
+        # Untyped, so that a value that SQLAlchemy cannot convert is quarantined with its row. Only booleans need their
+        # type, to differ from 0 and 1.
+        untyped = [
             sa.column(name, column["type"] if isinstance(column["type"], sa.Boolean) else None)
             for name, column in columns.items()
         ]
-        query = sa.select(*raw).select_from(sa.table(self.table))
+        query = sa.select(*untyped).select_from(sa.table(self.table))
         if newest is not None:
-            since = time >= _as_stored(EPOCH + newest * MICROSECOND - OVERLAP, time)
-            never = all(columns[name]["nullable"] for name in times)
-            query = query.where(sa.or_(since, time.is_(None)) if never else since)
+            since = time >= _in_column_zone(EPOCH + newest * MICROSECOND - OVERLAP, time)
+            nullable = all(columns[name]["nullable"] for name in times)
+            query = query.where(sa.or_(since, time.is_(None)) if nullable else since)
         return query, time, times
 
     @contextmanager
@@ -136,27 +140,27 @@ class Table:
             raise SourceError(f"cannot read {self.table} from POSTGRES_DSN: {self._message(error)}") from None
 
     def _message(self, error: Exception) -> str:
-        """Return the first line of what is wrong, without any piece of the address: not all of them parse right."""
+        """Return the first line of an error without any part of the address, which may not even parse."""
         message = f"{type(error).__name__}: {getattr(error, 'orig', None) or error}".split("\n")[0]
-        given = self.address.get_secret_value().partition("://")[2]
-        pieces = {form for piece in re.split(r"[:/@?&=]", given) for form in (piece, unquote(piece))}
+        address = self.address.get_secret_value().partition("://")[2]
+        pieces = {form for piece in re.split(r"[:/@?&=]", address) for form in (piece, unquote(piece))}
         for piece in sorted(pieces, key=len, reverse=True):
             message = message.replace(piece, "…") if len(piece) > 1 else message
         return message
 
 
-def _moment(row: Mapping[Any, Any], times: list[str]) -> datetime | None:
-    """Return the time of a row's latest change; None where it has none that can be read."""
+def _changed_at(row: Mapping[Any, Any], times: list[str]) -> datetime | None:
+    """Return the time of a row's latest change; None if it has none, or none that parses."""
     value = next((row[name] for name in times if row[name] is not None), None)
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        timestamp = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         return None
-    if not isinstance(moment, datetime):
+    if not isinstance(timestamp, datetime):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
-def _as_stored(moment: datetime, time: sa.ColumnElement[Any]) -> datetime:
-    """Return a moment with or without its zone, as the column has it; a column without is in UTC."""
-    return moment if getattr(time.type, "timezone", False) else moment.replace(tzinfo=None)
+def _in_column_zone(timestamp: datetime, time: sa.ColumnElement[Any]) -> datetime:
+    """Return a UTC timestamp with or without its zone, as the column's type requires."""
+    return timestamp if getattr(time.type, "timezone", False) else timestamp.replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Sources that are asked, now and again, for what is new, and that give some of it more than once."""
+"""Sources that are polled for new records, and that return some records more than once."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,48 +9,48 @@ from typing import Any, Protocol
 from resources.lakehouse.staleness import fingerprint
 from resources.landing.records import Record
 
-# Returns the number that a table keeps under a name, or None.
+# Returns a table's checkpoint of a name, or None.
 Checkpoint = Callable[[str], int | None]
 
 
 class SourceError(RuntimeError):
-    """A source does not answer, or says no; one line, with no secret in it."""
+    """A source does not answer, or refuses. The message is one line without secrets."""
 
 
 class IncrementalSource(Protocol):
-    """A source whose records have no place of their own: ``identified`` names them by their content."""
+    """A source whose records have no position: ``identified`` derives one from their content."""
 
     @property
     def name(self) -> str:
-        """What names the source in every row, and begins the name of each number that is kept for it."""
+        """Name of the source in every row, and prefix of its checkpoints' names."""
         ...
 
     def read(self, checkpoint: Checkpoint) -> Iterator[tuple[list[Record], dict[str, int]]]:
-        """Yield what is new, and some of what is not, with the numbers to keep from then on.
+        """Yield chunks of records, among them all new ones, with the checkpoints after each.
 
         Raises:
-            SourceError: what was yielded before it stands.
+            SourceError: chunks yielded before it are valid.
         """
         ...
 
     def peek(self, checkpoint: Checkpoint) -> list[Record]:
-        """Return, with bounded work, records among which there is a new one if anything is new.
+        """Return, with bounded work, some records; at least one is new if any new one exists.
 
         Raises:
-            SourceError: the source does not answer, or says no.
+            SourceError: the source does not answer, or refuses.
         """
         ...
 
 
 def identified(value: Any, max_bytes: int) -> Record:
-    """Return the record of an object: its position is a number made of its content, in which a null counts for nothing.
+    """Return the record of an object: its position is a hash of its content without nulls.
 
     Args:
-        value: what the source gave; dates, decimals and the like in it become what JSON has for them.
-        max_bytes: the most bytes that it may have as JSON.
+        value: the object; dates, decimals and the like in it are converted for JSON.
+        max_bytes: limit of its bytes as JSON.
     """
     is_object = isinstance(value, dict)
-    content = {name: one for name, one in value.items() if one is not None} if is_object else value
+    content = {name: field for name, field in value.items() if field is not None} if is_object else value
     text = json.dumps(content, default=_plain, sort_keys=True)
     position = fingerprint([text])
     if len(text) > max_bytes:
@@ -61,7 +61,7 @@ def identified(value: Any, max_bytes: int) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON has for a value; a moment in UTC, so that no session's time zone changes a record's name."""
+    """Convert a value for JSON; a timestamp to UTC, so that no session's time zone changes a record's position."""
     if isinstance(value, datetime) and value.tzinfo:
         value = value.astimezone(UTC)
     if isinstance(value, (datetime, date)):

@@ -1,4 +1,4 @@
-"""Topics of a Kafka-protocol broker, read from positions that the reader keeps itself."""
+"""Topics of a Kafka-protocol broker, read from positions that the caller stores."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -13,43 +13,43 @@ Partition = tuple[str, int]
 REQUEST_SECONDS = 10.0
 # Bounds a batch's memory, however large its records.
 BATCH_BYTES = 32 << 20
-AT_ONCE = 1_000
+CONSUME_MESSAGES = 1_000
 CLIENT = {
-    # No group is joined: which partitions are read, and from where, is the reader's affair.
+    # No group is joined: partitions and positions are assigned by ``TopicReader.seek``.
     "group.id": "seamless",
     "enable.auto.commit": False,
-    # What is no longer there has been lost: that is said, not passed over.
+    # A position that the broker has deleted is an error: its records would be lost silently.
     "auto.offset.reset": "error",
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 100,
-    # Bounds what is fetched ahead, and with it memory, however large the backlog.
+    # Bounds the memory of prefetched messages, however large the backlog.
     "queued.max.messages.kbytes": 65_536,
 }
 
 
 class BrokerError(RuntimeError):
-    """The broker does not answer, or says no."""
+    """The broker does not answer, or refuses."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What was read in one go.
+    """The records of one read.
 
     Attributes:
         records: of each partition in order; a record's position is the offset after it.
-        started: offset from which each of these partitions has been read; None for its beginning.
-        reached: offset up to which.
-        oldest: when the broker got the first of them, seconds since 1970; None if there is none.
+        start_positions: offset at which each of these partitions was; None for its beginning.
+        end_positions: offset that each has reached.
+        oldest_timestamp: when the broker received the first record, seconds since 1970; None without records.
     """
 
     records: dict[Partition, list[Record]]
-    started: dict[Partition, int | None]
-    reached: dict[Partition, int]
-    oldest: float | None
+    start_positions: dict[Partition, int | None]
+    end_positions: dict[Partition, int]
+    oldest_timestamp: float | None
 
 
-class Reader:
-    """Reads partitions of a broker in order, from the offsets on that it is told to ``seek``; at first none.
+class TopicReader:
+    """Reads partitions of a broker in order, from the offsets that ``seek`` sets.
 
     Args:
         servers: the broker's bootstrap servers.
@@ -60,90 +60,90 @@ class Reader:
 
         self.servers = servers
         self._consumer = Consumer({**CLIENT, "bootstrap.servers": servers, "log_level": 0})
-        self._at: dict[Partition, int | None] = {}
+        self._positions: dict[Partition, int | None] = {}
         self._ended: set[Partition] = set()
 
-    def offered(self, topics: Iterable[str], seconds: float = REQUEST_SECONDS) -> set[Partition]:
-        """Return the partitions that some topics have now; a topic that does not exist has none.
+    def list_partitions(self, topics: Iterable[str], timeout: float = REQUEST_SECONDS) -> set[Partition]:
+        """Return the partitions of topics; a topic that does not exist has none.
 
         Raises:
-            BrokerError: the broker does not answer within some seconds.
+            BrokerError: the broker does not answer within ``timeout`` seconds.
         """
         from confluent_kafka import KafkaException
 
         try:
-            known = self._consumer.list_topics(timeout=seconds).topics
+            metadata = self._consumer.list_topics(timeout=timeout).topics
         except KafkaException as error:
             raise BrokerError(f"the broker at {self.servers} does not answer: {_message(error)}") from None
-        return {(topic, number) for topic in topics if topic in known for number in known[topic].partitions}
+        return {(topic, number) for topic in topics if topic in metadata for number in metadata[topic].partitions}
 
     def seek(self, positions: Mapping[Partition, int | None]) -> None:
         """Read these partitions, and no others, from these offsets on."""
         from confluent_kafka import TopicPartition
 
-        self._at = dict(positions)
+        self._positions = dict(positions)
         self._ended.clear()
         self._read_at = time.monotonic()
-        places = [(*partition, self._beginning(partition) if at is None else at) for partition, at in positions.items()]
-        self._consumer.assign([TopicPartition(*place) for place in places])
+        offsets = {partition: self._beginning(partition) if at is None else at for partition, at in positions.items()}
+        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in offsets.items()])
 
     @property
     def partitions(self) -> set[Partition]:
-        """What is read."""
-        return set(self._at)
+        """The partitions that are read."""
+        return set(self._positions)
 
-    def read(self, most: int, seconds: float, max_bytes: int, *, to_the_end: bool = False) -> Batch:
-        """Return what comes within a time since the last read ended, and at most about so many records, or 32 MiB.
+    def read(self, max_records: int, seconds: float, max_bytes: int, *, to_the_end: bool = False) -> Batch:
+        """Return the records that arrive within some seconds of the end of the last read, up to about 32 MiB.
 
-        What came while the last batch was worked on has waited long enough: it is returned at once.
+        Records that arrived while the last batch was processed are returned without a wait.
 
         Args:
-            most: records.
-            seconds: time that is waited for them.
+            max_records: records to return at most.
+            seconds: time to wait for them.
             max_bytes: a record of more is broken.
-            to_the_end: do not wait where every partition has been read to its end.
+            to_the_end: do not wait once every partition was read to its end.
 
         Raises:
-            BrokerError: the broker says no; one that does not answer is waited for.
+            BrokerError: the broker refuses; one that does not answer is waited for.
         """
         records: dict[Partition, list[Record]] = {}
-        reached: dict[Partition, int] = {}
-        until, count, size, oldest, came = self._read_at + seconds, 0, 0, None, True
-        while count < most and size < BATCH_BYTES and (came or time.monotonic() < until):
+        positions: dict[Partition, int] = {}
+        deadline, count, size, oldest, received = self._read_at + seconds, 0, 0, None, True
+        while count < max_records and size < BATCH_BYTES and (received or time.monotonic() < deadline):
             if to_the_end and self.drained:
                 break
-            left = min(until - time.monotonic(), 0.1)
-            messages = self._consumer.consume(min(most - count, AT_ONCE), timeout=max(left, 0))
-            came = bool(messages)
-            for (topic, number, is_record), group in groupby(messages, key=_kind):
-                partition, some = (str(topic), int(number)), list(group)
+            timeout = max(min(deadline - time.monotonic(), 0.1), 0)
+            messages = self._consumer.consume(min(max_records - count, CONSUME_MESSAGES), timeout=timeout)
+            received = bool(messages)
+            for (topic, number, is_record), group in groupby(messages, key=_group_key):
+                partition, of_partition = (str(topic), int(number)), list(group)
                 if not is_record:
-                    self._note(partition, some)
+                    self._handle_errors(partition, of_partition)
                     continue
-                read = [_record(message, max_bytes) for message in some]
-                count += len(read)
-                size += sum(map(len, some))
-                sent = min(message.timestamp()[1] for message in some) / 1_000
-                oldest = sent if oldest is None else min(oldest, sent)
-                reached[partition] = read[-1].position
-                records.setdefault(partition, []).extend(read)
+                parsed = [_record(message, max_bytes) for message in of_partition]
+                count += len(parsed)
+                size += sum(map(len, of_partition))
+                timestamp = min(message.timestamp()[1] for message in of_partition) / 1_000
+                oldest = timestamp if oldest is None else min(oldest, timestamp)
+                positions[partition] = parsed[-1].position
+                records.setdefault(partition, []).extend(parsed)
                 self._ended.discard(partition)
-        started = {partition: self._at[partition] for partition in reached}
-        self._at |= reached
+        start_positions = {partition: self._positions[partition] for partition in positions}
+        self._positions |= positions
         self._read_at = time.monotonic()
-        return Batch(records, started, reached, oldest)
+        return Batch(records, start_positions, positions, oldest)
 
     @property
     def drained(self) -> bool:
-        """Whether every partition had no more when it was last asked."""
-        return self._ended >= set(self._at)
+        """Whether every partition was read to its end."""
+        return self._ended >= set(self._positions)
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the connection."""
         self._consumer.close()
 
     def _beginning(self, partition: Partition) -> int:
-        """Return a partition's first offset: left to find it by itself, the client would wait half a second first."""
+        """Return a partition's first offset: the client, left to find it by itself, waits half a second first."""
         from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
         try:
@@ -151,8 +151,8 @@ class Reader:
         except KafkaException:
             return OFFSET_BEGINNING
 
-    def _note(self, partition: Partition, messages: Iterable[Any]) -> None:
-        """Note what the client says of a partition instead of records."""
+    def _handle_errors(self, partition: Partition, messages: Iterable[Any]) -> None:
+        """Mark the partition as read to its end, or raise, by the error that each message carries."""
         from confluent_kafka import KafkaError
 
         for error in (message.error() for message in messages):
@@ -162,7 +162,7 @@ class Reader:
                 raise BrokerError(f"cannot read {partition}: {error.str()}")
 
 
-def _kind(message: Any) -> tuple[Any, Any, bool]:
+def _group_key(message: Any) -> tuple[Any, Any, bool]:
     return message.topic(), message.partition(), message.error() is None
 
 
@@ -179,12 +179,12 @@ def _message(error: Any) -> str:
     return error.args[0].str() if error.args else str(error)
 
 
-def reader(settings: Settings) -> Reader:
+def topic_reader(settings: Settings) -> TopicReader:
     """Return a reader of the broker that the settings name.
 
     Raises:
-        SettingsError: they name none.
+        SettingsError: the settings name no broker.
     """
     if settings.kafka_bootstrap_servers is None:
         raise SettingsError("bad settings: KAFKA_BOOTSTRAP_SERVERS is not set; `seamless stack up` starts a broker")
-    return Reader(settings.kafka_bootstrap_servers)
+    return TopicReader(settings.kafka_bootstrap_servers)

@@ -1,4 +1,4 @@
-"""`seamless`: what a person does by hand."""
+"""The command line `seamless`."""
 
 import fnmatch
 import json
@@ -18,7 +18,7 @@ from serving.cli.models import models_app
 
 app = typer.Typer(
     name="seamless",
-    help="From raw pages, messages and ad events to signals, reports and models: what a person does by hand.",
+    help="From raw pages, messages and ad events to signals, reports and models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,19 +37,19 @@ SQL_EXAMPLE = "SELECT site, risky_share FROM gold.site_brand_safety ORDER BY ris
 
 @app.command()
 def run(
-    place: Annotated[
+    landing: Annotated[
         str | None,
         typer.Option(
             "--input",
-            help="Folder with landed files, or corpora, or s3://bucket/prefix to run on instead of the configured one.",
+            help="Folder with landed files or corpora, or s3://bucket/prefix, instead of the configured one.",
         ),
     ] = None,
 ) -> None:
     """Bring every table, model and report up to date with what has landed."""
-    if place is not None:
-        if not place.startswith("s3://") and not Path(place).is_dir():
-            raise typer.BadParameter(f"{place} is not a folder", param_hint="--input")
-        configure(landing=place if place.startswith("s3://") else Path(place).resolve())
+    if landing is not None:
+        if not landing.startswith("s3://") and not Path(landing).is_dir():
+            raise typer.BadParameter(f"{landing} is not a folder", param_hint="--input")
+        configure(landing=landing if landing.startswith("s3://") else Path(landing).resolve())
     _check_landing(settings())
     from serving.cli.summary import show_run
 
@@ -68,9 +68,9 @@ def sql(
 ) -> None:
     """Query the tables as a role sees them."""
     from resources.lakehouse.tables import lakehouse
-    from resources.query import query as ask
+    from resources.query import query as run_query
 
-    rows = ask(lakehouse(settings()), query, as_role=as_role, tenant=tenant)
+    rows = run_query(lakehouse(settings()), query, as_role=as_role, tenant=tenant)
     if output == "csv":
         nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
         flat = rows.with_columns(pl.col(name).map_elements(_json, return_dtype=pl.String) for name in nested)
@@ -106,27 +106,27 @@ def predict(
 
 @app.command()
 def stream(
-    drain: Annotated[bool, typer.Option("--drain", help="End once every topic has been read to its end.")] = False,
+    drain: Annotated[bool, typer.Option("--drain", help="End once every topic was read to its end.")] = False,
 ) -> None:
-    """Take topics into tables, and signals into the signal store, as they come: runs until interrupted."""
-    from serving.stream.worker import stream as work
+    """Read topics into tables and publish signals, until interrupted."""
+    from serving.stream.worker import stream as run_stream
 
-    work(settings(), until_drained=drain, say=lambda line: typer.echo(line, err=True))
+    run_stream(settings(), until_drained=drain, log=lambda line: typer.echo(line, err=True))
 
 
 @stack_app.command("up")
 def stack_up(folder: StackFolder = STACK) -> None:
-    """Start the servers that do not run yet; what they kept is found again."""
+    """Start the servers that do not run yet, on the data of earlier runs."""
     from devstack.servers import up
 
     up(folder)
     stack_status(folder)
-    typer.echo('to use it here: eval "$(seamless stack env)"')
+    typer.echo('to use it in this shell: eval "$(seamless stack env)"')
 
 
 @stack_app.command("down")
 def stack_down(folder: StackFolder = STACK) -> None:
-    """Stop the servers; what they keep stays."""
+    """Stop the servers; their data stays."""
     from devstack.servers import down
 
     down(folder)
@@ -137,40 +137,40 @@ def stack_status(folder: StackFolder = STACK) -> None:
     """Show each server's address, process and whether it answers; exit code 1 unless all answer."""
     from devstack.servers import status
 
-    found = status(folder)
-    for one in found:
-        state = "up" if one.healthy else f"down: {one.fault}"
-        typer.echo(f"{one.name:<14}{one.address:<18}{one.pid or '-':<10}{state}")
-    if not all(one.healthy for one in found):
+    servers = status(folder)
+    for server in servers:
+        state = "up" if server.healthy else f"down: {server.fault}"
+        typer.echo(f"{server.name:<14}{server.address:<18}{server.pid or '-':<10}{state}")
+    if not all(server.healthy for server in servers):
         raise typer.Exit(1)
 
 
 @stack_app.command("env")
 def stack_env(folder: StackFolder = STACK) -> None:
-    """Print the settings, passwords among them, with which the platform runs on the stack."""
+    """Print the settings, with passwords, with which the platform runs on the stack."""
     from devstack.servers import environment
 
     for name, value in environment(folder).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
-def _check_landing(known: Settings) -> None:
+def _check_landing(settings: Settings) -> None:
     from resources.landing.bucket import Bucket, NoBucketError
     from resources.landing.corpora import CORPORA
 
-    if isinstance(known.landing, Path):
-        if not known.landing.is_dir():
-            raise SettingsError(f"bad settings: LANDING: there is no folder {known.landing}")
+    if isinstance(settings.landing, Path):
+        if not settings.landing.is_dir():
+            raise SettingsError(f"bad settings: LANDING: there is no folder {settings.landing}")
         return
     try:
-        folders = Bucket(known.landing, known).folders()
+        folders = Bucket(settings.landing, settings).folders()
     except NoBucketError as error:
         raise SettingsError(f"bad settings: LANDING: {error}") from None
-    found = {name for corpus in CORPORA for name in fnmatch.filter(folders, corpus.files.split("/")[0])}
-    if found:
+    corpora = {name for corpus in CORPORA for name in fnmatch.filter(folders, corpus.files.split("/")[0])}
+    if corpora:
         raise SettingsError(
-            f"bad settings: LANDING: corpora are read from a folder only, and {known.landing} holds"
-            f" {', '.join(sorted(found))}: copy them to a folder"
+            f"bad settings: LANDING: corpora are read from a folder only, and {settings.landing} holds"
+            f" {', '.join(sorted(corpora))}: copy them to a folder"
         )
 
 
@@ -195,31 +195,31 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except typer.TyperException as error:
-        says = getattr(error, "format_message", None)
-        message = says() if says else str(error)
+        format_message = getattr(error, "format_message", None)
+        message = format_message() if format_message else str(error)
         if not message:  # a command group without a command has printed its help
             sys.exit(2)
         _fail(f"{message} Try `seamless --help`.", 2)
-    except Exception as error:  # noqa: BLE001 - the last resort: a person gets a line, and the trace where to find it
+    except Exception as error:  # noqa: BLE001 - the last resort: one line for the user, the trace in a file
         _fail(_one_line(error), 1)
     sys.exit(code or 0)
 
 
 def _print_json(rows: Iterable[Any], *, lines: bool) -> None:
-    """Print rows as one JSON array, or a line each; as they come, however many they are."""
-    before = "" if lines else "[\n"
+    """Stream rows to standard output as one JSON array, or one a line."""
+    separator = "" if lines else "[\n"
     for row in rows:
-        sys.stdout.write(f"{before}{_json(row)}")
-        before = "\n" if lines else ",\n"
+        sys.stdout.write(f"{separator}{_json(row)}")
+        separator = "\n" if lines else ",\n"
     if lines:
-        sys.stdout.write("\n" if before else "")
+        sys.stdout.write("\n" if separator else "")
     else:
-        sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+        sys.stdout.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
 def _one_line(error: Exception) -> str:
     message = redacted(" ".join(str(error).split()))[:2_000] or type(error).__name__
-    if type(error).__module__.split(".")[0] in EXPECTED or isinstance(error, OSError):
+    if type(error).__module__.split(".")[0] in OWN_PACKAGES or isinstance(error, OSError):
         return message
     trace = Path(".cache/last_error.txt")
     trace.parent.mkdir(exist_ok=True)
@@ -227,8 +227,8 @@ def _one_line(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {message} (trace in {trace})"
 
 
-# Errors that our own code raises say what to do.
-EXPECTED = ("signals", "governance", "resources", "platform_assets", "sensors", "serving", "devstack")
+# The messages of errors that these define name the remedy, and need no trace.
+OWN_PACKAGES = ("signals", "governance", "resources", "platform_assets", "sensors", "serving", "devstack")
 
 
 def _fail(message: str, code: int) -> None:

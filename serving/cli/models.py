@@ -1,4 +1,4 @@
-"""`seamless models`: which version answers, who decided that, and how to change it."""
+"""`seamless models`: the registered versions, promotion, rollback and traffic."""
 
 import getpass
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from resources.registry.models import Registry
     from resources.registry.versions import ModelVersion
 
-models_app = typer.Typer(help="See the registered models, and say which of them answer.", no_args_is_help=True)
+models_app = typer.Typer(help="Show the registered models, and choose which of them answer.", no_args_is_help=True)
 ENVIRONMENTS: tuple[str, ...] = get_args(Environment)
 
 
-def _known_task(task: str) -> str:
+def _check_task(task: str) -> str:
     if task not in TASKS:
         raise typer.BadParameter(f"there is no task {task!r}; there are {', '.join(TASKS)}")
     return task
 
 
-def _known_model(name: str) -> str:
-    return name if name == ENCODER else _known_task(name)
+def _check_model(name: str) -> str:
+    return name if name == ENCODER else _check_task(name)
 
 
 def _version(text: str) -> int:
@@ -36,39 +36,38 @@ def _version(text: str) -> int:
     return int(text)
 
 
-Task = Annotated[str, typer.Argument(help="Task, such as iab_category.", callback=_known_task)]
+Task = Annotated[str, typer.Argument(help="Task, such as iab_category.", callback=_check_task)]
 Model = Annotated[
     str,
-    typer.Argument(metavar="TASK|encoder", help="Task, such as iab_category, or the encoder.", callback=_known_model),
+    typer.Argument(metavar="TASK|encoder", help="Task, such as iab_category, or the encoder.", callback=_check_model),
 ]
-Why = Annotated[str, typer.Option("--why", help="Reason, which is kept.")]
-By = Annotated[
-    str | None, typer.Option("--by", help="Who does it, which is kept; the user of this machine if left out.")
-]
+Why = Annotated[str, typer.Option("--why", help="Reason, for the history.")]
+By = Annotated[str | None, typer.Option("--by", help="Person, for the history; the user of this machine if left out.")]
 
 
 @models_app.command("list")
 def list_models() -> None:
-    """List every registered version: which answers in which environment, and how good it is on held-out rows."""
-    found = _registry()
-    rows = [
-        one for env in ENVIRONMENTS for name in (*TASKS, ENCODER) for one in found.for_environment(env).versions(name)
+    """List every registered version: its environment, whether it answers, and its held-out figures."""
+    registry = _registry()
+    versions = [
+        version
+        for environment in ENVIRONMENTS
+        for name in (*TASKS, ENCODER)
+        for version in registry.for_environment(environment).versions(name)
     ]
-    if not rows:
+    if not versions:
         typer.echo("no models yet: `seamless run` trains them")
         return
     typer.echo(
         f"{'environment':<13}{'task':<14}{'version':>8}  {'answers':<14}{'gate':<9}{'metric':<14}{'value':>7}"
         f"{'calibration error':>19}  trained"
     )
-    for one in rows:
-        metric = TASKS[one.task].metric if one.task in TASKS else ""
-        value, error = (
-            f"{one.metrics[name]:.3f}" if name in one.metrics else "" for name in (metric, "calibration_error")
-        )
+    for v in versions:
+        metric = TASKS[v.task].metric if v.task in TASKS else ""
+        value, error = (f"{v.metrics[name]:.3f}" if name in v.metrics else "" for name in (metric, "calibration_error"))
         typer.echo(
-            f"{one.name.removesuffix(f'.{one.task}'):<13}{one.task:<14}{one.version:>8}  {_answers(one):<14}"
-            f"{_gate(one):<9}{metric:<14}{value:>7}{error:>19}  {one.trained_at:%Y-%m-%d %H:%M} UTC"
+            f"{v.name.removesuffix(f'.{v.task}'):<13}{v.task:<14}{v.version:>8}  {_serving_state(v):<14}"
+            f"{_gate(v):<9}{metric:<14}{value:>7}{error:>19}  {v.trained_at:%Y-%m-%d %H:%M} UTC"
         )
 
 
@@ -80,34 +79,34 @@ def show_model(
         typer.Argument(help="Version; if left out the champion, or the newest encoder where the packaged one serves."),
     ] = None,
 ) -> None:
-    """Show what is known of one version (figures, training, gate), and the task's traffic and history."""
+    """Show one version (figures, training, gate), and the task's traffic and history."""
     from resources.registry.versions import REFERENCE, promotion_log
 
-    found = _registry()
-    versions = found.versions(task)
-    newest = versions[0] if versions and task == ENCODER and not found.serving_encoder() else None
-    one = found.version(task, version) if version is not None else newest or found.champion(task)
-    answers = _answers(one)
-    typer.echo(f"{one.name} version {one.version}{f', {answers}' if answers else ''}")
-    typer.echo(f"  {'environment':<24} {found.environment}")
-    typer.echo(f"  {'trained':<24} {one.trained_at:%Y-%m-%d %H:%M:%S} UTC")
-    typer.echo(f"  {'digest':<24} {one.digest}")
-    for name, value in sorted(one.record.items()):
+    registry = _registry()
+    versions = registry.versions(task)
+    newest = versions[0] if versions and task == ENCODER and not registry.serving_encoder() else None
+    shown = registry.version(task, version) if version is not None else newest or registry.champion(task)
+    state = _serving_state(shown)
+    typer.echo(f"{shown.name} version {shown.version}{f', {state}' if state else ''}")
+    typer.echo(f"  {'environment':<24} {registry.environment}")
+    typer.echo(f"  {'trained':<24} {shown.trained_at:%Y-%m-%d %H:%M:%S} UTC")
+    typer.echo(f"  {'digest':<24} {shown.digest}")
+    for name, value in sorted(shown.record.items()):
         if name != REFERENCE:
             typer.echo(f"  {name:<24} {value}")
-    typer.echo(f"  {'gate':<24} {_gate(one)}{f': {one.verdict.why}' if one.verdict else ''}")
-    for figure in one.verdict.figures if one.verdict else ():
-        compared = "" if figure.champion is None else f"  champion {figure.champion:.3f}"
-        between = "" if figure.low is None else f"  difference {figure.low:+.3f} to {figure.high:+.3f}"
-        what = f"{figure.name} of {figure.part}"
-        typer.echo(f"    {what:<30} {figure.challenger:.3f}{compared}{between}  ({figure.rows} rows)")
+    typer.echo(f"  {'gate':<24} {_gate(shown)}{f': {shown.verdict.why}' if shown.verdict else ''}")
+    for figure in shown.verdict.figures if shown.verdict else ():
+        champion = "" if figure.champion is None else f"  champion {figure.champion:.3f}"
+        interval = "" if figure.low is None else f"  difference {figure.low:+.3f} to {figure.high:+.3f}"
+        metric = f"{figure.name} of {figure.part}"
+        typer.echo(f"    {metric:<30} {figure.challenger:.3f}{champion}{interval}  ({figure.rows} rows)")
     typer.echo("  held-out figures")
-    for name, value in sorted(one.metrics.items()):
+    for name, value in sorted(shown.metrics.items()):
         typer.echo(f"    {name:<22} {value:.3f}")
     typer.echo(f"  what answers now{', the packaged encoder' if newest else ''}")
-    for other in versions:
-        if _answers(other):
-            typer.echo(f"    version {other.version}: {_answers(other)}")
+    for v in versions:
+        if _serving_state(v):
+            typer.echo(f"    version {v.version}: {_serving_state(v)}")
     typer.echo("  history, newest first")
     for event in reversed(promotion_log(versions)):
         typer.echo(f"    {event.at:%Y-%m-%d %H:%M:%S} UTC  {_change(event)}, by {event.by}: {event.why}")
@@ -130,16 +129,19 @@ def promote(
     """
     from resources.registry import encoder_promotion, promotion
 
-    here, who = _registry(), _who(by)
-    one = here.champion(task) if version is None else here.version(task, version)
-    there = here.for_environment(to)
+    source, person = _registry(), _person(by)
+    tested = source.champion(task) if version is None else source.version(task, version)
+    target = source.for_environment(to)
     if task == ENCODER:
-        made = encoder_promotion.promote(one, here, there, _lakehouse(), by=who, why=why)
+        champion = encoder_promotion.promote(tested, source, target, _lakehouse(), by=person, why=why)
     else:
-        _require_ready(here, one, there)
-        made = one if to == here.environment else here.copy_to(there, one)
-        promotion.promote(there, task, made.version, by=who, why=why)
-    typer.echo(f"{made.name} version {made.version} is champion in {to}: digest {made.digest[:16]}…, as it was tested")
+        _require_ready(source, tested, target)
+        champion = tested if to == source.environment else source.copy_to(target, tested)
+        promotion.promote(target, task, champion.version, by=person, why=why)
+    typer.echo(
+        f"{champion.name} version {champion.version} is champion in {to}: digest {champion.digest[:16]}…, "
+        "as it was tested"
+    )
 
 
 @models_app.command("rollback")
@@ -159,27 +161,28 @@ def rollback(
         typer.Option(
             "--without",
             metavar="TASK",
-            callback=lambda tasks: [_known_task(task) for task in tasks or ()],
+            callback=lambda tasks: [_check_task(task) for task in tasks or ()],
             help="For the encoder: a task that may go unanswered until it is trained under the earlier one.",
         ),
     ] = None,
     why: Why = "by hand",
     by: By = None,
 ) -> None:
-    """Make an earlier version the champion again: batch answers by it at once, the stream in seconds."""
+    """Make an earlier version the champion again, for batch at once and for the stream in seconds."""
     from resources.registry import encoder_promotion, promotion
 
-    found, who = _registry(), _who(by)
+    registry, person = _registry(), _person(by)
     if without and task != ENCODER:
         raise typer.BadParameter("it goes with the encoder: a task's own rollback leaves no other unanswered")
     if task == ENCODER:
-        tables = _lakehouse()
-        target, was = encoder_promotion.roll_back(found, to, tables, by=who, why=why, without=without or ())
+        target, replaced = encoder_promotion.roll_back(
+            registry, to, _lakehouse(), by=person, why=why, without=without or ()
+        )
     else:
-        target = promotion.previous_champion(found, task) if to is None else to
-        _require_ready(found, found.version(task, target), found)
-        was = promotion.roll_back(found, task, target, by=who, why=why)
-    typer.echo(f"{found.environment}.{task}: {_name(target)} is champion, {_name(was)} was")
+        target = promotion.previous_champion(registry, task) if to is None else to
+        _require_ready(registry, registry.version(task, target), registry)
+        replaced = promotion.roll_back(registry, task, target, by=person, why=why)
+    typer.echo(f"{registry.environment}.{task}: {_name(target)} is champion, {_name(replaced)} was")
 
 
 @models_app.command("traffic")
@@ -190,7 +193,7 @@ def traffic(
         float | None,
         typer.Option("--share", min=0.0, max=1.0, help="Part of the documents that it answers, such as 0.1."),
     ] = None,
-    shadow: Annotated[bool, typer.Option("--shadow", help="Ask it about every document; it answers none.")] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Score every document with it, but serve none.")] = False,
     off: Annotated[bool, typer.Option("--off", help="End the trial: the champion answers all.")] = False,
     why: Why = "by hand",
     by: By = None,
@@ -200,13 +203,13 @@ def traffic(
         raise typer.BadParameter("give --challenger VERSION with --share PART (above 0) or --shadow, or --off alone")
     from resources.registry import promotion
 
-    found = _registry()
+    registry = _registry()
     if challenger is not None:
-        _require_ready(found, found.version(task, challenger), found)
-    promotion.set_traffic(found, task, challenger, share or 0.0, by=_who(by), why=why)
-    champion = found.champion(task).version
-    given = "" if challenger is None else f", {_share(share or 0.0)} version {challenger}"
-    typer.echo(f"{found.environment}.{task}: version {champion} is champion{given}")
+        _require_ready(registry, registry.version(task, challenger), registry)
+    promotion.set_traffic(registry, task, challenger, share or 0.0, by=_person(by), why=why)
+    champion = registry.champion(task).version
+    trial = "" if challenger is None else f", {_share(share or 0.0)} version {challenger}"
+    typer.echo(f"{registry.environment}.{task}: version {champion} is champion{trial}")
 
 
 def _registry() -> "Registry":
@@ -221,37 +224,37 @@ def _lakehouse() -> "Lakehouse":
     return lakehouse(settings())
 
 
-def _require_ready(found: "Registry", one: "ModelVersion", there: "Registry") -> None:
-    """Refuse what could not score in an environment, before it is to answer there."""
+def _require_ready(source: "Registry", version: "ModelVersion", target: "Registry") -> None:
+    """Refuse a version that could not score in the target's environment."""
     from resources.encoder import Encoder
     from resources.registry.errors import NotPassedError
 
-    if one.encoder != there.serving_encoder():
+    if version.encoder != target.serving_encoder():
         raise NotPassedError(
-            f"{one} is of another encoder than the one that serves in "
-            f"{there.environment}: `seamless models promote encoder` takes its heads along"
+            f"{version} is of another encoder than the one that serves in "
+            f"{target.environment}: `seamless models promote encoder` takes its heads along"
         )
-    encoder = Encoder(registry=there, lakehouse=_lakehouse())
-    found.load(one, encoder.transform_id, encoder.comparisons())
+    encoder = Encoder(registry=target, lakehouse=_lakehouse())
+    source.load(version, encoder.transform_id, encoder.comparisons())
 
 
-def _who(by: str | None) -> str:
+def _person(by: str | None) -> str:
     try:
         return by or getpass.getuser()
     except (KeyError, OSError):
-        raise typer.BadParameter("this machine's user has no name: say who does it", param_hint="--by") from None
+        raise typer.BadParameter("this machine's user has no name: name a person", param_hint="--by") from None
 
 
-def _answers(one: "ModelVersion") -> str:
-    return "champion" if one.champion else "" if one.share is None else _share(one.share)
+def _serving_state(version: "ModelVersion") -> str:
+    return "champion" if version.champion else "" if version.share is None else _share(version.share)
 
 
 def _share(share: float) -> str:
     return f"{share:.0%} of traffic" if share else "shadow"
 
 
-def _gate(one: "ModelVersion") -> str:
-    return "unjudged" if one.verdict is None else "passed" if one.verdict.passed else "failed"
+def _gate(version: "ModelVersion") -> str:
+    return "unjudged" if version.verdict is None else "passed" if version.verdict.passed else "failed"
 
 
 def _change(event: PromotionEvent) -> str:

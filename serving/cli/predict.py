@@ -1,4 +1,4 @@
-"""`seamless predict`: a file of texts, one a line, to one answer a line, in order."""
+"""`seamless predict`: one answer for each line of a file, in order."""
 
 import sys
 from collections.abc import Iterator
@@ -19,22 +19,22 @@ from signals.documents.text import normal_forms
 from signals.tasks import TASKS
 from signals.traffic import Traffic
 
-CHUNK = 1_024
+CHUNK_LINES = 1_024
 
 
 def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
     r"""Yield line, label, score and scores for each line of a file, with ``name`` where the task names its labels.
 
     Lines end with ``\n`` only; a last line without one counts. Bytes that are no UTF-8 become replacement
-    characters; an empty line is a text like any other.
+    characters. An empty line is a text like any other.
 
     Raises:
         typer.BadParameter: no such task or file, or the task is not asked of texts.
     """
     if task not in TASKS or TASKS[task].documents == ("image",):
-        known = [name for name, one in TASKS.items() if one.documents != ("image",)]
+        text_tasks = [name for name, declared in TASKS.items() if declared.documents != ("image",)]
         raise typer.BadParameter(
-            f"there is no task {task!r} of texts; there are {', '.join(known)}", param_hint="--task"
+            f"there is no task {task!r} of texts; there are {', '.join(text_tasks)}", param_hint="--task"
         )
     if str(file) != "-" and not file.is_file():
         raise typer.BadParameter(f"there is no file {file}", param_hint="--input")
@@ -43,23 +43,23 @@ def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
     with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream, _progress() as progress:
         bar = progress.add_task("predicting", total=None)
         number = 0
-        while lines := [line.removesuffix(b"\n") for line in islice(stream, CHUNK)]:
+        while lines := [line.removesuffix(b"\n") for line in islice(stream, CHUNK_LINES)]:
             yield from _answers(model, serving.encoder, lines, number)
             number += len(lines)
             progress.update(bar, completed=number, description=f"predicting: {number:,} lines")
 
 
-def _answers(model: Model, encoder: Encoder, lines: list[bytes], before: int) -> Iterator[dict[str, Any]]:
+def _answers(model: Model, encoder: Encoder, lines: list[bytes], offset: int) -> Iterator[dict[str, Any]]:
     texts, hashes = normal_forms(line.decode("utf-8", "replace") for line in lines)
     rows = [{"kind": model.task.documents[0], "content_hash": h, "text": t} for h, t in zip(hashes, texts, strict=True)]
     batch = pa.RecordBatch.from_pylist(rows, schema=DOCUMENT)
     models = Models({model.task.name: Traffic(model.version)}, {model.task.name: model})
     for decisions in classify([batch], models, encoder):
-        for number, one in enumerate(decisions.select(["label", "score", "scores"]).to_pylist(), before + 1):
-            name = model.task.names.get(one["label"])
-            scores = {pair["label"]: pair["score"] for pair in one["scores"]}
-            named = {"name": name} if name else {}
-            yield {"line": number, "label": one["label"], **named, "score": one["score"], "scores": scores}
+        for number, decision in enumerate(decisions.select(["label", "score", "scores"]).to_pylist(), offset + 1):
+            label = decision["label"]
+            name = {"name": model.task.names[label]} if model.task.names.get(label) else {}
+            scores = {pair["label"]: pair["score"] for pair in decision["scores"]}
+            yield {"line": number, "label": label, **name, "score": decision["score"], "scores": scores}
 
 
 def _progress() -> Progress:

@@ -1,4 +1,4 @@
-"""`seamless run`: whatever has landed, through the whole graph, in as few runs as its order needs."""
+"""`seamless run`: materialise every stale table and model, in as few runs as the graph's order needs."""
 
 import os
 import threading
@@ -25,8 +25,8 @@ from sensors.stale_days import RunPlan
 
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 0.5
-# What says how far a run is: steps that are done, and what a long one says of itself.
-TELLING = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.ASSET_OBSERVATION}
+# Events that carry progress: the end of a step, and the observations of a long one.
+PROGRESS_EVENTS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.ASSET_OBSERVATION}
 
 
 class RunFailedError(RuntimeError):
@@ -35,7 +35,7 @@ class RunFailedError(RuntimeError):
 
 @dataclass
 class Step:
-    """One materialised asset: its table or model, and what its materialisation says."""
+    """One materialised asset, with its materialisation's metadata."""
 
     asset: str
     metadata: dict[str, Any]
@@ -43,7 +43,14 @@ class Step:
 
 @dataclass
 class Report:
-    """What a run did: materialisations, failed checks, why tasks stay unanswered, seconds of each stage."""
+    """The results of a run.
+
+    Attributes:
+        steps: materialisations.
+        failed_checks: a line each.
+        unanswered: tasks without a model, with the reason.
+        seconds: time by stage.
+    """
 
     steps: list[Step] = field(default_factory=list)
     failed_checks: list[str] = field(default_factory=list)
@@ -52,20 +59,21 @@ class Report:
 
 
 def run(progress: Progress) -> Report:
-    """Bring every table up to date with what has landed, by the plan that the sensors follow.
+    """Bring every table up to date with the landed files, by the plan that the sensors follow.
 
     Args:
-        progress: called with the stage, and how many of its tables are done.
+        progress: called with the stage, the number of its finished tables, and of all its tables.
 
     Raises:
-        RunFailedError: a step failed; what was written before it stays, and the next run goes on from there.
+        RunFailedError: a step failed. Tables written before it stay, and the next run resumes.
     """
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
-    definitions, report, known = defs(), Report(), settings()
-    tables, models, serving = lakehouse(known), registry(known), encoder(known)
-    assets = [one for one in definitions.resolve_asset_graph().assets_defs if isinstance(one, dg.AssetsDefinition)]
-    untuned: RunFailedError | None = None
-    ingested, tuned, last = False, False, None
+    definitions, report, settings_ = defs(), Report(), settings()
+    tables, models, serving = lakehouse(settings_), registry(settings_), encoder(settings_)
+    graph = definitions.resolve_asset_graph()
+    assets = [asset for asset in graph.assets_defs if isinstance(asset, dg.AssetsDefinition)]
+    tuning_error: RunFailedError | None = None
+    ingested, tuning_considered, last_plan = False, False, None
     trained: dict[str, str] = {}
     with dg.DagsterInstance.get() as instance:
 
@@ -75,34 +83,34 @@ def run(progress: Progress) -> Report:
 
         while True:
             serving, now = serving.now(), datetime.now(UTC)
-            # What this run has trained is as if it were still in training: no model is made twice of the same labels.
+            # Models that this run has trained count as in training, so none is trained twice on the same labels.
             state = observe(assets, tables, models, serving, now, trained, timedelta(), ingested=ingested)
             if not trained:
                 report.unanswered = [*state.unanswered]
             plan, _ = decide(state, now)
-            if not (tuned or state.unread or state.early or state.due):
-                tuned = True
+            if not (tuning_considered or state.unread or state.early or state.due):
+                tuning_considered = True
                 if retrain_encoder.decide(retrain_encoder.observe(tables, models))[0]:
                     try:
                         materialise(RunPlan("", "", (ENCODER_MODEL, *OF_THE_REGISTRY)))
-                    except RunFailedError as error:  # the one that serves goes on serving
-                        untuned = error
+                    except RunFailedError as error:  # the serving encoder stays, so the other tables can be made
+                        tuning_error = error
                     trained = {}
                     continue
             if plan is None:
                 break
-            if plan == last:
-                raise RunFailedError(f"{', '.join(plan.tables)} are behind again as soon as they are made")
+            if plan == last_plan:
+                raise RunFailedError(f"{', '.join(plan.tables)} are stale again as soon as they are materialised")
             materialise(plan)
-            ingested, last = True, plan
+            ingested, last_plan = True, plan
             trained |= {table: "this" for table in plan.tables if table.startswith("models/")}
-    if untuned:
-        raise untuned
+    if tuning_error:
+        raise tuning_error
     return report
 
 
 def stage_of(plan: RunPlan) -> str:
-    """Return what a person reads of a plan: where in the graph it is."""
+    """Return the name of a plan's stage, for the progress bar and the summary."""
     if plan.tables[0] == transform_comparisons.TABLE:
         return "compare precisions"
     layers = {table.partition("/")[0] for table in plan.tables}
@@ -127,7 +135,7 @@ def _materialise(
     started, run_id = time.perf_counter(), str(uuid.uuid4())
     tags = {RANGE_START: days[0], RANGE_END: days[1]} if days[0] else {}
     job = definitions.resolve_implicit_global_asset_job_def()
-    with _watched(instance, run_id, stage, len(keys), progress):
+    with _reporting(instance, run_id, stage, len(keys), progress):
         result = job.execute_in_process(
             instance=instance, asset_selection=keys, tags=tags, raise_on_error=False, run_id=run_id
         )
@@ -144,22 +152,24 @@ def _materialise(
 
 
 @contextmanager
-def _watched(instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, progress: Progress) -> Generator[None]:
-    """Tell the progress of a run while it goes on in this thread."""
-    over = threading.Event()
+def _reporting(
+    instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, progress: Progress
+) -> Generator[None]:
+    """Report the progress of a run that goes on in this thread."""
+    finished = threading.Event()
 
     def watch() -> None:
         done, cursor = 0, None
-        while not over.wait(POLL_SECONDS):
-            # From the last look on: reading a run's whole log twice a second would slow the run.
-            found = instance.get_records_for_run(run_id, cursor, TELLING)
-            seen = [record.event_log_entry.get_dagster_event() for record in found.records]
-            done += sum(event.event_type is dg.DagsterEventType.STEP_SUCCESS for event in seen)
-            cursor = found.cursor
-            if seen and seen[-1].event_type is dg.DagsterEventType.ASSET_OBSERVATION:
-                told = seen[-1].asset_observation_data.asset_observation.metadata
-                progress(stage, *(int(str(told[name].value)) for name in ("done", "of")))
-            elif seen:
+        while not finished.wait(POLL_SECONDS):
+            # From the last cursor on: reading a run's whole log twice a second would slow the run.
+            page = instance.get_records_for_run(run_id, cursor, PROGRESS_EVENTS)
+            events = [record.event_log_entry.get_dagster_event() for record in page.records]
+            done += sum(event.event_type is dg.DagsterEventType.STEP_SUCCESS for event in events)
+            cursor = page.cursor
+            if events and events[-1].event_type is dg.DagsterEventType.ASSET_OBSERVATION:
+                metadata = events[-1].asset_observation_data.asset_observation.metadata
+                progress(stage, *(int(str(metadata[name].value)) for name in ("done", "of")))
+            elif events:
                 progress(stage, min(done, steps), steps)  # checks are steps too
 
     progress(stage, 0, steps)
@@ -168,15 +178,15 @@ def _watched(instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, 
     try:
         yield
     finally:
-        over.set()
+        finished.set()
         watcher.join()
 
 
 def _steps(result: dg.ExecuteInProcessResult) -> Iterator[Step]:
-    seen = set()
+    names = set()
     for event in result.get_asset_materialization_events():
         materialisation = event.materialization
         name = materialisation.asset_key.to_user_string()
-        if name not in seen:  # a range of days is one event a day
-            seen.add(name)
+        if name not in names:  # a range of days is one event a day
+            names.add(name)
             yield Step(name, {key: value.value for key, value in materialisation.metadata.items()})

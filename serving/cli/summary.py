@@ -1,4 +1,4 @@
-"""What a person sees of `seamless run`: progress while it works, and a summary at the end."""
+"""The terminal output of `seamless run`: a progress bar, and a summary at the end."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ from serving.cli.run import Report, run
 from signals.tasks import TASKS
 
 console = Console(highlight=False)
-NEXT = ('sql "SELECT * FROM gold.site_brand_safety LIMIT 5"', "models list")
+NEXT_COMMANDS = ('sql "SELECT * FROM gold.site_brand_safety LIMIT 5"', "models list")
 
 
 def show_run() -> None:
@@ -41,13 +41,12 @@ def show_run() -> None:
     )
     with Progress(*columns, console=console, transient=True) as progress, _quiet():
         bar = progress.add_task("starting", total=None)
-
         report = run(lambda stage, done, total: progress.update(bar, description=stage, completed=done, total=total))
     show(report, time.perf_counter() - started)
 
 
 def show(report: Report, seconds: float) -> None:
-    """Print what a run did, where the results are, and what to do next."""
+    """Print the tables and models that a run made, where the results are, and the next commands."""
     console.print(_tables(report) if report.steps else "Nothing has landed since: every table is up to date.")
     if any(step.asset.startswith("models/") for step in report.steps):
         console.print(_models(report))
@@ -59,18 +58,18 @@ def show(report: Report, seconds: float) -> None:
         console.print(f"[yellow]not answered:[/yellow] {why}")
     lake = settings().lakehouse_uri
     pages = ("risk_analysis", "business_insights", "platform_health", "model_monitoring")
-    said = (
+    lines = (
         f"\nReports   {lake}/reports/{', '.join(f'{page}.html' for page in pages)}",
         f"Data docs {lake}/reports/data_docs/",
         "Next      make dev                    the graph in the Dagster UI, at http://127.0.0.1:3000",
-        *(f"          {_program()} {command}" for command in NEXT),
+        *(f"          {_program()} {command}" for command in NEXT_COMMANDS),
     )
-    # What a person copies is not broken into lines.
-    console.print("\n".join(said), soft_wrap=True)
+    # Commands and paths are copied, so no line is broken.
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def _program() -> str:
-    """Return this program as a person types it, who ran it by `make` and has no environment activated."""
+    """Return this program's path as typed by a user who ran `make` and has no environment activated."""
     program = Path(sys.executable).with_name("seamless")
     return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else program.name
 
@@ -82,45 +81,45 @@ def _tables(report: Report) -> Table:
     for step in report.steps:
         if step.asset.startswith("models/"):
             continue
-        said = step.metadata
-        rows, rows_in, broken = (
-            said.get("dagster/row_count"),
-            said.get("rows_in"),
-            said.get("rows_quarantined", 0),
-        )
-        out = said.get("rows_out", said.get("rows_decided", said.get("rows_encoded", rows)))
+        metadata = step.metadata
+        rows = metadata.get("dagster/row_count")
+        rows_out = metadata.get("rows_out", metadata.get("rows_decided", metadata.get("rows_encoded", rows)))
         cells = (
-            rows_in if rows_in is not None else "",
-            out,
-            broken or "",
+            metadata.get("rows_in", ""),
+            rows_out,
+            metadata.get("rows_quarantined") or "",
             rows,
-            f"{said.get('seconds', 0):.1f}",
+            f"{metadata.get('seconds', 0):.1f}",
         )
         table.add_row(step.asset, *(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells))
     return table
 
 
 def _models(report: Report) -> Table:
-    """Return what the run trained, and what serves now: under another encoder than the run began with, other heads."""
+    """Return the versions that the run trained beside those that serve.
+
+    They differ where the run promoted another encoder: its own heads serve then.
+    """
     table = Table(title="\nModels", title_justify="left", box=None, header_style="bold")
     for name in ("task", "trained", "serves", "held-out metric", "seconds"):
         table.add_column(name, justify="left" if name in ("task", "held-out metric") else "right")
     versions = registry(settings()).versions_by_task()
     for step in report.steps:
         if step.asset.startswith("models/"):
-            said, name = step.metadata, step.asset.removeprefix("models/")
-            serving = next((one for one in versions.get(name, ()) if one.champion), None)
-            metric, figure = TASKS[name].metric if name in TASKS else "", str(said.get("gate", ""))
+            metadata, name = step.metadata, step.asset.removeprefix("models/")
+            serving = next((version for version in versions.get(name, ()) if version.champion), None)
+            metric, figure = TASKS[name].metric if name in TASKS else "", str(metadata.get("gate", ""))
             if serving and metric in serving.metrics:
                 figure = f"{metric} {serving.metrics[metric]:.3f}"
             serves = str(serving.version) if serving else "-"
-            table.add_row(name, str(said.get("version", "-")), serves, figure, f"{said.get('seconds', 0):.1f}")
+            trained, seconds = str(metadata.get("version", "-")), f"{metadata.get('seconds', 0):.1f}"
+            table.add_row(name, trained, serves, figure, seconds)
     return table
 
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Keep libraries' own chatter (logs, progress bars) off the terminal; errors come back as exceptions."""
+    """Keep the logs and progress bars of libraries off the terminal; errors come back as exceptions."""
     logging.disable(logging.WARNING)
     os.environ.setdefault("TQDM_DISABLE", "1")
     try:

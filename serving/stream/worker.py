@@ -1,6 +1,7 @@
 """`seamless stream`: one long-running worker, from topics to tables and published signals.
 
-What has been read is in the tables, with the rows: a worker that is killed at any point starts where the tables end.
+Each commit holds rows together with the positions up to which they were read. So a worker that was killed at any point
+resumes where the tables end.
 """
 
 import gc
@@ -24,30 +25,29 @@ from platform_assets.ingestion import Increment, append, prepare
 from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
 from platform_assets.parsing import declared
 from platform_assets.published.signal_store import put
-from platform_assets.silver import embeddings
+from platform_assets.silver import embeddings as embeddings_table
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.serving_models import serving_models
 from resources.settings import Settings
 from resources.signal_store import SignalStore, signal_store
-from resources.sources.topics import Batch, BrokerError, Partition, Reader
-from resources.sources.topics import reader as reader_of_topics
+from resources.sources.topics import Batch, BrokerError, Partition, TopicReader, topic_reader
 from serving.stream.embedding_cache import EmbeddingCache
-from serving.stream.flows import FLOWS, Flow, Prefetch, StreamState, Worker
+from serving.stream.pipelines import PIPELINES, Prefetch, ProcessingContext, StreamState, TopicPipeline
 
-# How often Dagster is told, which each micro-batch would cost more than the micro-batch.
-TELL_SECONDS = 10.0
-# How often it is looked up which encoder and versions answer, a few queries of the registry, 30 ms each, and whether
-# there are topics or partitions that were not there before.
-LOOK_SECONDS = 5.0
-# How long the broker is waited for then.
-LOOK_PATIENCE = 1.0
-QUICK_SECONDS, SLOW_SECONDS = 2.0, 5.0
-LEAST_EVENTS, MOST_EVENTS = 50, 100_000
-# A micro-batch is at most so many times as large as the one before it.
-GROWTH = 25
-# After as many commits, a table's small files are put together.
-COMMITS = 200
-TOPICS = [flow.topic for flow in FLOWS]
+# Seconds between two reports to Dagster: one a micro-batch would cost more than the micro-batch.
+REPORT_SECONDS = 10.0
+# Seconds between two looks at the registry (a few queries of 30 ms) and at the broker's list of partitions.
+REFRESH_SECONDS = 5.0
+# Seconds that such a look waits for the broker.
+REFRESH_TIMEOUT = 1.0
+# A micro-batch that takes less time grows, one that takes more shrinks.
+FAST_SECONDS, SLOW_SECONDS = 2.0, 5.0
+MIN_EVENTS, MAX_EVENTS = 50, 100_000
+# Largest factor by which one micro-batch exceeds the one before it.
+MAX_GROWTH = 25
+# Commits of a table after which its small files are compacted.
+COMPACT_AFTER_COMMITS = 200
+TOPICS = [pipeline.topic for pipeline in PIPELINES]
 
 
 @dataclass
@@ -55,253 +55,254 @@ class IngestedBatch:
     """A micro-batch that bronze holds.
 
     Attributes:
-        events: how many they are.
-        oldest: when the broker got the first of them, seconds since 1970; None if there is none.
-        last: there is none, and every topic has been read to its end.
-        prefetch: what has been worked out of them.
-        rows: of each flow that got some, with the positions after them.
+        events: number of events.
+        oldest_timestamp: when the broker received the first event, seconds since 1970; None without events.
+        drained: it has no events, and every topic was read to its end.
+        prefetch: results that were computed from its rows.
+        parts: rows of each pipeline that received some, with the positions after them.
     """
 
     events: int
-    oldest: float | None
-    last: bool
+    oldest_timestamp: float | None
+    drained: bool
     prefetch: Prefetch
-    rows: list[tuple[Flow, pl.DataFrame, dict[str, int]]] = field(default_factory=list)
+    parts: list[tuple[TopicPipeline, pl.DataFrame, dict[str, int]]] = field(default_factory=list)
 
 
 @dataclass
 class BatchStats:
-    """What has happened since Dagster was told last.
+    """Counts since the last report to Dagster.
 
     Attributes:
-        events: how many have been worked on.
+        events: events that were processed.
         published: pages whose signals are in the store.
-        lag_seconds: the longest that an event has waited.
-        flows: topics that events came from.
+        lag_seconds: longest time between an event's arrival at the broker and the end of its processing.
+        topics: topics that events came from.
     """
 
     events: int = 0
     published: int = 0
     lag_seconds: float = 0.0
-    flows: set[str] = field(default_factory=set)
+    topics: set[str] = field(default_factory=set)
 
 
 @dataclass
 class BatchSizer:
-    """How many events a micro-batch holds at most: as many as are worked on in a few seconds.
+    """Largest number of events in a micro-batch: as many as are processed in a few seconds.
 
-    A backlog of events that are quick to work on is drained in ever larger batches, whose commits cost the same; while
-    pages wait, each batch is small enough that the next signals are not far off.
+    A backlog of cheap events is drained in ever larger batches, whose commits cost the same. While pages wait, each
+    batch is small, so that signals are published often.
     """
 
-    most: int
+    max_events: int
 
-    def follow(self, events: int, seconds: float) -> None:
-        """Take the size of the next micro-batch from the time that half of the way took one."""
-        if events >= self.most and seconds < QUICK_SECONDS:
-            self.most = min(int(self.most * min(QUICK_SECONDS / seconds, GROWTH)), MOST_EVENTS)
+    def adjust(self, events: int, seconds: float) -> None:
+        """Adjust the size of the next micro-batch to the time that one stage of the last took."""
+        if events >= self.max_events and seconds < FAST_SECONDS:
+            self.max_events = min(int(self.max_events * min(FAST_SECONDS / seconds, MAX_GROWTH)), MAX_EVENTS)
         elif seconds > SLOW_SECONDS:
-            self.most = max(self.most // 2, LEAST_EVENTS)
+            self.max_events = max(self.max_events // 2, MIN_EVENTS)
 
 
-def stream(settings: Settings, *, until_drained: bool, say: Callable[[str], None]) -> None:
-    """Read topics until interrupted, or until nothing is left in them.
+def stream(settings: Settings, *, until_drained: bool, log: Callable[[str], None]) -> None:
+    """Read topics until interrupted, or until every topic was read to its end.
 
     Args:
         settings: broker, lakehouse, store and size of a micro-batch.
-        until_drained: end once every topic has been read to its end.
-        say: is given a line about what has been done, now and then.
+        until_drained: end once every topic was read to its end.
+        log: receives a line of progress now and then.
 
     Raises:
         BrokerError: the broker does not answer, or has none of the topics.
     """
-    tables, reader = prepared(settings), reader_of_topics(settings)
+    tables, reader = prepare_tables(settings), topic_reader(settings)
     with closing(reader), closing(signal_store(settings)) as store, dg.DagsterInstance.get() as instance:
-        partitions = reader.offered(TOPICS)
+        partitions = reader.list_partitions(TOPICS)
         if not partitions:
             raise BrokerError(f"the broker at {reader.servers} has none of the topics {', '.join(TOPICS)}")
-        suit_the_interpreter()
-        # The broker sends what comes first while the encoder is still being loaded.
-        reader.seek(positions(tables, partitions))
+        tune_interpreter()
+        # The broker sends the first events while the encoder is being loaded.
+        reader.seek(ingested_positions(tables, partitions))
         serving = serving_models(settings)
-        known, sizer = EmbeddingCache(tables, serving.encoder), BatchSizer(settings.stream_events)
+        embeddings, sizer = EmbeddingCache(tables, serving.encoder), BatchSizer(settings.stream_events)
 
-        def read_on(*, look: bool = False) -> IngestedBatch:
-            more = added(reader) if look else set()
-            if more:
-                return resumed(known, reader, reader.partitions | more)
-            batch = reader.read(
-                sizer.most, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained
+        def ingest_next(*, refresh: bool = False) -> IngestedBatch:
+            added = new_partitions(reader) if refresh else set()
+            if added:
+                return resume(embeddings, reader, reader.partitions | added)
+            read = reader.read(
+                sizer.max_events, settings.stream_seconds, settings.max_record_bytes, to_the_end=until_drained
             )
-            began = time.monotonic()
-            found = ingest_batch(known, reader, batch)
-            sizer.follow(found.events, time.monotonic() - began)
-            return found
+            started = time.monotonic()
+            ingested = ingest_batch(embeddings, reader, read)
+            sizer.adjust(ingested.events, time.monotonic() - started)
+            return ingested
 
-        # While one micro-batch is taken through the tables, and before it the champions are loaded, the next is read
-        # into bronze.
-        with ThreadPoolExecutor(1) as other:
-            batch = backlog(known, partitions)
-            coming = other.submit(read_on)
-            worker = Worker(serving, f"stream-{uuid.uuid4()}", known, StreamState(tables))
-            looked = told = time.monotonic()
+        # The next micro-batch is ingested while one is processed, and while the champions are loaded.
+        with ThreadPoolExecutor(1) as ingestion:
+            batch = backlog(embeddings, partitions)
+            next_batch = ingestion.submit(ingest_next)
+            context = ProcessingContext(serving, f"stream-{uuid.uuid4()}", embeddings, StreamState(tables))
+            refreshed_at = reported_at = time.monotonic()
             stats = BatchStats()
-            process_batch(worker, store, batch, stats)
+            process_batch(context, store, batch, stats)
             while True:
                 try:
-                    batch = coming.result()
+                    batch = next_batch.result()
                 except CommitFailedError:
-                    # Another worker has been faster: nothing of this is kept, and what comes after it is read.
-                    batch = resumed(known, reader, reader.partitions)
-                began = time.monotonic()
-                look = began - looked >= LOOK_SECONDS
-                coming = other.submit(read_on, look=look)
-                if look:
-                    looked, worker = began, refreshed(worker)
-                    known = worker.known
-                process_batch(worker, store, batch, stats)
-                sizer.follow(batch.events, time.monotonic() - began)
-                over = until_drained and batch.last
-                if over or time.monotonic() - told >= TELL_SECONDS:
-                    _tell(instance, worker, stats, settings, say)
-                    told, stats = time.monotonic(), BatchStats()
-                if over:
+                    # Another worker was faster: drop this batch and read what follows that worker's.
+                    batch = resume(embeddings, reader, reader.partitions)
+                started = time.monotonic()
+                refresh = started - refreshed_at >= REFRESH_SECONDS
+                next_batch = ingestion.submit(ingest_next, refresh=refresh)
+                if refresh:
+                    refreshed_at, context = started, refreshed(context)
+                    embeddings = context.embeddings
+                process_batch(context, store, batch, stats)
+                sizer.adjust(batch.events, time.monotonic() - started)
+                finished = until_drained and batch.drained
+                if finished or time.monotonic() - reported_at >= REPORT_SECONDS:
+                    _report(instance, context, stats, settings, log)
+                    reported_at, stats = time.monotonic(), BatchStats()
+                if finished:
                     return
 
 
-def suit_the_interpreter() -> None:
-    """Have Python look for cycles more rarely, and hand its lock on more often.
+def tune_interpreter() -> None:
+    """Have Python collect garbage more rarely, and release its lock more often.
 
-    Records come by the ten thousand, and looking for cycles among them takes half of their time. Each of the hundreds
-    of short calls that take a micro-batch through the tables waits for the lock while the next is read in a loop.
+    Records come by the ten thousand, and the search for cycles among them takes half of their time. Each of the
+    hundreds of short calls that process a micro-batch waits for the lock that the ingesting loop holds.
     """
     gc.freeze()
     gc.set_threshold(200_000)
     sys.setswitchinterval(0.0005)
 
 
-def prepared(settings: Settings) -> Lakehouse:
-    """Return the lakehouse, in which the tables that the stream reads and writes exist."""
+def prepare_tables(settings: Settings) -> Lakehouse:
+    """Return the lakehouse after creating the tables that the stream reads and writes."""
     tables = lakehouse(settings, streaming=True)
-    for expected in SCHEMAS:
-        prepare(tables, expected, datetime.now(UTC))
-    if not tables.exists(embeddings.TABLE):
-        tables.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
+    for schema in SCHEMAS:
+        prepare(tables, schema, datetime.now(UTC))
+    if not tables.exists(embeddings_table.TABLE):
+        tables.insert_missing(
+            embeddings_table.TABLE, pl.DataFrame(schema=embeddings_table.SCHEMA), embeddings_table.KEY
+        )
     prepare_rules()
     return tables
 
 
-def refreshed(worker: Worker) -> Worker:
-    """Return the worker with the encoder and the models that answer now."""
-    serving = worker.serving.refreshed()
-    if serving.encoder is worker.serving.encoder:
-        return replace(worker, serving=serving)
-    return replace(worker, serving=serving, known=EmbeddingCache(worker.known.lakehouse, serving.encoder))
+def refreshed(context: ProcessingContext) -> ProcessingContext:
+    """Return the context with the encoder and the models that answer now."""
+    serving = context.serving.refreshed()
+    if serving.encoder is context.serving.encoder:
+        return replace(context, serving=serving)
+    embeddings = EmbeddingCache(context.embeddings.lakehouse, serving.encoder)
+    return replace(context, serving=serving, embeddings=embeddings)
 
 
-def backlog(known: EmbeddingCache, partitions: Iterable[Partition]) -> IngestedBatch:
-    """Return what bronze holds and later tables do not: what a kill has left undone."""
-    found = IngestedBatch(0, None, last=False, prefetch=Prefetch(known.encoder.encoder_id))
-    for flow in FLOWS:
-        sources = [source_of(partition) for partition in partitions if partition[0] == flow.topic]
-        rows, reached = flow.backlog(known.lakehouse, sources)
-        if reached:
-            found.rows.append((flow, rows, reached))
-    return found
+def backlog(embeddings: EmbeddingCache, partitions: Iterable[Partition]) -> IngestedBatch:
+    """Return the rows that bronze holds and later tables do not: those that a kill left unprocessed."""
+    batch = IngestedBatch(0, None, drained=False, prefetch=Prefetch(embeddings.encoder.encoder_id))
+    for pipeline in PIPELINES:
+        sources = [source_name(partition) for partition in partitions if partition[0] == pipeline.topic]
+        rows, positions = pipeline.backlog(embeddings.lakehouse, sources)
+        if positions:
+            batch.parts.append((pipeline, rows, positions))
+    return batch
 
 
-def added(reader: Reader) -> set[Partition]:
-    """Return partitions that have come to exist and are not read yet; none from a broker that does not answer."""
+def new_partitions(reader: TopicReader) -> set[Partition]:
+    """Return partitions that exist and are not read yet; none from a broker that does not answer."""
     try:
-        return reader.offered(TOPICS, LOOK_PATIENCE) - reader.partitions
+        return reader.list_partitions(TOPICS, REFRESH_TIMEOUT) - reader.partitions
     except BrokerError:
         return set()
 
 
-def resumed(known: EmbeddingCache, reader: Reader, partitions: Iterable[Partition]) -> IngestedBatch:
-    """Have partitions read from where the tables end, and return what has been left undone of them before that.
+def resume(embeddings: EmbeddingCache, reader: TopicReader, partitions: Iterable[Partition]) -> IngestedBatch:
+    """Have partitions read from where the tables end, and return their backlog.
 
-    What another worker appends meanwhile is part of what is undone, or read again: that worker may be killed.
+    Positions are read before the backlog. So rows that another worker appends in between are in the backlog or read
+    again: that worker may be killed before it processes them.
     """
-    ends = positions(known.lakehouse, partitions)
-    found = backlog(known, partitions)
-    reader.seek(ends)
-    return found
+    positions = ingested_positions(embeddings.lakehouse, partitions)
+    batch = backlog(embeddings, partitions)
+    reader.seek(positions)
+    return batch
 
 
-def ingest_batch(known: EmbeddingCache, reader: Reader, batch: Batch) -> IngestedBatch:
-    """Append what has been read to bronze, with how far, and work out of it what takes long.
+def ingest_batch(embeddings: EmbeddingCache, reader: TopicReader, read: Batch) -> IngestedBatch:
+    """Append the records of a batch to bronze with their positions, and prefetch.
 
     Raises:
-        CommitFailedError: another worker has read the same; what of it is in bronze is that worker's.
+        CommitFailedError: another worker has read the same positions; bronze holds that worker's rows.
     """
-    found = IngestedBatch(
-        events=sum(map(len, batch.records.values())),
-        oldest=batch.oldest,
-        last=not batch.records and reader.drained,
-        prefetch=Prefetch(known.encoder.encoder_id),
+    batch = IngestedBatch(
+        events=sum(map(len, read.records.values())),
+        oldest_timestamp=read.oldest_timestamp,
+        drained=not read.records and reader.drained,
+        prefetch=Prefetch(embeddings.encoder.encoder_id),
     )
-    for flow in FLOWS:
-        increments, reached = list[Increment](), dict[str, int]()
-        for partition in (one for one in batch.records if one[0] == flow.topic):
-            source = source_of(partition)
-            before, reached[source] = {source: batch.started[partition]}, batch.reached[partition]
-            increments.append(Increment(source, batch.records[partition], before, {source: reached[source]}))
+    for pipeline in PIPELINES:
+        increments, positions = list[Increment](), dict[str, int]()
+        for partition in (partition for partition in read.records if partition[0] == pipeline.topic):
+            source, end = source_name(partition), read.end_positions[partition]
+            positions[source] = end
+            start = {source: read.start_positions[partition]}
+            increments.append(Increment(source, read.records[partition], start, {source: end}))
         if increments:
-            appended, _ = append(known.lakehouse, flow.bronze, increments, datetime.now(UTC))
-            rows = declared(appended, flow.bronze)
-            found.rows.append((flow, rows, reached))
-            if flow.look_ahead is not None:
-                flow.look_ahead(known, rows, found.prefetch)
-    return found
+            appended, _ = append(embeddings.lakehouse, pipeline.bronze, increments, datetime.now(UTC))
+            rows = declared(appended, pipeline.bronze)
+            batch.parts.append((pipeline, rows, positions))
+            if pipeline.prefetch is not None:
+                pipeline.prefetch(embeddings, rows, batch.prefetch)
+    return batch
 
 
-def process_batch(worker: Worker, store: SignalStore, batch: IngestedBatch, stats: BatchStats) -> None:
-    """Take what is in bronze through the tables, and publish its signals."""
-    for flow, rows, reached in batch.rows:
-        stats.flows.add(flow.topic)
-        stats.published += _process(worker, store, flow, rows, reached, batch.prefetch)
-    if batch.oldest is not None:
-        stats.lag_seconds = max(stats.lag_seconds, time.time() - batch.oldest)
+def process_batch(context: ProcessingContext, store: SignalStore, batch: IngestedBatch, stats: BatchStats) -> None:
+    """Process a batch's bronze rows, and publish their signals."""
+    for pipeline, rows, positions in batch.parts:
+        signals = pipeline.process(context, rows, batch.prefetch)
+        stats.published += 0 if signals is None else put(store, signals)
+        # After the signals: a kill in between has the rows processed and published again.
+        pipeline.save_positions(context.embeddings.lakehouse, positions)
+        stats.topics.add(pipeline.topic)
+    if batch.oldest_timestamp is not None:
+        stats.lag_seconds = max(stats.lag_seconds, time.time() - batch.oldest_timestamp)
     stats.events += batch.events
 
 
-def positions(tables: Lakehouse, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
-    """Return up to where each partition has been read, as the bronze tables say."""
-    bronze = {flow.topic: flow.bronze.table for flow in FLOWS}
-    return {partition: tables.checkpoint(bronze[partition[0]], source_of(partition)) for partition in partitions}
+def ingested_positions(tables: Lakehouse, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
+    """Return the position up to which bronze holds each partition."""
+    bronze = {pipeline.topic: pipeline.bronze.table for pipeline in PIPELINES}
+    return {partition: tables.checkpoint(bronze[partition[0]], source_name(partition)) for partition in partitions}
 
 
-def source_of(partition: Partition) -> str:
-    """Return what names a partition in every row that comes from it."""
+def source_name(partition: Partition) -> str:
+    """Return the name of a partition in the column ``source``."""
     return f"kafka:{partition[0]}:{partition[1]}"
 
 
-def _process(
-    worker: Worker, store: SignalStore, flow: Flow, rows: pl.DataFrame, reached: dict[str, int], prefetch: Prefetch
-) -> int:
-    """Take rows through, publish their signals, and only then note how far: a kill in between does it all again."""
-    signals = flow.process(worker, rows, prefetch)
-    published = 0 if signals is None else put(store, signals)
-    flow.done(worker.known.lakehouse, reached)
-    return published
-
-
-def _tell(
-    instance: dg.DagsterInstance, worker: Worker, stats: BatchStats, settings: Settings, say: Callable[[str], None]
+def _report(
+    instance: dg.DagsterInstance,
+    context: ProcessingContext,
+    stats: BatchStats,
+    settings: Settings,
+    log: Callable[[str], None],
 ) -> None:
-    """Show the tables as live in the graph, and whether they keep up; say a line, and put small files together."""
+    """Report the tables' state and lag to Dagster, log a line, and compact small files."""
     lag, now = round(stats.lag_seconds, 3), datetime.now(UTC)
     figures = {"events": stats.events, "pages_published": stats.published, LAG: dg.MetadataValue.float(lag)}
     passed, why = verdict([(now, figures)], now, settings.stream_lag_seconds)
-    flows, tables = [flow for flow in FLOWS if flow.topic in stats.flows], worker.known.lakehouse
-    for table in sorted({table for flow in flows for table in (flow.bronze.table, flow.last)}):
+    active, tables = [p for p in PIPELINES if p.topic in stats.topics], context.embeddings.lakehouse
+    for table in sorted({table for pipeline in active for table in (pipeline.bronze.table, pipeline.last_table)}):
         (version, rows), key = tables.state(table), table_key(table)
-        state = {"dagster/row_count": rows, "delta_version": version, "run_id": worker.run_id}
+        state = {"dagster/row_count": rows, "delta_version": version, "run_id": context.run_id}
         instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata={**state, **figures}))
         if key in TABLES:
-            warned = dg.AssetCheckSeverity.WARN
-            check = dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warned, description=why)
+            warning = dg.AssetCheckSeverity.WARN
+            check = dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warning, description=why)
             instance.report_runless_asset_event(check)
-        tables.compact(table, COMMITS)
-    say(f"{stats.events} events, {stats.published} pages published, lag {lag:.1f} s at most")
+        tables.compact(table, COMPACT_AFTER_COMMITS)
+    log(f"{stats.events} events, {stats.published} pages published, lag {lag:.1f} s at most")

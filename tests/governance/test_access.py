@@ -15,7 +15,7 @@ def test_every_table_that_a_role_reads_is_in_the_catalog(reader):
 
 @pytest.mark.parametrize("reader", roles().values(), ids=lambda reader: reader.name)
 def test_every_role_says_who_it_is_for_and_reads_something(reader):
-    assert reader.says.endswith(".")
+    assert reader.description.endswith(".")
     assert reader.tables
     assert len(set(reader.tables)) == len(reader.tables)
 

@@ -9,7 +9,7 @@ from platform_assets.bronze import SCHEMAS
 from platform_assets.definitions import defs
 from platform_assets.parsing import ROW
 from platform_assets.silver.quarantine import WRITERS
-from serving.stream.flows import FLOWS
+from serving.stream.pipelines import PIPELINES
 
 TABLES = catalog.tables()
 BRONZE = {expected.table: {*expected.columns, "undeclared", *ROW} for expected in SCHEMAS}
@@ -75,10 +75,10 @@ def test_what_is_looked_up_is_declared(table, lookup, assets):
     assert lookup.referred_by.table in (*node.metadata["inputs"], table.name)
 
 
-def test_a_stream_takes_rows_into_what_it_has_a_flow_to_and_into_what_is_decided_of_them():
-    of_flows = {flow.last for flow in FLOWS if flow.last != flow.bronze.table}
+def test_a_stream_writes_the_last_tables_of_its_pipelines_and_those_between():
+    last_tables = {pipeline.last_table for pipeline in PIPELINES if pipeline.last_table != pipeline.bronze.table}
     streamed = {name for name, table in TABLES.items() if table.streamed}
-    assert of_flows <= streamed
+    assert last_tables <= streamed
     assert not [name for name in streamed if not name.startswith(("silver/", "published/"))]
     between = {
         "published/signal_store",
@@ -88,7 +88,7 @@ def test_a_stream_takes_rows_into_what_it_has_a_flow_to_and_into_what_is_decided
         "silver/decisions",
         "silver/embeddings",
     }
-    assert streamed - of_flows == between
+    assert streamed - last_tables == between
 
 
 def test_tables_whose_rows_have_rules_say_so_in_the_graph(assets):

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.promotion_log import PromotionEvent, earlier, rolled_back
+from governance.promotion_log import PromotionEvent, champion_before, rolled_back
 
 START = datetime(2026, 11, 10, tzinfo=UTC)
 
@@ -20,13 +20,13 @@ ONE_TO_THREE = (("promotion", 1, None), ("promotion", 2, 1), ("promotion", 3, 2)
 
 
 def test_rollbacks_one_after_the_other_go_further_back():
-    assert earlier(events(*ONE_TO_THREE), 3) == 2
-    assert earlier(events(*ONE_TO_THREE, ("rollback", 2, 3)), 2) == 1
-    assert earlier(events(*ONE_TO_THREE, ("rollback", 2, 3), ("rollback", 1, 2)), 1) is None
+    assert champion_before(events(*ONE_TO_THREE), 3) == 2
+    assert champion_before(events(*ONE_TO_THREE, ("rollback", 2, 3)), 2) == 1
+    assert champion_before(events(*ONE_TO_THREE, ("rollback", 2, 3), ("rollback", 1, 2)), 1) is None
 
 
 def test_what_was_promoted_again_goes_back_to_what_it_replaced_last():
-    assert earlier(events(*ONE_TO_THREE, ("rollback", 1, 3), ("promotion", 3, 1)), 3) == 1
+    assert champion_before(events(*ONE_TO_THREE, ("rollback", 1, 3), ("promotion", 3, 1)), 3) == 1
 
 
 def test_a_version_is_rolled_back_until_someone_makes_it_champion_again():

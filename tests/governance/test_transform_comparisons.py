@@ -1,7 +1,7 @@
 import pytest
 
 from governance.gates.promotion import Figure, Verdict
-from governance.transform_comparisons import Comparisons, ordered
+from governance.transform_comparisons import Comparisons, ordered_pair
 from signals.tasks import TASKS
 
 PICTURES = next(name for name, task in TASKS.items() if task.documents == ("image",))
@@ -11,7 +11,7 @@ def recorded(*tasks, passed=True):
     """Return what is recorded of b and a, of which some tasks were measured."""
     figures = tuple(Figure("task", task, "same labels", 500, 1.0) for task in tasks)
     cosine = Figure("cosine", "all", "mean", 500, 1.0)
-    return Comparisons({ordered("b", "a"): Verdict(passed, "as it was measured", figures=(cosine, *figures))})
+    return Comparisons({ordered_pair("b", "a"): Verdict(passed, "as it was measured", figures=(cosine, *figures))})
 
 
 @pytest.mark.parametrize(("trained_under", "running"), [("a", "b"), ("b", "a")])

@@ -43,10 +43,10 @@ class KilledError(RuntimeError):
 class DyingBeforeAppend(Lakehouse):
     """A lakehouse whose process dies before rows are appended."""
 
-    def append_once(self, table, rows, started, reached):
+    def append_once(self, table, rows, before, after):
         if rows.height and table == SCHEMA.table:
             raise KilledError
-        super().append_once(table, rows, started, reached)
+        super().append_once(table, rows, before, after)
 
 
 def dying_at_commits(uri):
@@ -54,12 +54,12 @@ def dying_at_commits(uri):
     deaths = []
 
     class Dying(Lakehouse):
-        def append_once(self, table, rows, started, reached):
+        def append_once(self, table, rows, before, after):
             if not rows.height:
-                return super().append_once(table, rows, started, reached)
+                return super().append_once(table, rows, before, after)
             deaths.append("before" if len(deaths) % 2 == 0 else "after")
             if deaths[-1] == "after":
-                super().append_once(table, rows, started, reached)
+                super().append_once(table, rows, before, after)
             raise KilledError
 
     return Dying(uri=uri)
@@ -282,10 +282,10 @@ def test_a_commit_holds_so_many_bytes_at_most(landing, monkeypatch):
     commits = []
 
     class Counting(Lakehouse):
-        def append_once(self, table, rows, started, reached):
+        def append_once(self, table, rows, before, after):
             if table == SCHEMA.table:
                 commits.append(rows["id"].str.len_bytes().sum())
-            super().append_once(table, rows, started, reached)
+            super().append_once(table, rows, before, after)
 
     for number in range(6):
         landing.write(f"{number}" * 300, f"{number}" * 2_000, f"{number}" * 100, file=f"{number}.jsonl")
@@ -430,11 +430,11 @@ def test_a_kill_between_chunks_goes_on_where_it_was(landing):
     landing.write(*(f"{i}" for i in range(9)))
 
     class DyingLater(DyingBeforeAppend):
-        def append_once(self, table, rows, started, reached):
-            if LEDGER in started and started[LEDGER] is None:
-                Lakehouse.append_once(self, table, rows, started, reached)
+        def append_once(self, table, rows, before, after):
+            if LEDGER in before and before[LEDGER] is None:
+                Lakehouse.append_once(self, table, rows, before, after)
             else:
-                super().append_once(table, rows, started, reached)
+                super().append_once(table, rows, before, after)
 
     with pytest.raises(KilledError):
         landing.ingest(lake=DyingLater(uri=landing.lake.uri))
@@ -447,10 +447,10 @@ def test_a_rival_that_read_the_same_file_first_wins_and_nothing_is_doubled(landi
     landing.write("a", None, "b")
 
     class Overtaken(Lakehouse):
-        def append_once(self, table, rows, started, reached):
+        def append_once(self, table, rows, before, after):
             if rows.height:
                 landing.ingest()
-            super().append_once(table, rows, started, reached)
+            super().append_once(table, rows, before, after)
 
     with pytest.raises(Exception, match="another writer has read the same sources"):
         landing.ingest(lake=Overtaken(uri=landing.lake.uri))
@@ -603,10 +603,10 @@ def test_of_two_that_read_a_database_at_once_one_appends(things):
     things.add(("late", 50, 1))
 
     class Overtaken(Lakehouse):
-        def append_once(self, table, rows, started, reached):
+        def append_once(self, table, rows, before, after):
             if rows.height:
                 things.ingest()
-            super().append_once(table, rows, started, reached)
+            super().append_once(table, rows, before, after)
 
     with pytest.raises(CommitFailedError, match="another writer has read the same sources"):
         things.ingest(Overtaken(uri=things.lake.uri))
@@ -772,10 +772,10 @@ def test_of_two_that_read_an_api_at_once_one_appends(feed):
     feed.add(*"abcde")
 
     class Overtaken(Lakehouse):
-        def append_once(self, table, rows, started, reached):
+        def append_once(self, table, rows, before, after):
             if rows.height:
                 feed.ingest()
-            super().append_once(table, rows, started, reached)
+            super().append_once(table, rows, before, after)
 
     with pytest.raises(CommitFailedError, match="another writer has read the same sources"):
         feed.ingest(Overtaken(uri=feed.lake.uri))

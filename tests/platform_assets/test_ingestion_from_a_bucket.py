@@ -79,7 +79,7 @@ def listings():
 
 
 def hour_later(monkeypatch):
-    now = ingestion.time.time_ns() + bucket.EVERY * 10**6
+    now = ingestion.time.time_ns() + bucket.FULL_LISTING_MS * 10**6
     monkeypatch.setattr(ingestion.time, "time_ns", lambda: now)
 
 

@@ -81,7 +81,7 @@ class Graph:
     def stream(self) -> None:
         """Take through what is in the broker's topics."""
         with self.settled():
-            stream(settings(), until_drained=True, say=lambda _: None)
+            stream(settings(), until_drained=True, log=lambda _: None)
 
     @contextmanager
     def settled(self) -> Generator[None]:

@@ -2,7 +2,7 @@ from math import nan
 
 import pytest
 
-from governance.gates.encoder import Compared, gate
+from governance.gates.encoder import TaskComparison, gate
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,12 @@ from governance.gates.encoder import Compared, gate
     ],
 )
 def test_all_tasks_together_must_not_lose_and_none_much(figures, passed, why):
-    verdict = gate({task: Compared(*pair, rows=2_000) for task, pair in figures.items()})
+    verdict = gate({task: TaskComparison(*pair, rows=2_000) for task, pair in figures.items()})
     assert verdict.passed == passed
     assert why in verdict.why
 
 
 @pytest.mark.parametrize(("rows", "passed"), [(64, True), (100, True), (400, False), (0, False)])
 def test_a_fall_on_few_rows_may_be_chance(rows, passed):
-    figures = {"hate": Compared(0.95, 0.75, 2_000), "threat": Compared(0.65, 0.69, rows)}
+    figures = {"hate": TaskComparison(0.95, 0.75, 2_000), "threat": TaskComparison(0.65, 0.69, rows)}
     assert gate(figures).passed == passed

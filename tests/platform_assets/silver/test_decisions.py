@@ -22,7 +22,7 @@ from resources.lakehouse.tables import PLACE, Lakehouse
 from resources.registry import promotion
 from resources.serving_models import serving
 from sensors.stale_days import stale
-from serving.stream import flows
+from serving.stream import pipelines
 from serving.stream.embedding_cache import EmbeddingCache
 from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Models, load_model
 from signals.decisions import newest_answers
@@ -305,9 +305,10 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
 
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
-    worker = flows.Worker(serving(rivals, encoder), "run", EmbeddingCache(stream, encoder), flows.StreamState(stream))
+    embeddings, state = EmbeddingCache(stream, encoder), pipelines.StreamState(stream)
+    context = pipelines.ProcessingContext(serving(rivals, encoder), "run", embeddings, state)
     rows = stream.read("silver/pages", DAYS)
-    read = flows._answers(worker, "page", rows, flows.Prefetch(encoder.encoder_id))
+    read = pipelines._decide(context, "page", rows, pipelines.Prefetch(encoder.encoder_id))
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
     assert stream.read("silver/decisions").select(of).sort(of).equals(batch.select(of).sort(of))
     assert "shadow" not in read["traffic_arm"].to_list()

@@ -25,7 +25,7 @@ def test_rows_of_a_version_are_found_where_days_have_been_written_again(lake):
     assert between(second, moved) == ["d"], "a row that came to another day is no new one"
     lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
     for number in range(int(CHECKPOINT)):
-        second = lake.keep_checkpoints(PAGES, {"read": number})
+        second = lake.save_checkpoints(PAGES, {"read": number})
     with pytest.raises(VersionGoneError, match=f"{PAGES}: version {first} is no longer kept"):
         between(first, second)
 
@@ -54,7 +54,7 @@ def test_a_column_that_a_version_had_not_yet_is_null_there_and_a_version_that_is
     lake.replace_days(PAGES, [TUE], frame(("c", 1, TUE)))
     lake.open(PAGES).alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
     for number in range(int(CHECKPOINT)):
-        lake.keep_checkpoints(PAGES, {"read": number})
+        lake.save_checkpoints(PAGES, {"read": number})
     assert sorted(rows_changed(lake, PAGES, first, ["id"])["id"]) == ["a", "b", "c"]
 
 

@@ -1,9 +1,9 @@
 from resources.lakehouse import checkpoints
-from resources.lakehouse.checkpoints import ASKED, READ, Kind
+from resources.lakehouse.checkpoints import LOOKUP_READ, SCORED_BY, CheckpointKind
 from resources.lakehouse.tables import CHECKPOINT, Lakehouse
 from tests.support.delta import MON, PAGES, frame
 
-KINDS = [kind for kind in vars(checkpoints).values() if isinstance(kind, Kind)]
+KINDS = [kind for kind in vars(checkpoints).values() if isinstance(kind, CheckpointKind)]
 
 
 def test_no_kind_begins_as_another():
@@ -13,10 +13,10 @@ def test_no_kind_begins_as_another():
 
 
 def test_the_numbers_of_a_kind_are_found_by_what_they_are_of():
-    kept = {ASKED.name("2026-11-10"): 7, READ.name("silver/pages", "2026-11-10"): 8, "asked": 9}
-    assert ASKED.among(kept) == {"2026-11-10": 7}
-    assert READ.among(kept, "silver/pages") == {"2026-11-10": 8}
-    assert READ.among(kept, "silver/page") == {}
+    kept = {SCORED_BY.name("2026-11-10"): 7, LOOKUP_READ.name("silver/pages", "2026-11-10"): 8, "asked": 9}
+    assert SCORED_BY.matching(kept) == {"2026-11-10": 7}
+    assert LOOKUP_READ.matching(kept, "silver/pages") == {"2026-11-10": 8}
+    assert LOOKUP_READ.matching(kept, "silver/page") == {}
 
 
 def test_all_checkpoints_are_those_that_each_source_has_whatever_has_become_of_the_log(tmp_path):
@@ -34,5 +34,5 @@ def test_all_checkpoints_are_those_that_each_source_has_whatever_has_become_of_t
     lake.open(PAGES).create_checkpoint()
     lake.open(PAGES).cleanup_metadata()
     assert lake.checkpoints(PAGES) == found
-    lake.keep_checkpoints(PAGES, {"inputs": 1})
+    lake.save_checkpoints(PAGES, {"inputs": 1})
     assert lake.checkpoints(PAGES) == found | {"inputs": 1}

@@ -105,7 +105,7 @@ def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lak
     ):
         change()
         assert stale()[0] == [TUE]
-        lake.keep_checkpoints(PAGES, input_fingerprints(lake, PAGES, [source], [TUE], streamed=True))
+        lake.save_checkpoints(PAGES, input_fingerprints(lake, PAGES, [source], [TUE], streamed=True))
         lake.open(source).create_checkpoint()
         assert stale()[0] == []
 
@@ -115,7 +115,7 @@ def test_a_table_may_be_marked_without_writing_rows(lake):
     lake.replace_days(source, [MON], frame(("a", 1, MON)))
     lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
     assert stale_days(lake, PAGES, [source]) == [MON]
-    lake.keep_checkpoints(PAGES, input_fingerprints(lake, PAGES, [source], [MON]))
+    lake.save_checkpoints(PAGES, input_fingerprints(lake, PAGES, [source], [MON]))
     assert stale_days(lake, PAGES, [source]) == []
     assert stored(lake) == [("a", 1, MON)]
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.landing import bucket as module
-from resources.landing.bucket import EVERYTHING, LOOK_BACK, PLACES, Bucket, BucketObject, NoBucketError, stretches
+from resources.landing.bucket import (
+    ALL_NAMES,
+    LOOK_BACK,
+    MAX_RANGES,
+    Bucket,
+    BucketObject,
+    NoBucketError,
+    likely_ranges,
+)
 from resources.landing.folders import landed_files
 from resources.landing.records import ReplacedError
 from resources.settings import load_settings
@@ -24,24 +32,24 @@ def within(name, found):
 
 
 def test_of_a_folder_of_few_files_everything_is_looked_at():
-    assert stretches({}) == EVERYTHING
-    assert stretches({f"{n:04}": n for n in range(LOOK_BACK)}) == EVERYTHING
-    assert stretches({f"{n:04}": -n for n in range(LOOK_BACK)}) == EVERYTHING
+    assert likely_ranges({}) == ALL_NAMES
+    assert likely_ranges({f"{n:04}": n for n in range(LOOK_BACK)}) == ALL_NAMES
+    assert likely_ranges({f"{n:04}": -n for n in range(LOOK_BACK)}) == ALL_NAMES
 
 
 def test_where_names_go_by_the_time_it_is_looked_at_the_end():
-    assert stretches({f"{n:05}": n // 100 for n in range(20_000)}) == [(f"{19_999 - LOOK_BACK:05}", None)]
+    assert likely_ranges({f"{n:05}": n // 100 for n in range(20_000)}) == [(f"{19_999 - LOOK_BACK:05}", None)]
 
 
 def test_each_of_several_writers_that_go_by_the_time_is_looked_at_and_no_more_than_some_places():
     for writers in (3, 20):
         read = {f"region-{n % writers:02}/{n:06}": n for n in range(60_000)}
-        found = stretches(read)
-        assert len(found) == min(writers, PLACES)
+        found = likely_ranges(read)
+        assert len(found) == min(writers, MAX_RANGES)
         assert found == sorted(found)
         # Those whose names came last are looked at, and whatever sorts last.
         looked = [within(f"region-{writer:02}/{n:06}", found) for writer in range(writers) for n in (60_000,)]
-        assert sum(looked) == min(writers, PLACES)
+        assert sum(looked) == min(writers, MAX_RANGES)
         assert looked[-1]
 
 
@@ -49,16 +57,16 @@ def test_each_of_several_writers_that_go_by_the_time_is_looked_at_and_no_more_th
 def test_stretches_are_in_order_and_apart_and_end_with_the_end(read):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "LOOK_BACK", 5)
-        found = stretches(read)
+        found = likely_ranges(read)
     assert found[-1][1] is None
-    assert len(found) <= PLACES
+    assert len(found) <= MAX_RANGES
     for (after, until), (following, _) in pairwise(found):
         assert after < until <= following
-    assert sum(within(name, found) for name in read) <= PLACES * 7
+    assert sum(within(name, found) for name in read) <= MAX_RANGES * 7
 
 
 def files(store, folder):
-    return list(Bucket(store.uri, load_settings()).files(folder, EVERYTHING))
+    return list(Bucket(store.uri, load_settings()).files(folder, ALL_NAMES))
 
 
 @pytest.mark.slow

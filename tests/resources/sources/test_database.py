@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from devstack import servers
-from resources.sources.database import OVERLAP, PEEKED, Table
+from resources.sources.database import OVERLAP, PEEK_ROWS, Table
 from resources.sources.incremental import SourceError
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -157,10 +157,10 @@ def test_a_table_that_is_not_there_or_empty_has_nothing(database):
 
 
 def test_a_peek_is_bounded_and_finds_what_is_new_behind_a_clock_that_is_ahead(database):
-    database.add(*((f"ahead{i}", "", 1, 1, "2999-01-01 00:00:00") for i in range(PEEKED)))
-    database.add(*((f"{i}", "", 1, 1, at(i % 60)) for i in range(PEEKED + 5)), ("new", "", 1, 1, at(60)))
+    database.add(*((f"ahead{i}", "", 1, 1, "2999-01-01 00:00:00") for i in range(PEEK_ROWS)))
+    database.add(*((f"{i}", "", 1, 1, at(i % 60)) for i in range(PEEK_ROWS + 5)), ("new", "", 1, 1, at(60)))
     seen = database.table.peek(lambda _: micros(59))
-    assert len(seen) == PEEKED
+    assert len(seen) == PEEK_ROWS
     assert seen[0].fields["user_id"] == "new"
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from resources.sources import http
-from resources.sources.http import Pull, packed, unpacked
+from resources.sources.http import PagedApi, packed, unpacked
 from resources.sources.incremental import SourceError
 
 TOKEN = "t0ken-do-not-show"
@@ -100,7 +100,7 @@ def sleeps(monkeypatch):
 
 
 def source(api, **changes):
-    return Pull(**{"url": api.url, "token": SecretStr(TOKEN), "seconds_between": 0.0, "max_bytes": 1_000} | changes)
+    return PagedApi(**{"url": api.url, "token": SecretStr(TOKEN), "seconds_between": 0.0, "max_bytes": 1_000} | changes)
 
 
 def read(one, kept):
@@ -223,7 +223,7 @@ def test_no_server_is_one_line():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
-        one = Pull(url, SecretStr(TOKEN), seconds_between=0, max_bytes=100)
+        one = PagedApi(url, SecretStr(TOKEN), seconds_between=0, max_bytes=100)
         assert fault(one).startswith("does not answer: NewConnectionError")
 
 

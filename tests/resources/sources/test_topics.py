@@ -7,8 +7,7 @@ import pytest
 
 from benchmarks.place import create_topics, produce
 from resources.settings import SettingsError, load_settings
-from resources.sources.topics import BrokerError, Reader
-from resources.sources.topics import reader as reader_of
+from resources.sources.topics import BrokerError, TopicReader, topic_reader
 
 pytestmark = pytest.mark.slow
 BOTH = {("things", 0), ("things", 1)}
@@ -16,7 +15,7 @@ BOTH = {("things", 0), ("things", 1)}
 
 @pytest.fixture
 def reader(broker: str):
-    with closing(Reader(broker)) as found:
+    with closing(TopicReader(broker)) as found:
         yield found
 
 
@@ -25,11 +24,11 @@ def lines(batch, partition):
 
 
 def test_topics_are_offered_as_they_come_to_exist(reader, broker):
-    assert reader.offered(["things", "others"]) == set()
+    assert reader.list_partitions(["things", "others"]) == set()
     create_topics(broker, ["things"])
-    assert reader.offered(["things", "others"]) == BOTH
+    assert reader.list_partitions(["things", "others"]) == BOTH
     create_topics(broker, ["others", "not asked for"])
-    assert reader.offered(["things", "others"]) == BOTH | {("others", 0), ("others", 1)}
+    assert reader.list_partitions(["things", "others"]) == BOTH | {("others", 0), ("others", 1)}
 
 
 def test_partitions_are_read_in_order_from_where_they_are_sought(reader, broker):
@@ -40,7 +39,7 @@ def test_partitions_are_read_in_order_from_where_they_are_sought(reader, broker)
     batch = reader.read(100, 10, 100, to_the_end=True)
     assert lines(batch, ("things", 0)) == [b"0", b"2", b"4", b"6"]
     assert lines(batch, ("things", 1)) == [b"7"]
-    assert (batch.started, batch.reached) == (
+    assert (batch.start_positions, batch.end_positions) == (
         {("things", 0): None, ("things", 1): 3},
         {("things", 0): 4, ("things", 1): 4},
     )
@@ -55,7 +54,7 @@ def test_what_comes_later_is_read_on_and_no_more_than_was_asked_for(reader, brok
     create_topics(broker, ["things"])
     reader.seek(dict.fromkeys(BOTH))
     nothing = reader.read(100, 10, 100, to_the_end=True)
-    assert (nothing.records, nothing.reached, nothing.oldest) == ({}, {}, None)
+    assert (nothing.records, nothing.end_positions, nothing.oldest_timestamp) == ({}, {}, None)
     produce(broker, [("things", str(number).encode()) for number in range(10)])
     first = reader.read(4, 10, 100)
     assert sum(map(len, first.records.values())) == 4
@@ -83,12 +82,12 @@ def test_a_broker_that_does_not_answer_is_one_line():
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         with (
-            closing(Reader(address)) as reader,
+            closing(TopicReader(address)) as reader,
             pytest.raises(BrokerError, match=f"^the broker at {address} does not answer: "),
         ):
-            reader.offered(["things"], 0.5)
+            reader.list_partitions(["things"], 0.5)
 
 
 def test_no_broker_is_a_matter_of_settings():
     with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVERS is not set"):
-        reader_of(load_settings())
+        topic_reader(load_settings())

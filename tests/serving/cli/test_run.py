@@ -251,5 +251,5 @@ def test_what_is_behind_again_as_soon_as_it_is_made_is_an_error_and_not_made_for
     again = State(late=(RunPlan("2026-11-09", "2026-11-09", ("operations/promotions",)),))
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.setattr("serving.cli.run.observe", lambda *_, **__: again)
-    with pytest.raises(RunFailedError, match="are behind again as soon as they are made"):
+    with pytest.raises(RunFailedError, match="are stale again as soon as they are materialised"):
         run(lambda *_: None)

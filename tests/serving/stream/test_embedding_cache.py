@@ -55,40 +55,40 @@ def right(found, texts):
 @given(st.lists(st.lists(st.sampled_from(TEXTS), max_size=6), max_size=6), st.integers(1, 4), st.data())
 def test_each_text_is_encoded_once_whatever_comes_and_is_forgotten(tmp_path_factory, batches, most, data):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(embedding_cache, "MOST", most)
-        lake, encoder, known = made(tmp_path_factory.mktemp("lake"))
+        patched.setattr(embedding_cache, "MAX_VECTORS", most)
+        lake, encoder, cache = made(tmp_path_factory.mktemp("lake"))
         for number, texts in enumerate(batches):
             ahead = {}
             if data.draw(st.booleans()):
-                ahead = known.encoded((content_hash(text), text) for text in texts)
+                ahead = cache.encode_missing((content_hash(text), text) for text in texts)
             if data.draw(st.booleans()):
-                known = EmbeddingCache(lake, encoder)
-            assert right(known.vectors(frame(texts, f"2026-11-{number + 1:02d}"), ahead), texts)
+                cache = EmbeddingCache(lake, encoder)
+            assert right(cache.vectors(frame(texts, f"2026-11-{number + 1:02d}"), ahead), texts)
         distinct = {text for texts in batches for text in texts}
         assert sorted(encoder.encoded) == sorted(distinct)
         assert stored(lake) == sorted(content_hash(text) for text in distinct)
 
 
 def test_what_another_has_stored_is_looked_up_and_not_encoded(tmp_path):
-    lake, encoder, known = made(tmp_path)
-    assert right(known.vectors(frame(TEXTS[:2]), {}), TEXTS[:2])
+    lake, encoder, cache = made(tmp_path)
+    assert right(cache.vectors(frame(TEXTS[:2]), {}), TEXTS[:2])
     other, rival = CountingEncoder(), frame(TEXTS[2:4])
     rows = embeddings.rows_of(rival, other.encode(rival["text"].to_list()), encoder.encoder_id)
     foreign = embeddings.rows_of(frame(TEXTS[4:5]), other.encode(TEXTS[4:5]), "e2")
     lake.insert_missing(embeddings.TABLE, pl.concat([rows, foreign]), embeddings.KEY)
-    assert right(known.vectors(frame(TEXTS[:5]), {}), TEXTS[:5])
+    assert right(cache.vectors(frame(TEXTS[:5]), {}), TEXTS[:5])
     assert encoder.encoded == [*TEXTS[:2], TEXTS[4]]
 
 
 def test_a_vector_that_was_made_twice_at_once_is_stored_once(tmp_path):
-    lake, encoder, known = made(tmp_path)
+    lake, encoder, cache = made(tmp_path)
     ahead = dict(zip([content_hash(TEXTS[0])], encoder.encode(TEXTS[:1]), strict=True))
     for _ in range(2):
-        assert right(known.vectors(frame(TEXTS[:1]), ahead), TEXTS[:1])
+        assert right(cache.vectors(frame(TEXTS[:1]), ahead), TEXTS[:1])
     assert stored(lake) == [content_hash(TEXTS[0])]
 
 
 def test_nothing_in_nothing_out(tmp_path):
-    lake, encoder, known = made(tmp_path)
-    assert known.vectors(frame([]), {}).is_empty()
-    assert (known.encoded([]), encoder.encoded, stored(lake)) == ({}, [], [])
+    lake, encoder, cache = made(tmp_path)
+    assert cache.vectors(frame([]), {}).is_empty()
+    assert (cache.encode_missing([]), encoder.encoded, stored(lake)) == ({}, [], [])

@@ -92,9 +92,9 @@ def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, 
     process_batch, seen, taken = worker.process_batch, [], []
     lake = Lakehouse(uri=known.lakehouse_uri)
 
-    def switching(worker, store, batch, tally):
-        seen.append((worker.known.encoder.encoder_id, batch.prefetch.encoder_id))
-        process_batch(worker, store, batch, tally)
+    def switching(context, store, batch, stats):
+        seen.append((context.embeddings.encoder.encoder_id, batch.prefetch.encoder_id))
+        process_batch(context, store, batch, stats)
         taken.append(batch.events)
         # The next micro-batch is being read, and encoded, by now.
         if len(taken) == 3:
@@ -103,10 +103,10 @@ def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, 
             encoder_promotion.roll_back(models, None, lake, **TOLD)
 
     monkeypatch.setattr(worker, "process_batch", switching)
-    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "REFRESH_SECONDS", 0.0)
     # Each micro-batch holds five, however slow this machine is.
-    monkeypatch.setattr(worker, "GROWTH", 1)
-    monkeypatch.setattr(worker, "LEAST_EVENTS", 5)
+    monkeypatch.setattr(worker, "MAX_GROWTH", 1)
+    monkeypatch.setattr(worker, "MIN_EVENTS", 5)
     with place.broker() as address:
         create_topics(address, ["messages"])
         sent = [
@@ -115,7 +115,7 @@ def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, 
         ]
         produce(address, [("messages", json.dumps(one).encode()) for one in sent])
         worker.stream(
-            configure(**known.model_dump() | {"kafka_bootstrap_servers": address}), until_drained=True, say=str
+            configure(**known.model_dump() | {"kafka_bootstrap_servers": address}), until_drained=True, log=str
         )
     rows = lake.read("silver/decisions").sort("decided_at")
     packaged, other = (Encoder(registry=models, version=version).transform_id for version in (PACKAGED, 1))

@@ -27,11 +27,11 @@ from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT, Settings, configure, settings
 from resources.signal_store import LocalStore
-from resources.sources.topics import Reader
+from resources.sources.topics import TopicReader
 from sensors.stale_days import daily_inputs, stale
 from serving.stream import worker as serving_stream
-from serving.stream.flows import FLOWS, Flow
-from serving.stream.worker import ingest_batch, positions, source_of, stream
+from serving.stream.pipelines import PIPELINES, TopicPipeline
+from serving.stream.worker import ingest_batch, ingested_positions, source_name, stream
 from tests.conftest import SEAMLESS, environment
 
 pytestmark = pytest.mark.slow
@@ -73,12 +73,12 @@ def configured(home: Path, broker: str) -> Iterator[Settings]:
 def drain(home: Path, broker: str) -> None:
     """Run a worker in this process until it has read all that there is."""
     with configured(home, broker) as known:
-        stream(known, until_drained=True, say=lambda _: None)
+        stream(known, until_drained=True, log=lambda _: None)
 
 
-def places_of(flow: Flow) -> list[str]:
-    """Return what names the partitions of a flow's topic in tables."""
-    return [source_of((flow.topic, number)) for number in range(PARTITIONS)]
+def places_of(pipeline: TopicPipeline) -> list[str]:
+    """Return the source names of a pipeline's partitions."""
+    return [source_name((pipeline.topic, number)) for number in range(PARTITIONS)]
 
 
 def sample_lines() -> list[tuple[str, bytes]]:
@@ -278,7 +278,12 @@ def test_topics_and_workers_that_come_and_go_lose_and_double_nothing(copied: Pat
 
     def settled(topics: list[str], count: int) -> bool:
         """Say whether so many events of these topics have been taken through the tables."""
-        places = [(flow.last, place) for flow in FLOWS if flow.topic in topics for place in places_of(flow)]
+        places = [
+            (pipeline.last_table, place)
+            for pipeline in PIPELINES
+            if pipeline.topic in topics
+            for place in places_of(pipeline)
+        ]
         return sum(lake.checkpoint(*place) or 0 for place in places) == count
 
     def wait(topics: list[str], count: int) -> None:
@@ -303,12 +308,12 @@ def test_topics_and_workers_that_come_and_go_lose_and_double_nothing(copied: Pat
             process.terminate()
             process.wait()
     quarantined = lake.read("silver/quarantine")
-    for flow in (flow for flow in FLOWS if flow.topic in kills.KEYS):
-        sent, of_topic = sum(topic == flow.topic for topic, _ in made), pl.col("source").is_in(places_of(flow))
-        rows = lake.read(flow.bronze.table).filter(of_topic)
-        broken = quarantined.filter(of_topic, pl.col("table") == flow.bronze.table)
+    for pipeline in (pipeline for pipeline in PIPELINES if pipeline.topic in kills.KEYS):
+        sent, of_topic = sum(topic == pipeline.topic for topic, _ in made), pl.col("source").is_in(places_of(pipeline))
+        rows = lake.read(pipeline.bronze.table).filter(of_topic)
+        broken = quarantined.filter(of_topic, pl.col("table") == pipeline.bronze.table)
         places = pl.concat([part.select("source", "position") for part in (rows, broken)])
-        assert places.height == places.n_unique() == sent, flow.topic
+        assert places.height == places.n_unique() == sent, pipeline.topic
 
 
 def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path, broker: str, monkeypatch):
@@ -320,8 +325,8 @@ def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path,
     def looked_before_a_rival_appends(known, partitions):
         found = looked(known, partitions)
         if len(appended) < 2:
-            with closing(Reader(broker)) as rival:
-                rival.seek(positions(lake, partitions))
+            with closing(TopicReader(broker)) as rival:
+                rival.seek(ingested_positions(lake, partitions))
                 batch = rival.read(50, 10, 10_000)
                 appended.append(ingest_batch(known, rival, batch).events)
         return found
@@ -329,7 +334,7 @@ def test_what_a_rival_appends_before_it_is_killed_is_taken_through(copied: Path,
     monkeypatch.setattr(serving_stream, "backlog", looked_before_a_rival_appends)
     drain(copied, broker)
     assert min(appended) > 0
-    places = places_of(next(flow for flow in FLOWS if flow.topic == "user-sync"))
+    places = places_of(next(pipeline for pipeline in PIPELINES if pipeline.topic == "user-sync"))
     assert sum(lake.checkpoint("silver/user_sync", place) for place in places) == len(events)
     of_topic = pl.col("source").is_in(places)
     bronze, silver = (lake.read(f"{layer}/user_sync").filter(of_topic).height for layer in ("bronze", "silver"))
