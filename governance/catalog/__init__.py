@@ -27,12 +27,12 @@ class Reference(_Fact):
     Attributes:
         table: whose rows refer, on the same day as the rows that are made of them.
         columns: those that hold the key; any of them.
-        spelled: what they may hold instead of the key as it is: another spelling of an address, or a domain below it.
+        spelled: what they may hold instead of the key as it is: another spelling of a URL, or a domain below it.
     """
 
     table: str
     columns: tuple[str, ...]
-    spelled: Literal["address", "subdomain"] | None = None
+    spelled: Literal["url", "subdomain"] | None = None
 
 
 class Lookup(_Fact):

@@ -14,7 +14,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
-from platform_assets.conventions import described, table_key
+from platform_assets.conventions import table_key, table_spec
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT
 
@@ -51,7 +51,7 @@ def _parse() -> None:
 
 
 class Gold(DagsterDbtTranslator):
-    """dbt's models as assets that are described as every other table is."""
+    """dbt's models as assets that are table_spec as every other table is."""
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Return the key of a model, or of a source."""
@@ -65,8 +65,10 @@ class Gold(DagsterDbtTranslator):
         table, read = _table(model), _tables_read(manifest, unique_id)
         inputs = sorted(name for name in read if name.startswith("silver/"))
         deps = sorted(read - {*inputs})
-        meanings = {name: column["description"] for name, column in model["columns"].items()}
-        wanted = described(table, model["description"], meanings=meanings, inputs=inputs, deps=deps, kinds=KINDS)
+        column_descriptions = {name: column["description"] for name, column in model["columns"].items()}
+        wanted = table_spec(
+            table, model["description"], column_descriptions=column_descriptions, inputs=inputs, deps=deps, kinds=KINDS
+        )
         del wanted["backfill_policy"]  # which is that of all models together
         place = {"dagster/table_name": table, "dagster/storage_kind": "delta"}
         wanted["metadata"] = {**spec.metadata, **wanted["metadata"], **place}

@@ -8,7 +8,7 @@ from dagster_dbt import dbt_assets
 
 from platform_assets.conventions import BACKFILL, DAYS
 from platform_assets.gold.project import TRANSLATOR, DbtError, build, manifest
-from platform_assets.publishing import fingerprints_of
+from platform_assets.publishing import input_checkpoints
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
 
@@ -22,7 +22,7 @@ def gold(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehous
     """Build the tables, then note in each from which state of its inputs it was made."""
     days, seen = list(context.partition_keys), snapshot(lakehouse)
     tables = {key: context.assets_def.specs_by_key[key].metadata for key in context.selected_asset_keys}
-    checkpoints = {key: fingerprints_of(seen, table["table"], table["inputs"], days) for key, table in tables.items()}
+    checkpoints = {key: input_checkpoints(seen, table["table"], table["inputs"], days) for key, table in tables.items()}
     events, failure = build(context, KNOWN, lakehouse, [key.path[-1] for key in tables], days)
     if not failure:
         for key, table in tables.items():

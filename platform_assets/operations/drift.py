@@ -19,7 +19,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.silver import decisions, embeddings, labels
 from resources.encoder import Encoder
@@ -73,7 +73,7 @@ Row = dict[str, Any]
 
 
 @dg.asset(
-    **described(
+    **table_spec(
         TABLE,
         __doc__,
         inputs=INPUTS,

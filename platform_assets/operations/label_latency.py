@@ -23,7 +23,7 @@ import dagster as dg
 import polars as pl
 
 from governance import catalog
-from platform_assets.conventions import described, table_key
+from platform_assets.conventions import table_key, table_spec
 from platform_assets.silver.decisions import MODELS
 from platform_assets.silver.decisions import TABLE as DECISIONS
 from resources.lakehouse.changes import days_written, rows_between
@@ -81,7 +81,7 @@ class Generation:
 
 
 @dg.asset(
-    **described(TABLE, __doc__, deps=[LABELS, DECISIONS, EVENTS, *MODELS], daily=False),
+    **table_spec(TABLE, __doc__, deps=[LABELS, DECISIONS, EVENTS, *MODELS], daily=False),
     check_specs=[dg.AssetCheckSpec(CHECK, asset=table_key(TABLE), description=CHECK_DOC)],
 )
 def label_latency(lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]) -> dg.MaterializeResult:

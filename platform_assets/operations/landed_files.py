@@ -8,14 +8,14 @@ import time
 import dagster as dg
 
 from platform_assets.bronze import SCHEMAS
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from resources.lakehouse.tables import Lakehouse
 from resources.landing.ledger import TABLE, compact
 
 READERS = tuple(expected.table for expected in SCHEMAS)
 
 
-@dg.asset(**described(TABLE, __doc__, deps=READERS, daily=False))
+@dg.asset(**table_spec(TABLE, __doc__, deps=READERS, daily=False))
 def landed_files(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Leave one row of each file."""
     started = time.perf_counter()

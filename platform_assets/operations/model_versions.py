@@ -10,7 +10,7 @@ import time
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -39,7 +39,7 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, deps=[*MODELS, "models/encoder"], daily=False))
+@dg.asset(**table_spec(TABLE, __doc__, deps=[*MODELS, "models/encoder"], daily=False))
 def model_versions(
     lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.MaterializeResult:

@@ -10,7 +10,7 @@ import time
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -30,7 +30,7 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, deps=MODELS, daily=False))
+@dg.asset(**table_spec(TABLE, __doc__, deps=MODELS, daily=False))
 def promotions(lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]) -> dg.MaterializeResult:
     """Copy the registry's record of every change."""
     started = time.perf_counter()

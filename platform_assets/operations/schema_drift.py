@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 
 from platform_assets.bronze import SCHEMAS
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.parsing import UNDECLARED
 from platform_assets.publishing import start
 from resources.lakehouse.days import DAY
@@ -34,7 +34,7 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def schema_drift(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count the fields that nobody has declared."""
     write = start(context, lakehouse, TABLE, INPUTS)

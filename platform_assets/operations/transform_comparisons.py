@@ -16,7 +16,7 @@ import polars as pl
 from governance.gates.parity import parity, policy
 from governance.gates.promotion import Verdict
 from governance.transform_comparisons import Comparisons
-from platform_assets.conventions import FRESHNESS, described, table_key
+from platform_assets.conventions import FRESHNESS, table_key, table_spec
 from platform_assets.models.encoder import ENCODER_MODEL
 from platform_assets.models.model_specs import GATE, check
 from platform_assets.silver.decisions import MODELS
@@ -31,7 +31,7 @@ from signals.tasks import TASKS
 
 LABELS = "silver/labels"
 GATE_DOC = "Vectors of both precisions are close, and nearly every held-out text gets the same labels by both."
-SPEC: dict[str, Any] = described(
+SPEC: dict[str, Any] = table_spec(
     TABLE,
     __doc__,
     deps=(*MODELS, ENCODER_MODEL, LABELS),

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.operations.drift import DRIFTED, LEAST, MEASURES, WINDOWS
 from platform_assets.operations.drift import TABLE as DRIFT
 from platform_assets.operations.label_latency import TABLE as STALENESS
@@ -75,7 +75,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
 def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Show what was measured of every task."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -12,8 +12,8 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.conventions import described
-from platform_assets.publishing import quarantine, reconciled, start, transformed
+from platform_assets.conventions import table_spec
+from platform_assets.publishing import accounted_check, apply_stage, quarantine, start
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
 from resources.lakehouse.checkpoints import ASKED
@@ -36,7 +36,7 @@ NO_VECTORS = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(p
 ASKED_AGAIN = timedelta(days=7)
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
 def decisions(
     context: dg.AssetExecutionContext,
     lakehouse: dg.ResourceParam[Lakehouse],
@@ -70,7 +70,9 @@ def decisions(
             "models": {t: m.version for t, m in models.champions.items()},
         },
         rows_out=lakehouse.count(TABLE),
-        check_results=[reconciled(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)],
+        check_results=[
+            accounted_check(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)
+        ],
     )
 
 
@@ -123,14 +125,14 @@ def decided(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the answers about documents, of champions and of challengers, with where they came from.
 
-    Documents on which a model raises are returned beside them, as ``platform_assets.publishing.shown``.
+    Documents on which a model raises are returned beside them, as ``platform_assets.publishing.BROKEN_ROWS``.
     """
 
     def answers_about(documents: pl.DataFrame) -> pl.DataFrame:
         table = documents.select(DOCUMENT.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DOCUMENT)
         return pl.DataFrame(pa.Table.from_batches(classify(table.to_batches(BATCH), models, encoder), DECISION))
 
-    answers, broken = transformed(answers_about, documents)
+    answers, broken = apply_stage(answers_about, documents)
     return answers.with_columns(
         input_table=pl.lit(input_table),
         input_version=pl.lit(input_version, pl.Int64),

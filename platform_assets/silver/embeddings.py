@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from platform_assets.conventions import described
-from platform_assets.publishing import reconciled, start
+from platform_assets.conventions import table_spec
+from platform_assets.publishing import accounted_check, start
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
@@ -35,7 +35,7 @@ SCHEMA = {
 
 
 @dg.asset(
-    **described(TABLE, __doc__, inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
+    **table_spec(TABLE, __doc__, inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
     pool="encoder",
 )
 def embeddings(
@@ -52,7 +52,9 @@ def embeddings(
             "rows_known": texts.height - fresh,
         },
         rows_out=lakehouse.count(TABLE),
-        check_results=[reconciled(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)],
+        check_results=[
+            accounted_check(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)
+        ],
     )
 
 

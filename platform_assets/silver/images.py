@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.bronze.page_fetches import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
 from platform_assets.publishing import start
 from platform_assets.silver.pages import IS_IMAGE
@@ -40,7 +40,7 @@ PICTURE = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def images(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Unpack the pictures of each fetch, and read their format and size."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -12,7 +12,7 @@ import polars as pl
 
 from platform_assets.aliases import Aliases
 from platform_assets.bronze.inventory import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.silver.ad_events import on_pages
 from resources.lakehouse.tables import Lakehouse
@@ -23,11 +23,13 @@ INPUTS = (SCHEMA.table,)
 DECLARATIONS = "bronze/seller_declarations"
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[DECLARATIONS, "silver/pages"]))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[DECLARATIONS, "silver/pages"]))
 def inventory(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Type the snapshots, name the page and site of each, and say whether its seller is authorised."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    return write.publish(partial(offered, lakehouse=lakehouse, aliases=Aliases(lakehouse)), write.received(SCHEMA))
+    return write.publish(
+        partial(offered, lakehouse=lakehouse, aliases=Aliases(lakehouse)), write.read_deliveries(SCHEMA)
+    )
 
 
 def offered(received: pl.DataFrame, lakehouse: Lakehouse, aliases: Aliases) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.bronze.review_labels import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
 from resources.lakehouse.tables import Lakehouse
@@ -25,7 +25,7 @@ INPUTS = (SCHEMA.table,)
 
 
 @dg.asset(
-    **described(
+    **table_spec(
         TABLE,
         __doc__,
         inputs=INPUTS,
@@ -35,7 +35,7 @@ INPUTS = (SCHEMA.table,)
 def labels(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Find the text that each label speaks of."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    received = write.received(SCHEMA)
+    received = write.read_deliveries(SCHEMA)
     return write.publish(partial(resolved, found=documents(lakehouse, received)), received)
 
 
@@ -51,7 +51,7 @@ def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
     pages, at = lakehouse.scan("silver/pages"), pl.col("fetched_at").alias("at")
     parts = [
         pages.select(*DOCUMENT_KEY, at, "title", "text", name="document_id"),
-        pages.select(*DOCUMENT_KEY, at, "title", "text", name="address"),
+        pages.select(*DOCUMENT_KEY, at, "title", "text", name="normalized_url"),
         lakehouse.scan("silver/messages").select(*DOCUMENT_KEY, "text", at="sent_at", name="document_id"),
         lakehouse.scan("silver/images").select(*DOCUMENT_KEY, at, text=pl.lit(""), name="document_id"),
     ]

@@ -9,7 +9,7 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import plain_texts
@@ -31,7 +31,7 @@ CARRIED = (
 )
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def message_features(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count what can be counted in each message, and how fast it answered which other."""
     write = start(context, lakehouse, TABLE, INPUTS)

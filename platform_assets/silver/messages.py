@@ -12,7 +12,7 @@ import polars as pl
 
 from platform_assets.bronze import user_profiles
 from platform_assets.bronze.social_messages import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
@@ -24,11 +24,11 @@ INPUTS = (SCHEMA.table,)
 PROFILES = user_profiles.SCHEMA
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[PROFILES.table]))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[PROFILES.table]))
 def messages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Normalise each message, and add its author's country and consent."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    received = write.received(SCHEMA)
+    received = write.read_deliveries(SCHEMA)
     return write.publish(partial(cleaned, profiles=profiles_of(lakehouse, received)), received)
 
 

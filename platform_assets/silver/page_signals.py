@@ -9,7 +9,7 @@ from functools import partial
 
 import dagster as dg
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -19,7 +19,7 @@ TABLE = "silver/page_signals"
 INPUTS = ("silver/pages", "silver/images", "silver/decisions")
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def page_signals(
     context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.MaterializeResult:

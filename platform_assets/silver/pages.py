@@ -1,7 +1,7 @@
 """One row is one fetch of a web page, reduced to its article.
 
-``address`` is where it was fetched, ``document_id`` the canonical address, which all fetches of a page share;
-``content_hash`` names title and text together.
+``normalized_url`` is the fetched URL, normalised. ``document_id`` is the canonical URL, which all fetches of a page
+share. ``content_hash`` names title and text together.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from platform_assets.bronze.page_fetches import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
@@ -28,7 +28,7 @@ IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowerca
 )
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def pages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Extract the article of each fetched page."""
     write = start(context, lakehouse, TABLE, INPUTS)
@@ -37,7 +37,7 @@ def pages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehou
 
 
 def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -> pl.DataFrame:
-    """Return fetches with address and the columns of ``ARTICLE`` in the place of what was fetched.
+    """Return fetches with normalized_url and the columns of ``ARTICLE`` in place of the page's bytes.
 
     ``rule`` names what kept a page from being read.
 
@@ -49,13 +49,15 @@ def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -
         ValueError: the extraction returned another number of rows.
     """
     rows = dated(fetches).with_columns(
-        address=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
+        normalized_url=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
     given = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
     found = pl.DataFrame(pa.Table.from_batches(articles(given, known), ARTICLE)).rename({"failure": "rule"})
-    kept = rows.select("url", "address", "fetched_at", "tenant_id", "source", "position", "received_at", "event_date")
-    return pl.concat([kept, found], how="horizontal", strict=True)
+    provenance = rows.select(
+        "url", "normalized_url", "fetched_at", "tenant_id", "source", "position", "received_at", "event_date"
+    )
+    return pl.concat([provenance, found], how="horizontal", strict=True)
 
 
 def fetches_of(received: pl.DataFrame) -> list[Fetch]:

@@ -10,14 +10,14 @@ import dagster as dg
 import polars as pl
 
 from governance import catalog
-from platform_assets.conventions import ACCOUNTED, described
+from platform_assets.conventions import ACCOUNTED_CHECK, table_spec
 from platform_assets.publishing import QUARANTINE
 from resources.lakehouse.tables import Lakehouse
 
 WRITERS = (*catalog.names("bronze"), *(name for name in catalog.names("silver") if name != QUARANTINE))
 
 
-@dg.asset(**described(QUARANTINE, __doc__, deps=WRITERS, daily=False))
+@dg.asset(**table_spec(QUARANTINE, __doc__, deps=WRITERS, daily=False))
 def quarantine(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count the quarantined rows by table and rule."""
     started = time.perf_counter()
@@ -30,5 +30,7 @@ def quarantine(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
             "delta_version": lakehouse.version(QUARANTINE),
             "seconds": round(time.perf_counter() - started, 3),
         },
-        check_results=[dg.AssetCheckResult(check_name=ACCOUNTED, passed=twice == 0, metadata={"listed_twice": twice})],
+        check_results=[
+            dg.AssetCheckResult(check_name=ACCOUNTED_CHECK, passed=twice == 0, metadata={"listed_twice": twice})
+        ],
     )

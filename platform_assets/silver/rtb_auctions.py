@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.bronze.rtb_auctions import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.currency_rates import currency_rates
@@ -22,11 +22,11 @@ TABLE = "silver/rtb_auctions"
 INPUTS = (SCHEMA.table,)
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def rtb_auctions(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Read each auction's request and bids."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    return write.publish(opened, write.received(SCHEMA))
+    return write.publish(opened, write.read_deliveries(SCHEMA))
 
 
 def opened(received: pl.DataFrame) -> pl.DataFrame:

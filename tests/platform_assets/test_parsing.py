@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from platform_assets import parsing
 from platform_assets.parsing import AT_ONCE, ROW, TIME, UNDECLARED, SourceSchema, declared, parse_records
-from platform_assets.publishing import quarantined, shown
+from platform_assets.publishing import quarantine_rows, to_broken_rows
 from resources.lakehouse.days import DAY
 from resources.landing.records import Record, parse_line
 
@@ -234,7 +234,7 @@ def test_every_object_is_a_row_or_quarantined(objects):
     assert sorted([*rows["position"], *broken["position"]]) == list(range(1, len(objects) + 1))
     assert broken["rule"].str.len_chars().min() != 0
     assert len({name.lower() for name in rows.columns}) == len(rows.columns)
-    names = quarantined(SCHEMA.table, shown(broken))
+    names = quarantine_rows(SCHEMA.table, to_broken_rows(broken))
     assert names.height == broken.height
     assert names["quarantine_id"].is_unique().all()
 

@@ -1,6 +1,6 @@
 -- An event is judged by what its own organisation would have been given when it happened, the newest signals of the page
 -- that it had by then; else by the newest that anyone had by then; and where nobody had any, by the first that came
--- later. `signals_of` says which.
+-- later. `signals_source` says which.
 with happened as (
     select *
     from {{ source('silver', 'ad_events') }}
@@ -40,7 +40,7 @@ events as (
             when anyones.document_id is not null then 'anyone'
             when later.document_id is not null then 'later'
             else 'unknown'
-        end as signals_of,
+        end as signals_source,
         event.tenant_id,
         event.event_date,
         event_type,
@@ -68,7 +68,7 @@ select
     threat,
     threat_risk,
     risk,
-    signals_of,
+    signals_source,
     tenant_id,
     event_date,
     count(*) filter (event_type = 'impression') as impressions,

@@ -49,11 +49,15 @@ def test_every_event_comes_out_in_its_place(bronze, nowhere):
 
 def test_an_event_under_another_address_of_a_page_is_about_its_document(bronze, tmp_path):
     lake, canonical = Lakehouse(uri=str(tmp_path)), "https://example.org/canonical"
-    fetch = {"tenant_id": "default", "address": "https://www.example.org/a", "document_id": canonical}
+    fetch = {"tenant_id": "default", "normalized_url": "https://www.example.org/a", "document_id": canonical}
     pages = pl.DataFrame([fetch | {"fetched_at": datetime(2026, 11, 1, tzinfo=UTC), DAY: date(2026, 11, 1)}])
-    lake.insert_missing("silver/pages", pages, ["address"])
+    lake.insert_missing("silver/pages", pages, ["normalized_url"])
     row = on_pages(bronze(SCHEMA, EVENT), "event_time", Aliases(lake)).row(0, named=True)
-    assert (row["address"], row["document_id"], row["site"]) == (fetch["address"], canonical, "example.org")
+    assert (row["normalized_url"], row["document_id"], row["site"]) == (
+        fetch["normalized_url"],
+        canonical,
+        "example.org",
+    )
 
 
 def test_nothing_in_nothing_out(bronze, nowhere):

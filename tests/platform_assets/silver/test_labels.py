@@ -120,7 +120,7 @@ def test_a_label_under_another_address_of_a_page_is_about_its_document(bronze):
 
 
 def page(document_id, address, text, at, **more):
-    told = {"tenant_id": "acme", "document_id": document_id, "address": address, "title": None, "text": text}
+    told = {"tenant_id": "acme", "document_id": document_id, "normalized_url": address, "title": None, "text": text}
     return told | {"content_hash": content_hash(text), "fetched_at": at, DAY: at.date()} | more
 
 
