@@ -14,7 +14,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.conventions import table_spec
-from platform_assets.parsing import BrokenError, SourceSchema, moment_of, parse_records
+from platform_assets.parsing import BrokenError, SourceSchema, parse_records, parse_timestamp
 from platform_assets.publishing import QUARANTINE, accounted_check, quarantine_rows, reconcile, to_broken_rows
 from resources.lakehouse.checkpoints import COMMITS, LEDGER, LISTED
 from resources.lakehouse.days import DAY
@@ -397,5 +397,5 @@ def _days(records: Iterable[Record], expected: SourceSchema) -> list[date] | Non
         if record.fields is not None and expected.event_time not in record.fields:
             return None
         with suppress(BrokenError):
-            days.add(moment_of((record.fields or {}).get(expected.event_time), expected.event_time).date())
+            days.add(parse_timestamp((record.fields or {}).get(expected.event_time), expected.event_time).date())
     return sorted(days)
