@@ -51,7 +51,7 @@ def stale(
         for table, of in inputs.items()
     }
     if traffic is not None:
-        found[decisions.TABLE] = sorted({*found[decisions.TABLE], *decisions.unasked(lakehouse, traffic, today)})
+        found[decisions.TABLE] = sorted({*found[decisions.TABLE], *decisions.outdated_days(lakehouse, traffic, today)})
     first = min((day for days in found.values() for day in days), default=today.isoformat())
     missing = {table: sorted({first, *days}) for table, days in found.items() if not lakehouse.exists(table)}
     return {table: days for table, days in found.items() if days} | missing

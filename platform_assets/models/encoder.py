@@ -129,12 +129,14 @@ def teaching_texts(lakehouse: Lakehouse) -> int:
 
 def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
     """Give every stored text a vector of an encoder, a day at a time."""
-    teaching = embeddings.teaching(lakehouse)
+    training = embeddings.training_hashes(lakehouse)
     for day in sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)}):
         checkpoints = input_fingerprints(
             lakehouse, embeddings.TABLE, embeddings.INPUTS, [day], encoder.encoder_id, streamed=True
         )
-        embeddings.fill(lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], teaching), [day], checkpoints)
+        embeddings.encode_missing(
+            lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], training), [day], checkpoints
+        )
 
 
 def contested(candidate: ModelVersion, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:

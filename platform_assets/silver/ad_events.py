@@ -23,21 +23,20 @@ INPUTS = (SCHEMA.table,)
 
 @dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=["silver/pages"]))
 def ad_events(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Type the events and name the page and site that each happened on."""
+    """Name the page and site of each event."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    return write.publish(
-        partial(on_pages, moment="event_time", aliases=Aliases(lakehouse)), write.read_deliveries(SCHEMA)
-    )
+    stage = partial(with_documents, time_column="event_time", aliases=Aliases(lakehouse))
+    return write.publish(stage, write.read_deliveries(SCHEMA))
 
 
-def on_pages(received: pl.DataFrame, moment: str, aliases: Aliases) -> pl.DataFrame:
-    """Return bronze rows about pages with normalized_url, document_id, site, time and tenant."""
+def with_documents(received: pl.DataFrame, time_column: str, aliases: Aliases) -> pl.DataFrame:
+    """Return bronze rows about pages with normalized_url, document_id, site, time and tenant filled in."""
     urls = received.select(pl.col("url").drop_nulls().unique()).with_columns(
         normalized_url=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
         site=pl.col("url").map_elements(hostname, return_dtype=pl.String),
     )
     rows = received.join(urls, on="url", how="left", maintain_order="left").with_columns(
-        pl.coalesce(moment, "received_at").alias(moment),
+        pl.coalesce(time_column, "received_at").alias(time_column),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
     return aliases.with_document_id(rows)

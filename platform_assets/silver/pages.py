@@ -22,7 +22,7 @@ from signals.documents.urls import canonical_url
 TABLE = "silver/pages"
 INPUTS = (SCHEMA.table,)
 BATCH = 64
-# A picture as it was answered; an error answered in its place is a fetch that fails, whatever its media type.
+# A fetched image; an HTTP error is a failed page fetch, whatever its media type.
 IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowercase().str.starts_with("image/") & (
     pl.col("http_status").fill_null(200).is_between(200, 299)
 )
@@ -39,33 +39,33 @@ def pages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehou
 def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -> pl.DataFrame:
     """Return fetches with normalized_url and the columns of ``ARTICLE`` in place of the page's bytes.
 
-    ``rule`` names what kept a page from being read.
+    ``rule`` names why a page has no article.
 
     Args:
         fetches: bronze/page_fetches.
-        known: articles that have been extracted already, by their fetch.
+        known: articles that were extracted ahead, by their fetch.
 
     Raises:
-        ValueError: the extraction returned another number of rows.
+        ValueError: the extraction returned a different number of rows.
     """
     rows = dated(fetches).with_columns(
         normalized_url=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
-    given = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
-    found = pl.DataFrame(pa.Table.from_batches(articles(given, known), ARTICLE)).rename({"failure": "rule"})
+    batches = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
+    extracted_articles = pl.DataFrame(pa.Table.from_batches(articles(batches, known), ARTICLE))
     provenance = rows.select(
         "url", "normalized_url", "fetched_at", "tenant_id", "source", "position", "received_at", "event_date"
     )
-    return pl.concat([provenance, found], how="horizontal", strict=True)
+    return pl.concat([provenance, extracted_articles.rename({"failure": "rule"})], how="horizontal", strict=True)
 
 
 def fetches_of(received: pl.DataFrame) -> list[Fetch]:
-    """Return what decides the article of each fetch of a page, each once."""
+    """Return the distinct page fetches, each with all that its article depends on."""
     rows = dated(received.filter(~IS_IMAGE)).select(FETCH).unique(maintain_order=True)
     return [Fetch(**row) for row in rows.iter_rows(named=True)]
 
 
 def dated(fetches: pl.DataFrame) -> pl.DataFrame:
-    """Return fetches with when they were fetched: when they were received, where it is not told."""
+    """Return fetches with ``fetched_at`` filled in: the time of receipt where it is missing."""
     return fetches.with_columns(fetched_at=pl.coalesce("fetched_at", "received_at"))

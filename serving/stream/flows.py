@@ -178,13 +178,13 @@ def process_pages(worker: Worker, received: pl.DataFrame, prefetch: Prefetch) ->
 
 def process_inventory(worker: Worker, received: pl.DataFrame, _: Prefetch) -> None:
     """Take snapshots to silver/inventory, with what is declared of their sellers as they come."""
-    stage = partial(inventory.offered, lakehouse=worker.known.lakehouse, aliases=worker.held.aliases)
+    stage = partial(inventory.with_sellers, lakehouse=worker.known.lakehouse, aliases=worker.held.aliases)
     worker.held.published(inventory.TABLE, stage, received)
 
 
 def process_ad_events(worker: Worker, received: pl.DataFrame, _: Prefetch) -> None:
     """Take events to silver/ad_events, with the documents that they happened on."""
-    stage = partial(ad_events.on_pages, moment="event_time", aliases=worker.held.aliases)
+    stage = partial(ad_events.with_documents, time_column="event_time", aliases=worker.held.aliases)
     worker.held.published(ad_events.TABLE, stage, received)
 
 
@@ -228,7 +228,7 @@ FLOWS = (
     Flow(social_messages.SCHEMA, message_signals.TABLE, process_messages, encode_messages),
     Flow(bronze_ad_events.SCHEMA, ad_events.TABLE, process_ad_events),
     Flow(bronze_inventory.SCHEMA, inventory.TABLE, process_inventory),
-    _rows(bronze_rtb_auctions.SCHEMA, rtb_auctions.TABLE, rtb_auctions.opened),
+    _rows(bronze_rtb_auctions.SCHEMA, rtb_auctions.TABLE, rtb_auctions.parse_auctions),
     _rows(bronze_user_sync.SCHEMA, user_sync.TABLE, user_sync.typed),
     Flow(review_labels.SCHEMA, review_labels.SCHEMA.table, _nothing),
 )
