@@ -1,4 +1,4 @@
-"""What every asset shares: what the catalog says of its table, partitions and freshness."""
+"""Conventions of every asset: its specification from the catalog, its partitions and its freshness."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ import dagster as dg
 from governance import catalog
 from resources.settings import settings
 
-# One run of a range of days is how a backfill of a table should go; the parameter is in beta.
+# A backfill is one run over its range of days; the parameter is in beta.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 DAYS = dg.DailyPartitionsDefinition(settings().first_day.isoformat(), end_offset=1)
 BACKFILL = dg.BackfillPolicy.single_run()
 
-# How old a table may be before it is stale, by layer.
+# Age at which a table counts as late, by layer.
 FRESHNESS = {
     "bronze": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1), warn_window=timedelta(minutes=30)),
     "silver": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1), warn_window=timedelta(minutes=45)),
@@ -27,8 +27,8 @@ FRESHNESS = {
     "reports": dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=12)),
     "models": dg.FreshnessPolicy.time_window(fail_window=timedelta(days=30), warn_window=timedelta(days=14)),
 }
-ACCOUNTED = "rows_accounted_for"
-RULES = "rules"
+ACCOUNTED_CHECK = "rows_accounted_for"
+RULES_CHECK = "rules"
 
 
 def table_key(table: str) -> dg.AssetKey:
@@ -36,11 +36,11 @@ def table_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(table.split("/"))
 
 
-def described(
+def table_spec(
     table: str,
     doc: str | None,
     *,
-    meanings: Mapping[str, str] = MappingProxyType({}),
+    column_descriptions: Mapping[str, str] = MappingProxyType({}),
     inputs: Sequence[str] = (),
     deps: Sequence[str] = (),
     kinds: Sequence[str] = ("delta", "polars"),
@@ -51,31 +51,34 @@ def described(
     Args:
         table: ``layer/table``.
         doc: the module's docstring, which begins the description in the UI.
-        meanings: what the UI says of columns.
-        inputs: tables whose rows of a day make its rows of that day.
-        deps: what else it reads: tables as a whole, models.
-        kinds: what the UI shows it to be made with; three at most.
-        daily: it has daily partitions.
+        column_descriptions: descriptions of columns in the UI.
+        inputs: tables from whose rows of a day its rows of that day are made.
+        deps: other dependencies: tables read as a whole, models.
+        kinds: technologies that the UI shows; three at most.
+        daily: whether it has daily partitions.
     """
-    known = catalog.table(table)
-    # Their types are those of the Delta table.
-    columns = [dg.TableColumn(name, "", meanings.get(name), tags={kind: ""}) for name, kind in known.classes.items()]
+    entry = catalog.table(table)
+    columns = [
+        # Without a type: that is the Delta table's.
+        dg.TableColumn(name, "", column_descriptions.get(name), tags={data_class: ""})
+        for name, data_class in entry.classes.items()
+    ]
     arguments: dict[str, Any] = {
         "key": table_key(table),
         "deps": [table_key(dep) for dep in (*inputs, *deps)],
-        "group_name": known.layer,
-        "description": f"{(doc or '').strip()}\n\nGrain: {known.grain}. Key: {', '.join(known.key)}.",
-        "owners": [f"team:{known.owner}"],
+        "group_name": entry.layer,
+        "description": f"{(doc or '').strip()}\n\nGrain: {entry.grain}. Key: {', '.join(entry.key)}.",
+        "owners": [f"team:{entry.owner}"],
         "kinds": set(kinds),
-        "freshness_policy": FRESHNESS[known.layer],
+        "freshness_policy": FRESHNESS[entry.layer],
         "metadata": {
             "table": table,
             "inputs": list(inputs),
             "dagster/column_schema": dg.TableSchema(columns=columns),
         },
     }
-    if known.layer in ("bronze", "silver"):
-        names = [ACCOUNTED, *([RULES] if known.rules is not None else [])]
+    if entry.layer in ("bronze", "silver"):
+        names = [ACCOUNTED_CHECK, *([RULES_CHECK] if entry.rules is not None else [])]
         arguments["check_specs"] = [dg.AssetCheckSpec(name, asset=table_key(table)) for name in names]
     if daily:
         arguments |= {"partitions_def": DAYS, "backfill_policy": BACKFILL}

@@ -1,7 +1,7 @@
-"""What is looked up in other tables and comes, or changes, later: exactly the days that refer to it are made again.
+"""Lookups: when a looked-up table changes, exactly the days whose rows refer to the change become stale.
 
-The catalog declares each look-up. A table keeps up to which version of what it looks up its days are known to be
-right, and with which version each day was made.
+The catalog declares each lookup. Each table keeps two kinds of checkpoint: the version of a looked-up table up to which
+all days are checked, and the version with which each day was made.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,117 +21,121 @@ from signals.documents.urls import canonical_url
 
 
 def versions(lakehouse: Lakehouse, table: catalog.Table, days: Sequence[str]) -> dict[str, int]:
-    """Return what a table keeps with days that are made now: the versions of all that it looks up."""
-    now = {name: lakehouse.version(name) for name in _looked_up(table) if lakehouse.exists(name)}
-    return {LOOKUP_READ.name(name, day): version for name, version in now.items() for day in days}
+    """Return the checkpoints of days that are made now: the versions of all looked-up tables."""
+    current = {name: lakehouse.version(name) for name in _looked_up(table) if lakehouse.exists(name)}
+    return {LOOKUP_READ.name(name, day): version for name, version in current.items() for day in days}
 
 
 def invalidate(lakehouse: Lakehouse) -> None:
-    """Have every day be stale whose rows would find something else now than when they were made."""
-    seen = snapshot(lakehouse)
+    """Mark as stale every day whose lookups would return other values now than when the day was made."""
+    tables = snapshot(lakehouse)
     for table in catalog.tables().values():
-        if not _looked_up(table) or not seen.exists(table.name):
+        if not _looked_up(table) or not tables.exists(table.name):
             continue
-        kept = seen.checkpoints(table.name)
-        known = LOOKUP_CHECKED.matching(kept)
-        days: set[str] = set()
-        checked: dict[str, int] = {}
+        checkpoints = tables.checkpoints(table.name)
+        checked = LOOKUP_CHECKED.matching(checkpoints)
+        stale_days: set[str] = set()
+        new_checkpoints: dict[str, int] = {}
         for name in sorted(_looked_up(table)):
-            if not seen.exists(name):
+            if not tables.exists(name):
                 continue
-            now, made = seen.version(name), LOOKUP_READ.matching(kept, name)
-            then = known.get(name, min(made.values(), default=None))
-            if then != now:
-                days |= {day for day in _referring(seen, table, name, then) if made.get(day, -1) < now}
-                checked[LOOKUP_CHECKED.name(name)] = now
-        if checked:
-            staleness.invalidate(lakehouse, table.name, days, checked)
+            current, read = tables.version(name), LOOKUP_READ.matching(checkpoints, name)
+            since = checked.get(name, min(read.values(), default=None))
+            if since != current:
+                stale_days |= {day for day in _referring(tables, table, name, since) if read.get(day, -1) < current}
+                new_checkpoints[LOOKUP_CHECKED.name(name)] = current
+        if new_checkpoints:
+            staleness.invalidate(lakehouse, table.name, stale_days, new_checkpoints)
 
 
 def _looked_up(table: catalog.Table) -> set[str]:
     return {lookup.table for lookup in table.lookups} | ({table.deliveries} if table.deliveries else set())
 
 
-def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, then: int | None) -> Iterator[str]:
-    """Yield the days of a table that what has changed in another since a version may change."""
+def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, since: int | None) -> Iterator[str]:
+    """Yield the days of a table that may depend on what changed in another table since a version."""
     if name == table.deliveries:
-        yield from _surpassed(lakehouse, table, then)
+        yield from _superseded(lakehouse, table, since)
     for lookup in table.lookups:
-        refers = lookup.referred_by
-        if lookup.table == name and lakehouse.exists(refers.table):
-            keys = _changed(lakehouse, lookup, then)
-            for column in refers.columns if len(keys) else ():
-                rows = lakehouse.scan(refers.table).select(DAY, key=column).drop_nulls().unique().collect()
-                if refers.spelled:
-                    spelled = SPELLED[refers.spelled]
-                    names = pl.col("key").map_elements(spelled, return_dtype=pl.List(pl.String))
-                    rows = rows.with_columns(names).explode("key")
+        reference = lookup.referred_by
+        if lookup.table == name and lakehouse.exists(reference.table):
+            keys = _changed_keys(lakehouse, lookup, since)
+            for column in reference.columns if len(keys) else ():
+                rows = lakehouse.scan(reference.table).select(DAY, key=column).drop_nulls().unique().collect()
+                if reference.spelled:
+                    spellings = SPELLINGS[reference.spelled]
+                    rows = rows.with_columns(
+                        pl.col("key").map_elements(spellings, return_dtype=pl.List(pl.String))
+                    ).explode("key")
                 yield from rows.filter(pl.col("key").is_in(keys.implode()))[DAY].unique().cast(pl.String)
 
 
-def _changed(lakehouse: Lakehouse, lookup: catalog.Lookup, then: int | None) -> pl.Series:
-    """Return the keys under which something else is found now than in a version."""
+def _changed_keys(lakehouse: Lakehouse, lookup: catalog.Lookup, since: int | None) -> pl.Series:
+    """Return the keys whose looked-up values differ from those in a version."""
     newest = [lookup.newest] if lookup.newest else []
-    changed = rows_changed(lakehouse, lookup.table, then, [*lookup.key, *lookup.values, *newest])
+    changed = rows_changed(lakehouse, lookup.table, since, [*lookup.key, *lookup.values, *newest])
     keys = pl.concat([changed[key].cast(pl.String) for key in lookup.key]).drop_nulls().unique()
-    if lookup.newest is None or then is None or keys.is_empty():
+    if lookup.newest is None or since is None or keys.is_empty():
         return keys
     try:
-        now, before = (_found(lakehouse, lookup, keys, version) for version in (None, then))
+        current, former = (_values(lakehouse, lookup, keys, version) for version in (None, since))
     except VersionGoneError:
         return keys
-    sides = (
-        one.join(other, on=one.columns, how="anti", nulls_equal=True) for one, other in permutations((now, before))
+    differences = (
+        left.join(right, on=left.columns, how="anti", nulls_equal=True)
+        for left, right in permutations((current, former))
     )
-    return pl.concat(sides)["key"].unique()
+    return pl.concat(differences)["key"].unique()
 
 
-def _found(lakehouse: Lakehouse, lookup: catalog.Lookup, keys: pl.Series, version: int | None) -> pl.DataFrame:
-    """Return what is found in a version under each of some keys: an organisation's newest, and the newest of all."""
+def _values(lakehouse: Lakehouse, lookup: catalog.Lookup, keys: pl.Series, version: int | None) -> pl.DataFrame:
+    """Return the values of some keys in a version: each tenant's newest, and the newest of all tenants."""
     rows = lakehouse.scan(lookup.table, version=version)
     parts = (
-        rows.select(*lookup.values, lookup.newest, key=pl.col(name).cast(pl.String), named=pl.lit(name))
+        rows.select(*lookup.values, lookup.newest, key=pl.col(name).cast(pl.String), key_column=pl.lit(name))
         for name in lookup.key
     )
-    found = pl.concat(parts).filter(pl.col("key").is_in(keys.implode())).collect()
-    found = found.sort(lookup.newest, *lookup.values)
-    own, anyones = (
-        found.unique([*whose, "key", "named"], keep="last").with_columns(own=pl.lit(bool(whose)))
-        for whose in ((catalog.TENANT,), ())
+    values = pl.concat(parts).filter(pl.col("key").is_in(keys.implode())).collect()
+    values = values.sort(lookup.newest, *lookup.values)
+    own, shared = (
+        values.unique([*owner, "key", "key_column"], keep="last").with_columns(own=pl.lit(bool(owner)))
+        for owner in ((catalog.TENANT,), ())
     )
-    return pl.concat([own, anyones]).select("key", "named", "own", *lookup.values)
+    return pl.concat([own, shared]).select("key", "key_column", "own", *lookup.values)
 
 
-def _surpassed(lakehouse: Lakehouse, table: catalog.Table, then: int | None) -> Iterator[str]:
-    """Yield the days on which a table holds a row of whose record another delivery, of another day, is preferred."""
+def _superseded(lakehouse: Lakehouse, table: catalog.Table, since: int | None) -> Iterator[str]:
+    """Yield the days on which a table holds a delivery to which a new one, of another day, is preferred."""
     bronze = str(table.deliveries)
-    stored = pl.Schema(lakehouse.scan(bronze).collect_schema())
-    ids = [name for name in table.key if name in stored and name != catalog.TENANT]
-    order = [one.removeprefix("-") for one in table.prefer]
+    schema = pl.Schema(lakehouse.scan(bronze).collect_schema())
+    ids = [name for name in table.key if name in schema and name != catalog.TENANT]
+    order = [name.removeprefix("-") for name in table.prefer]
     columns = list(dict.fromkeys([*ids, catalog.TENANT, *order, *PLACE, DAY]))
-    fresh = rows_changed(lakehouse, bronze, then, [*columns, "received_at"])
-    # Whose a record is that does not say so, may be looked up.
-    whose = pl.when(pl.col(catalog.TENANT).is_null().any().over(ids)).then(pl.lit("")).otherwise(catalog.TENANT)
-    fresh = fresh.with_columns(whose=whose).with_columns(
-        pl.coalesce(name, "received_at") for name in order if stored[name] == stored["received_at"]
+    new_rows = rows_changed(lakehouse, bronze, since, [*columns, "received_at"])
+    # The tenant of a record that names none may itself be looked up: all deliveries of its id are compared.
+    owner = pl.when(pl.col(catalog.TENANT).is_null().any().over(ids)).then(pl.lit("")).otherwise(catalog.TENANT)
+    new_rows = new_rows.with_columns(owner=owner).with_columns(
+        pl.coalesce(name, "received_at") for name in order if schema[name] == schema["received_at"]
     )
-    known = lakehouse.scan(table.name).select(columns).join(fresh.lazy().select(ids).unique(), on=ids, how="semi")
-    shared = fresh.filter(pl.col("whose") == "").select(*ids, whose="whose").unique()
-    known = known.collect().join(shared, on=ids, how="left").with_columns(pl.coalesce("whose", catalog.TENANT))
-    key = [*ids, "whose"]
-    both = pl.concat([known, fresh.select(known.columns)], how="vertical_relaxed")
-    first = preferred_first(both, table.prefer).unique(key, keep="first", maintain_order=True)
-    beaten = known.join(first, on=[*key, *PLACE], how="anti", nulls_equal=True)
-    yield from beaten[DAY].unique().cast(pl.String)
+    stored_rows = lakehouse.scan(table.name).select(columns)
+    stored_rows = stored_rows.join(new_rows.lazy().select(ids).unique(), on=ids, how="semi")
+    unowned = new_rows.filter(pl.col("owner") == "").select(*ids, "owner").unique()
+    stored_rows = stored_rows.collect().join(unowned, on=ids, how="left")
+    stored_rows = stored_rows.with_columns(pl.coalesce("owner", catalog.TENANT))
+    key = [*ids, "owner"]
+    deliveries = pl.concat([stored_rows, new_rows.select(stored_rows.columns)], how="vertical_relaxed")
+    preferred = preferred_first(deliveries, table.prefer).unique(key, keep="first", maintain_order=True)
+    superseded = stored_rows.join(preferred, on=[*key, *PLACE], how="anti", nulls_equal=True)
+    yield from superseded[DAY].unique().cast(pl.String)
 
 
-def _addresses(value: str) -> list[str]:
+def _url_spellings(value: str) -> list[str]:
     return [value, canonical_url(value)] if "://" in value else [value]
 
 
-def _domains(value: str) -> list[str]:
+def _parent_domains(value: str) -> list[str]:
     labels = value.split(".")
-    return [".".join(labels[place:]) for place in range(len(labels))]
+    return [".".join(labels[start:]) for start in range(len(labels))]
 
 
-SPELLED = {"address": _addresses, "subdomain": _domains}
+SPELLINGS = {"url": _url_spellings, "subdomain": _parent_domains}

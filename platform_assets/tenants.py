@@ -1,21 +1,21 @@
-"""Whose rows are: each is of an organisation, or of nobody in particular."""
+"""The organisation that owns a row: a tenant, or the default tenant for rows that name none."""
 
 import polars as pl
 
-# Owns the rows that do not say whose they are.
+# Owns the rows that name no tenant.
 DEFAULT_TENANT = "default"
 
 
-def join_by_tenant(rows: pl.DataFrame, known: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Return rows, in their order, beside what is known of their key: to their organisation, or else to nobody's.
+def join_by_tenant(rows: pl.DataFrame, values: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Return rows, in their order, beside the values of their key: their tenant's own, else the default tenant's.
 
     Args:
         rows: with ``tenant_id`` and the key.
-        known: ``tenant_id``, the key, and the columns that are wanted; one row an organisation and key.
+        values: ``tenant_id``, the key, and the columns to add; one row per tenant and key.
         key: column that both have.
     """
-    wanted = [name for name in known.columns if name not in ("tenant_id", key)]
-    own = known.select("tenant_id", key, own=pl.struct(wanted))
+    columns = [name for name in values.columns if name not in ("tenant_id", key)]
+    own = values.select("tenant_id", key, own=pl.struct(columns))
     shared = own.filter(pl.col("tenant_id") == DEFAULT_TENANT).select(key, shared="own")
     return (
         rows.join(own, on=["tenant_id", key], how="left", maintain_order="left")

@@ -1,1 +1,1 @@
-"""What starts work by itself: each file a pure ``decide(state, now)`` and a thin wrapper around it."""
+"""Sensors: each file has a pure ``decide(state, now)`` and a thin wrapper around it."""

@@ -1,4 +1,4 @@
-"""What the graph must do next so that it is up to date with what has landed: read, clean, train, then answer."""
+"""The next run of the graph: ingest what has landed, make its rows, train, then make decisions and what follows."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,18 +22,18 @@ from resources.registry.models import Registry
 from sensors import retraining, stale_days
 from sensors.stale_days import RunPlan
 
-# Copies of what the registry holds.
-OF_THE_REGISTRY = ("operations/model_versions", promotions.TABLE)
-# What is made of the whole of other tables, once answers have been made.
-COUNTED = (QUARANTINE, LEDGER, label_latency.TABLE)
-ANSWERS = ("silver/decisions", "silver/page_signals", "silver/message_signals")
-# Layers that are made from answers.
-AFTER = ("gold", "published", "reports", "operations")
-# Runs that the sensor asked for carry this tag: one is in flight at a time.
+# Copies of the registry.
+REGISTRY_TABLES = ("operations/model_versions", promotions.TABLE)
+# Tables made from other tables as a whole, after the decisions.
+SUMMARY_TABLES = (QUARANTINE, LEDGER, label_latency.TABLE)
+DECISION_TABLES = ("silver/decisions", "silver/page_signals", "silver/message_signals")
+# Layers that are made from decisions.
+CONSUMER_LAYERS = ("gold", "published", "reports", "operations")
+# Tag of the sensor's runs; one is in flight at a time.
 TAG = {"seamless/materialize_stale": "true"}
-# From landing to a decision by a model that has learnt is a chain of runs, each of which waits for a look.
+# Each run in the chain from a landed label to a decision by a model that has seen it waits for one evaluation.
 INTERVAL = timedelta(seconds=10)
-# What fails is tried again after this long, and then after twice as long.
+# Wait after a failed run, doubled with each further failure.
 WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -49,38 +49,38 @@ IN_FLIGHT = (
 
 @dataclass(frozen=True)
 class State:
-    """What is known when the sensor looks.
+    """The observed state of runs, tables and models.
 
     Attributes:
-        in_flight: id of a run that it asked for and that is not over.
-        failures: how many of the latest runs failed, one after the other.
-        ended: when the latest ended.
-        unread: bronze tables whose files hold more than has been read.
-        early: days of tables that models are trained from which are stale.
-        due: models that must be trained, or will have to be once ``early`` is made: the same run then trains them. Or
-            the table of compared transformations.
-        late: days of tables that hold answers which are stale.
-        reasons: of each task, why it must be trained or not.
-        unanswered: of each task that has no champion and is not due, why.
-        unrecorded: the registry holds promotions that its tables lack.
+        in_flight: id of the sensor's run that has not ended.
+        failures: number of latest runs that failed in a row.
+        ended: end of the latest run.
+        unread: bronze tables with unread records.
+        input_plans: plans for stale tables that models are trained from, oldest days first.
+        due: models to train, now or in the run that makes the last of ``input_plans``; or the table of compared
+            transformations.
+        decision_plans: plans for stale tables with decisions, and for those made from them.
+        reasons: for each task, why it is to be trained or not.
+        unanswered: for each task without a champion that is not due, why.
+        unrecorded: the registry has promotions that its tables lack.
     """
 
     in_flight: str | None = None
     failures: int = 0
     ended: datetime | None = None
     unread: tuple[str, ...] = ()
-    early: tuple[RunPlan, ...] = ()
+    input_plans: tuple[RunPlan, ...] = ()
     due: tuple[str, ...] = ()
-    late: tuple[RunPlan, ...] = ()
+    decision_plans: tuple[RunPlan, ...] = ()
     reasons: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
     unrecorded: bool = False
 
 
 def decide(state: State, now: datetime) -> tuple[RunPlan | None, str]:
-    """Return what must be made now, if anything, and why (not); a work without days has none.
+    """Return the plan of the next run, if any, and why (not); a plan of tables without partitions has no days.
 
-    What fails is tried again after a wait that doubles, up to an hour.
+    After a failure the next run waits, twice as long each time, up to an hour.
     """
     if state.in_flight:
         return None, f"run {state.in_flight} is in flight"
@@ -90,20 +90,20 @@ def decide(state: State, now: datetime) -> tuple[RunPlan | None, str]:
         return None, f"{state.failures} runs have failed in a row: the next is in {left:.0f} s"
     if state.unread:
         return RunPlan("", "", state.unread), f"unread files for {', '.join(state.unread)}"
-    if state.early:
-        work, last = state.early[0], len(state.early) == 1
-        made = (
-            RunPlan(work.first, work.last, (*work.tables, *state.due, *OF_THE_REGISTRY)) if state.due and last else work
-        )
-        return made, f"{len(work.tables)} tables are behind what has landed, {work.first} to {work.last}"
+    if state.input_plans:
+        plan = state.input_plans[0]
+        trains = state.due and len(state.input_plans) == 1
+        tables = (*plan.tables, *state.due, *REGISTRY_TABLES) if trains else plan.tables
+        why = f"{len(plan.tables)} tables are behind what has landed, {plan.first} to {plan.last}"
+        return RunPlan(plan.first, plan.last, tables), why
     if state.due:
-        return RunPlan("", "", (*state.due, *OF_THE_REGISTRY)), "; ".join(state.reasons)
+        return RunPlan("", "", (*state.due, *REGISTRY_TABLES)), "; ".join(state.reasons)
     if state.unrecorded:
-        return RunPlan("", "", OF_THE_REGISTRY), "the tables of the registry lack promotions"
-    if state.late:
-        work = state.late[0]
-        made = RunPlan(work.first, work.last, (*work.tables, *COUNTED))
-        return made, f"{len(work.tables)} tables are behind the models or their inputs, {work.first} to {work.last}"
+        return RunPlan("", "", REGISTRY_TABLES), "the tables of the registry lack promotions"
+    if state.decision_plans:
+        plan = state.decision_plans[0]
+        why = f"{len(plan.tables)} tables are behind the models or their inputs, {plan.first} to {plan.last}"
+        return RunPlan(plan.first, plan.last, (*plan.tables, *SUMMARY_TABLES)), why
     return None, f"all tables are up to date; {'; '.join(state.reasons)}"
 
 
@@ -118,75 +118,82 @@ def observe(
     *,
     ingested: bool = False,
 ) -> State:
-    """Return what there is to do, as the tables say; only as far as what comes first needs.
+    """Return the state of tables and models, only as far as the next plan needs it.
 
     Args:
-        assets: all that there are.
+        assets: all assets.
         lakehouse: the tables.
         registry: the models.
-        encoder: names the running transformation.
+        encoder: the serving encoder.
         now: the time.
         in_training: ids of runs that train a model now, by the model's asset.
-        cool_down: least time between two trainings of a task.
-        ingested: what has landed has been read: it is not looked for again.
+        cool_down: minimum time between two trainings of a task.
+        ingested: landed files are read already, and not looked for again.
     """
     lookups.invalidate(lakehouse)
     daily, lakehouse = stale_days.daily_inputs(assets), snapshot(lakehouse)
-    unread = tuple(one.table for one in SCHEMAS if not ingested and has_unread(lakehouse, one))
+    unread = tuple(expected.table for expected in SCHEMAS if not ingested and has_unread(lakehouse, expected))
     if unread:
         return State(unread=unread)
-    before, after = around_training(daily)
-    early = tuple(stale_days.decide(stale_days.stale(lakehouse, before, now.date(), encoder.encoder_id), before))
-    coming = labels_coming(lakehouse, early)
-    if early and not coming:
-        return State(early=early)
-    running, under = encoder.transform_id, registry.for_encoder(encoder.digest)
+    training_inputs, consumers = split_at_training(daily)
+    stale = stale_days.stale(lakehouse, training_inputs, now.date(), encoder.encoder_id)
+    input_plans = tuple(stale_days.decide(stale, training_inputs))
+    incoming = incoming_labels(lakehouse, input_plans)
+    if input_plans and not incoming:
+        return State(input_plans=input_plans)
+    heads = registry.for_encoder(encoder.digest)
     verdicts = retraining.verdicts(
-        lakehouse, under, running, now, in_flight=in_training, coming=coming, cool_down=cool_down
+        lakehouse, heads, encoder.transform_id, now, in_flight=in_training, incoming=incoming, cool_down=cool_down
     )
-    due, reasons = tuple(v.model for v in verdicts if v.needed), tuple(v.why for v in verdicts)
-    unanswered = tuple(v.why for v in verdicts if not v.needed and not v.served)
+    due = tuple(verdict.model for verdict in verdicts if verdict.needed)
+    reasons = tuple(verdict.why for verdict in verdicts)
+    unanswered = tuple(verdict.why for verdict in verdicts if not verdict.needed and not verdict.served)
     if due and not lakehouse.exists(transform_comparisons.TABLE):
-        due = (*due, transform_comparisons.TABLE)  # so that it comes to be, if without rows: others read it
-    elif not early and not due and transform_comparisons.due(lakehouse, encoder, registry):
+        due = (*due, transform_comparisons.TABLE)  # created, maybe without rows, because others read it
+    elif not input_plans and not due and transform_comparisons.due(lakehouse, encoder, registry):
         due, reasons = (transform_comparisons.TABLE,), ("the GPU has not been compared with int8",)
-    if early or due:
-        return State(early=early, due=due, reasons=reasons, unanswered=unanswered)
+    if input_plans or due:
+        return State(input_plans=input_plans, due=due, reasons=reasons, unanswered=unanswered)
     unrecorded = promotions.behind(lakehouse, registry)
-    late = stale_days.stale(lakehouse, after, now.date(), traffic=under.traffic())
-    late_plans = tuple(stale_days.decide(late, after))
-    return State(late=late_plans, reasons=reasons, unanswered=unanswered, unrecorded=unrecorded)
+    stale = stale_days.stale(lakehouse, consumers, now.date(), traffic=heads.traffic())
+    plans = tuple(stale_days.decide(stale, consumers))
+    return State(decision_plans=plans, reasons=reasons, unanswered=unanswered, unrecorded=unrecorded)
 
 
-def labels_coming(lakehouse: Lakehouse, early: tuple[RunPlan, ...]) -> dict[str, int]:
-    """Return how many labels of each task have been read since silver/labels was last written, on days to be made."""
-    days = [date.fromisoformat(day) for work in early if labels.TABLE in work.tables for day in (work.first, work.last)]
+def incoming_labels(lakehouse: Lakehouse, plans: tuple[RunPlan, ...]) -> dict[str, int]:
+    """Return the number of labels of each task that plans will bring into silver/labels."""
+    ranges = [(plan.first, plan.last) for plan in plans if labels.TABLE in plan.tables]
+    days = [date.fromisoformat(day) for first_and_last in ranges for day in first_and_last]
     if not days or not lakehouse.exists(labels.TABLE):
         return {}
-    (read,), written = labels.INPUTS, lakehouse.written(labels.TABLE)
-    of_days = lakehouse.scan(read).filter(pl.col(DAY).is_between(min(days), max(days)))
-    return dict(of_days.filter(pl.col("received_at") > written).group_by("task").len().collect().iter_rows())
+    (bronze,), written = labels.INPUTS, lakehouse.written(labels.TABLE)
+    rows = lakehouse.scan(bronze).filter(pl.col(DAY).is_between(min(days), max(days)))
+    return dict(rows.filter(pl.col("received_at") > written).group_by("task").len().collect().iter_rows())
 
 
-def around_training(daily: Inputs) -> tuple[Inputs, Inputs]:
-    """Part tables, with their inputs, into those that models are trained from and those that hold their answers."""
-    late = {table: of for table, of in daily.items() if table in ANSWERS or table.split("/")[0] in AFTER}
-    return {table: of for table, of in daily.items() if table not in late}, late
+def split_at_training(daily: Inputs) -> tuple[Inputs, Inputs]:
+    """Split tables, with their inputs, into those that models are trained from and those made from decisions."""
+    consumers = {
+        table: inputs
+        for table, inputs in daily.items()
+        if table in DECISION_TABLES or table.split("/")[0] in CONSUMER_LAYERS
+    }
+    return {table: inputs for table, inputs in daily.items() if table not in consumers}, consumers
 
 
 def in_training(instance: dg.DagsterInstance) -> dict[str, str]:
-    """Return the ids of runs that train a model now, whoever asked for them, by the model's asset."""
+    """Return the ids of runs that train a model now, whoever started them, by the model's asset."""
     runs = instance.get_runs(dg.RunsFilter(statuses=list(IN_FLIGHT)))
     return {
         key.to_user_string(): run.run_id for run in runs for key in run.asset_selection or () if key.path[0] == "models"
     }
 
 
-def _runs(instance: dg.DagsterInstance, state: State) -> State:
-    """Return the state with what became of the runs that the sensor asked for."""
+def _with_runs(instance: dg.DagsterInstance, state: State) -> State:
+    """Return the state with the outcome of the sensor's latest runs."""
     records = instance.get_run_records(dg.RunsFilter(tags=TAG), limit=20)
-    running = next((one.dagster_run.run_id for one in records if one.dagster_run.status in IN_FLIGHT), None)
-    failed = [one.dagster_run.status == dg.DagsterRunStatus.FAILURE for one in records]
+    running = next((record.dagster_run.run_id for record in records if record.dagster_run.status in IN_FLIGHT), None)
+    failed = [record.dagster_run.status == dg.DagsterRunStatus.FAILURE for record in records]
     failures = failed.index(False) if False in failed else len(failed)
     end = records[0].end_time if records else None
     ended = None if end is None else datetime.fromtimestamp(end, UTC)
@@ -204,15 +211,15 @@ def materialize_stale(
     registry: dg.ResourceParam[Registry],
     encoder: dg.ResourceParam[Encoder],
 ) -> dg.RunRequest | dg.SkipReason:
-    """Bring the graph up to date with what has landed, one run at a time; all it knows is in the tables."""
-    now, state = datetime.now(UTC), _runs(context.instance, State())
+    """Bring the graph up to date with what has landed, one run at a time; all state is in tables and registry."""
+    now, state = datetime.now(UTC), _with_runs(context.instance, State())
     if state.in_flight is None:
-        known = context.repository_def.assets_defs_by_key.values() if context.repository_def else []
+        assets = context.repository_def.assets_defs_by_key.values() if context.repository_def else []
         training = in_training(context.instance)
-        state = _runs(context.instance, observe(known, lakehouse, registry, encoder, now, training))
-    work, why = decide(state, now)
+        state = _with_runs(context.instance, observe(assets, lakehouse, registry, encoder, now, training))
+    plan, why = decide(state, now)
     context.log.info(why)
-    if work is None:
+    if plan is None:
         return dg.SkipReason(why)
-    days = {RANGE_START: work.first, RANGE_END: work.last} if work.first else {}
-    return dg.RunRequest(asset_selection=[dg.AssetKey(table.split("/")) for table in work.tables], tags={**TAG, **days})
+    days = {RANGE_START: plan.first, RANGE_END: plan.last} if plan.first else {}
+    return dg.RunRequest(asset_selection=[dg.AssetKey(table.split("/")) for table in plan.tables], tags={**TAG, **days})

@@ -1,4 +1,4 @@
-"""Whether the encoder must be tuned: rarely, when there are enough labelled texts, or twice as many as last time."""
+"""Tuning of the encoder: rare, once there are enough labelled texts, and again when they have doubled."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,18 +10,18 @@ from platform_assets.conventions import table_key
 from platform_assets.models.encoder import ENCODER_MODEL, LEAST_TEXTS, teaching_texts, unsettled
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
-from sensors.materialize_stale import IN_FLIGHT, OF_THE_REGISTRY
+from sensors.materialize_stale import IN_FLIGHT, REGISTRY_TABLES
 
 GROWTH = 2
 TAG = {"seamless/retrain_encoder": "true"}
 INTERVAL = timedelta(minutes=5)
-# What failed is tried again after this long.
+# Wait after a failed run.
 WAIT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class State:
-    """Different labelled texts now, those that the newest version was tuned on, and whether that one is half-way."""
+    """Distinct labelled texts now, those that tuned the newest version, and whether its run was killed."""
 
     texts: int
     tuned_on: int | None
@@ -29,7 +29,7 @@ class State:
 
 
 def decide(state: State) -> tuple[bool, str]:
-    """Say whether the encoder must be tuned, or taken on from where a run was killed, and why (not)."""
+    """Say whether the encoder must be tuned, or a killed run resumed, and why (not)."""
     if state.unsettled:
         return True, "encoder: the newest version is neither champion nor refused"
     needed = LEAST_TEXTS if state.tuned_on is None else GROWTH * state.tuned_on
@@ -37,21 +37,21 @@ def decide(state: State) -> tuple[bool, str]:
 
 
 def observe(lakehouse: Lakehouse, registry: Registry) -> State:
-    """Return what the tables and the registry say."""
+    """Return the state of labels and registry."""
     newest = next(iter(registry.versions(ENCODER)), None)
     tuned_on = None if newest is None else int(newest.record["texts"])
     return State(teaching_texts(lakehouse), tuned_on, unsettled(registry) is not None)
 
 
 @dg.sensor(
-    target=dg.AssetSelection.assets(*map(table_key, (ENCODER_MODEL, *OF_THE_REGISTRY))),
+    target=dg.AssetSelection.assets(*map(table_key, (ENCODER_MODEL, *REGISTRY_TABLES))),
     minimum_interval_seconds=int(INTERVAL.total_seconds()),
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def retrain_encoder(
     context: dg.SensorEvaluationContext, lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.RunRequest | dg.SkipReason:
-    """Tune the encoder beside what goes on, one run at a time."""
+    """Tune the encoder beside all other runs, one run at a time."""
     last = next(iter(context.instance.get_run_records(dg.RunsFilter(tags=TAG), limit=1)), None)
     if last is not None and last.dagster_run.status in IN_FLIGHT:
         return dg.SkipReason(f"run {last.dagster_run.run_id} is in flight")

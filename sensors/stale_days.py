@@ -1,4 +1,4 @@
-"""Which days of which tables must be made (again), because what they are made from has changed."""
+"""Stale days: days of tables whose inputs have changed since they were made, and the run plans to make them again."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
 from signals.traffic import Traffic
 
-# Ranges whose gap is at most this many days are one run: empty days cost less than another run.
+# Days within this gap share a run: empty days cost less than another run.
 GAP = timedelta(days=31)
 
 
 def daily_inputs(assets: Iterable[dg.AssetsDefinition]) -> dict[str, tuple[str, ...]]:
-    """Return for each table with daily partitions the tables whose rows of a day make its rows of that day."""
+    """Return for each table with daily partitions the tables from whose rows of a day its rows are made."""
     specs = (spec for asset in assets for spec in asset.specs)
     return {
         spec.metadata["table"]: tuple(spec.metadata["inputs"])
@@ -35,31 +35,29 @@ def stale(
 ) -> dict[str, list[str]]:
     """Return the stale days of each table that has any.
 
-    A table that does not exist is stale on the first day that any is, or today, so that it comes to be, if without
-    rows: others read it.
-    Vectors are stale where they are not of the encoder, and recent decisions where they are not of the versions that
-    answer now.
+    A missing table is stale on the first stale day of any, or today: others read it, so it is created, maybe without
+    rows. Vectors are stale where they are of another encoder, recent decisions where other versions answer now.
     """
-    found = {
+    stale = {
         table: stale_days(
             lakehouse,
             table,
-            tuple(of),
+            tuple(sources),
             encoder_id if table == embeddings.TABLE else "inputs",
             streamed=catalog.table(table).streamed,
         )
-        for table, of in inputs.items()
+        for table, sources in inputs.items()
     }
     if traffic is not None:
-        found[decisions.TABLE] = sorted({*found[decisions.TABLE], *decisions.unasked(lakehouse, traffic, today)})
-    first = min((day for days in found.values() for day in days), default=today.isoformat())
-    missing = {table: sorted({first, *days}) for table, days in found.items() if not lakehouse.exists(table)}
-    return {table: days for table, days in found.items() if days} | missing
+        stale[decisions.TABLE] = sorted({*stale[decisions.TABLE], *decisions.outdated_days(lakehouse, traffic, today)})
+    first = min((day for days in stale.values() for day in days), default=today.isoformat())
+    missing = {table: sorted({first, *days}) for table, days in stale.items() if not lakehouse.exists(table)}
+    return {table: days for table, days in stale.items() if days} | missing
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Tables that one run must make, for a range of days."""
+    """The tables of one run, and its range of days."""
 
     first: str
     last: str
@@ -67,12 +65,11 @@ class RunPlan:
 
 
 def decide(stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> list[RunPlan]:
-    """Return what must be made, oldest days first; nothing if nothing is stale.
+    """Return the run plans that make stale days again, oldest days first.
 
     Args:
         stale_days: the stale days of each table that has any.
-        inputs: for each table that may be made, the tables that its days are made from. A table is made too where
-            one of them is.
+        inputs: the tables to plan, each with its inputs. A table is planned too where one of its inputs is.
     """
     days = sorted({date.fromisoformat(day) for table in inputs for day in stale_days.get(table, ())})
     ranges: list[list[date]] = []
@@ -81,12 +78,12 @@ def decide(stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterabl
             ranges[-1].append(day)
         else:
             ranges.append([day])
-    return [_work(covered, stale_days, inputs) for covered in ranges]
+    return [_plan(range_of_days, stale_days, inputs) for range_of_days in ranges]
 
 
-def _work(days: list[date], stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> RunPlan:
-    wanted = {day.isoformat() for day in days}
-    tables = {table for table in inputs if wanted & set(stale_days.get(table, ()))}
-    while more := {table for table, of in inputs.items() if tables & set(of)} - tables:
-        tables |= more
-    return RunPlan(min(wanted), max(wanted), tuple(sorted(tables)))
+def _plan(days: list[date], stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> RunPlan:
+    dates = {day.isoformat() for day in days}
+    tables = {table for table in inputs if dates & set(stale_days.get(table, ()))}
+    while derived := {table for table, sources in inputs.items() if tables & set(sources)} - tables:
+        tables |= derived
+    return RunPlan(min(dates), max(dates), tuple(sorted(tables)))

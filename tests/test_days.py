@@ -36,4 +36,4 @@ def test_days_one_by_one_give_what_all_at_once_give(home: Path, tmp_path: Path, 
     told = whole.lake.read("silver/message_features").drop_nulls("response_delay_s").height
     assert told
     assert whole.lake.count("silver/decisions")
-    assert whole.lake.read("gold/ad_performance_hourly")["signals_of"].n_unique() > 1
+    assert whole.lake.read("gold/ad_performance_hourly")["signals_source"].n_unique() > 1

@@ -1,9 +1,9 @@
-{# Figures are rounded to six digits: what lies beyond depends on the order in which numbers were added up. #}
+{# Figures are rounded to six digits: digits beyond depend on the order of summation. #}
 
-{# A part of a whole; null where there is no whole. #}
-{% macro ratio(part, whole) -%} round({{ part }} / nullif({{ whole }}, 0), 6) {%- endmacro %}
+{# Ratio of two numbers; null where the second is zero. #}
+{% macro ratio(numerator, denominator) -%} round({{ numerator }} / nullif({{ denominator }}, 0), 6) {%- endmacro %}
 
-{# The part of the rows for which a condition holds, of those for which it is known. #}
+{# Share of the rows for which a condition holds, among those for which it is not null. #}
 {% macro share(condition) -%} round(avg(({{ condition }})::integer), 6) {%- endmacro %}
 
 {% macro mean(value) -%} round(avg({{ value }}), 6) {%- endmacro %}

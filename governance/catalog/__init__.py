@@ -27,12 +27,12 @@ class Reference(_Entry):
     Attributes:
         table: table with the columns; its rows are on the same day as the rows made from them.
         columns: columns that may hold the key.
-        spelled: variant of the key that they may hold: another spelling of an address, or a subdomain.
+        spelled: variant of the key that they may hold: another spelling of a URL, or a subdomain.
     """
 
     table: str
     columns: tuple[str, ...]
-    spelled: Literal["address", "subdomain"] | None = None
+    spelled: Literal["url", "subdomain"] | None = None
 
 
 class Lookup(_Entry):

@@ -1,4 +1,4 @@
-"""The dbt project of the gold tables: what dbt knows of it, its models as assets, and how dbt is run on some days."""
+"""The dbt project of the gold tables: its manifest, its models as assets, and how dbt builds them for some days."""
 
 import json
 import os
@@ -14,14 +14,16 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
-from platform_assets.conventions import described, table_key
+from platform_assets.conventions import table_key, table_spec
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT
 
 FOLDER = PROJECT / "dbt_gold"
 TARGET = FOLDER / "target"
-PARSED = ("partial_parse.msgpack", "manifest.json")
+PARSE_OUTPUTS = ("partial_parse.msgpack", "manifest.json")
 KINDS = ("dbt", "duckdb", "delta")
+# Events that repeat an error of another event.
+REPEATED_EVENTS = ("LogModelResult", "LogTestResult", "RunResultFailure")
 
 
 class DbtError(RuntimeError):
@@ -29,51 +31,53 @@ class DbtError(RuntimeError):
 
 
 def manifest() -> dict[str, Any]:
-    """Return what dbt knows of the project, after asking it anew if a file of the project has changed since."""
-    known = [TARGET / name for name in PARSED]
-    parts = [FOLDER / "dbt_project.yml", FOLDER / "profiles.yml"]
-    for part in ("models", "macros", "tests"):
-        parts += [FOLDER / part, *(FOLDER / part).rglob("*")]
-    newest = max(part.stat().st_mtime for part in parts)
-    if not all(one.exists() and one.stat().st_mtime >= newest for one in known):
+    """Return dbt's manifest of the project, parsed again if a file of the project has changed."""
+    outputs = [TARGET / name for name in PARSE_OUTPUTS]
+    sources = [FOLDER / "dbt_project.yml", FOLDER / "profiles.yml"]
+    for folder in ("models", "macros", "tests"):
+        sources += [FOLDER / folder, *(FOLDER / folder).rglob("*")]
+    newest = max(path.stat().st_mtime for path in sources)
+    if not all(path.exists() and path.stat().st_mtime >= newest for path in outputs):
         _parse()
     return json.loads((TARGET / "manifest.json").read_bytes())
 
 
 def _parse() -> None:
     TARGET.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=TARGET) as fresh:
-        said, failure = _invoke(["parse"], fresh)
+    with TemporaryDirectory(dir=TARGET) as folder:
+        messages, failure = _invoke(["parse"], folder)
         if failure:
-            raise DbtError(f"dbt cannot read {FOLDER}: {shorten(_faults(said) or failure, 500)}")
-        for name in PARSED:
-            (Path(fresh) / name).replace(TARGET / name)
+            raise DbtError(f"dbt cannot read {FOLDER}: {shorten(_failures(messages) or failure, 500)}")
+        for name in PARSE_OUTPUTS:
+            (Path(folder) / name).replace(TARGET / name)
 
 
-class Gold(DagsterDbtTranslator):
-    """dbt's models as assets that are described as every other table is."""
+class GoldTranslator(DagsterDbtTranslator):
+    """dbt's models as assets with the same specification as every other table."""
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Return the key of a model, or of a source."""
         return table_key(_table(dbt_resource_props))
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
-        """Return a model as an asset; a source, which is no asset of dbt's, as dagster-dbt has it."""
+        """Return the specification of a model; that of a source stays as dagster-dbt makes it."""
         spec, model = super().get_asset_spec(manifest, unique_id, project), manifest["nodes"].get(unique_id)
         if model is None or model["resource_type"] != "model":
             return spec
-        table, read = _table(model), _tables_read(manifest, unique_id)
-        inputs = sorted(name for name in read if name.startswith("silver/"))
-        deps = sorted(read - {*inputs})
-        meanings = {name: column["description"] for name, column in model["columns"].items()}
-        wanted = described(table, model["description"], meanings=meanings, inputs=inputs, deps=deps, kinds=KINDS)
-        del wanted["backfill_policy"]  # which is that of all models together
-        place = {"dagster/table_name": table, "dagster/storage_kind": "delta"}
-        wanted["metadata"] = {**spec.metadata, **wanted["metadata"], **place}
-        return spec.replace_attributes(**wanted)
+        table, parents = _table(model), _tables_read(manifest, unique_id)
+        inputs = sorted(name for name in parents if name.startswith("silver/"))
+        deps = sorted(parents - {*inputs})
+        columns = {name: column["description"] for name, column in model["columns"].items()}
+        attributes = table_spec(
+            table, model["description"], column_descriptions=columns, inputs=inputs, deps=deps, kinds=KINDS
+        )
+        del attributes["backfill_policy"]  # set once for all models, in ``@dbt_assets``
+        storage = {"dagster/table_name": table, "dagster/storage_kind": "delta"}
+        attributes["metadata"] = {**spec.metadata, **attributes["metadata"], **storage}
+        return spec.replace_attributes(**attributes)
 
 
-TRANSLATOR = Gold()
+TRANSLATOR = GoldTranslator()
 
 
 def _table(node: Mapping[str, Any]) -> str:
@@ -81,19 +85,20 @@ def _table(node: Mapping[str, Any]) -> str:
 
 
 def _tables_read(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
-    """Return the tables that a model reads, and those that the models read which it reads."""
-    read = set()
+    """Return the tables that a model reads, directly or through other models."""
+    tables = set()
     for parent in manifest["parent_map"][unique_id]:
         if parent in manifest["nodes"]:
-            read |= {_table(manifest["nodes"][parent]), *_tables_read(manifest, parent)}
-        elif (source := manifest["sources"][parent])["source_name"] != "stored":  # whose model is a parent too
-            read.add(_table(source))
-    return read
+            tables |= {_table(manifest["nodes"][parent]), *_tables_read(manifest, parent)}
+        # A stored gold table is no input: its model is a parent too.
+        elif manifest["sources"][parent]["source_name"] != "stored":
+            tables.add(_table(manifest["sources"][parent]))
+    return tables
 
 
 def build(
     context: dg.AssetExecutionContext,
-    known: Mapping[str, Any],
+    manifest: Mapping[str, Any],
     lakehouse: Lakehouse,
     models: Iterable[str],
     days: Sequence[str],
@@ -102,69 +107,66 @@ def build(
 
     Args:
         context: of the asset that builds them.
-        known: what ``manifest`` returned.
-        lakehouse: where they read and write.
-        models: their names.
-        days: ISO dates, without a gap, whose rows are made.
+        manifest: dbt's manifest.
+        lakehouse: the tables.
+        models: names of the models.
+        days: contiguous ISO dates whose rows are built.
 
     Returns:
-        Dagster's events, of models that were built and tests that were made; and in a line what failed, if anything.
+        Dagster's events of built models and tests; and in one line what failed, if anything.
     """
     uri = lakehouse.uri if "://" in lakehouse.uri else str(Path(lakehouse.uri).resolve())
-    # dbt learns from its environment where the lakehouse is.
-    told = {**lakehouse.storage, "LAKEHOUSE_URI": uri, "GOLD_FIRST_DAY": min(days), "GOLD_LAST_DAY": max(days)}
+    environment = {**lakehouse.storage, "LAKEHOUSE_URI": uri, "GOLD_FIRST_DAY": min(days), "GOLD_LAST_DAY": max(days)}
     with TemporaryDirectory(prefix="dbt-") as scratch:
-        shutil.copy(TARGET / PARSED[0], scratch)
-        said, failure = _invoke(["--no-write-json", "build", "--select", *sorted(models)], scratch, told)
+        shutil.copy(TARGET / PARSE_OUTPUTS[0], scratch)
+        messages, failure = _invoke(["--no-write-json", "build", "--select", *sorted(models)], scratch, environment)
     events: list[Any] = []
-    for message in said:
+    for message in messages:
         result = DbtCoreCliEventMessage(raw_event=message, event_history_metadata={})
-        events += result.to_default_asset_events(known, TRANSLATOR, context, TARGET)
-    return events, shorten(_faults(said) or failure, 1_000)
+        events += result.to_default_asset_events(manifest, TRANSLATOR, context, TARGET)
+    return events, shorten(_failures(messages) or failure, 1_000)
 
 
 def _invoke(
-    command: Sequence[str], target: str, told: Mapping[str, str] = MappingProxyType({})
+    command: Sequence[str], target: str, environment: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[dict[str, Any]], str]:
-    """Run a command of dbt's in this process, where most of what it needs is loaded already.
+    """Run a dbt command in this process, which has most of its modules loaded already.
 
     Returns:
-        What dbt says, a dictionary a message, and in a line how the command failed, if it did.
+        dbt's messages, and in one line how the command failed, if it did.
     """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
     from dbt_common.events.functions import msg_to_dict
 
-    said: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
 
-    def note(message: Any) -> None:
+    def collect(message: Any) -> None:
         if message.info.level != "debug":
-            said.append(msg_to_dict(message))
+            messages.append(msg_to_dict(message))
 
     folders = {"--target-path": target, "--log-path": target, "--profiles-dir": FOLDER, "--project-dir": FOLDER}
     options = [str(part) for option in folders.items() for part in option]
-    before = {name: os.environ.get(name) for name in told}
+    before = {name: os.environ.get(name) for name in environment}
     try:
-        os.environ.update(told)
+        os.environ.update(environment)
         quiet = ["--log-level", "none", "--log-level-file", "none"]
-        ran = dbtRunner(callbacks=[note]).invoke([*quiet, *command, *options])
+        result = dbtRunner(callbacks=[collect]).invoke([*quiet, *command, *options])
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        DuckDBConnectionManager.close_all_connections()  # or the next run would find this one's tables
-    if isinstance(ran.exception, dg.DagsterExecutionInterruptedError | KeyboardInterrupt):
-        raise ran.exception
-    return said, "" if ran.success else f"dbt failed: {ran.exception or command}"
+        DuckDBConnectionManager.close_all_connections()  # or the next run would see this one's tables
+    if isinstance(result.exception, dg.DagsterExecutionInterruptedError | KeyboardInterrupt):
+        raise result.exception
+    return messages, "" if result.success else f"dbt failed: {result.exception or command}"
 
 
-def _faults(said: Iterable[Mapping[str, Any]]) -> str:
-    return "; ".join(fault for message in said for fault in _failures(message))
-
-
-def _failures(event: Mapping[str, Any]) -> list[str]:
-    """Return what an event of dbt's log says to have failed, and how; not what it says in passing, or twice."""
-    info, node = event["info"], event["data"].get("node_info", {}).get("node_name")
-    if info["level"] != "error" or info["name"] in ("LogModelResult", "LogTestResult", "RunResultFailure"):
-        return []
-    how = info["msg"].strip().split("\n", 1)[-1]  # what follows "Runtime Error in model …"
-    return [f"{node}: {how}" if node else how]
+def _failures(messages: Iterable[Mapping[str, Any]]) -> str:
+    """Return the failures in dbt's messages, each once."""
+    failures = []
+    for message in messages:
+        info, node = message["info"], message["data"].get("node_info", {}).get("node_name")
+        if info["level"] == "error" and info["name"] not in REPEATED_EVENTS:
+            error = info["msg"].strip().split("\n", 1)[-1]  # without "Runtime Error in model …"
+            failures.append(f"{node}: {error}" if node else error)
+    return "; ".join(failures)

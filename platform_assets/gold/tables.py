@@ -1,4 +1,4 @@
-"""The gold tables as assets: one run of dbt builds and tests those that are wanted, for the days that are wanted."""
+"""The gold tables as assets: one dbt run builds and tests the selected tables for the selected days."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,22 +8,24 @@ from dagster_dbt import dbt_assets
 
 from platform_assets.conventions import BACKFILL, DAYS
 from platform_assets.gold.project import TRANSLATOR, DbtError, build, manifest
-from platform_assets.publishing import fingerprints_of
+from platform_assets.publishing import input_checkpoints
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
 
-KNOWN = manifest()
+MANIFEST = manifest()
 
 
 @dbt_assets(
-    manifest=KNOWN, dagster_dbt_translator=TRANSLATOR, name="gold", partitions_def=DAYS, backfill_policy=BACKFILL
+    manifest=MANIFEST, dagster_dbt_translator=TRANSLATOR, name="gold", partitions_def=DAYS, backfill_policy=BACKFILL
 )
 def gold(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:
-    """Build the tables, then note in each from which state of its inputs it was made."""
-    days, seen = list(context.partition_keys), snapshot(lakehouse)
+    """Build the tables, then keep with each the state of its inputs."""
+    days, before = list(context.partition_keys), snapshot(lakehouse)
     tables = {key: context.assets_def.specs_by_key[key].metadata for key in context.selected_asset_keys}
-    checkpoints = {key: fingerprints_of(seen, table["table"], table["inputs"], days) for key, table in tables.items()}
-    events, failure = build(context, KNOWN, lakehouse, [key.path[-1] for key in tables], days)
+    checkpoints = {
+        key: input_checkpoints(before, table["table"], table["inputs"], days) for key, table in tables.items()
+    }
+    events, failure = build(context, MANIFEST, lakehouse, [key.path[-1] for key in tables], days)
     if not failure:
         for key, table in tables.items():
             lakehouse.save_checkpoints(table["table"], checkpoints[key])

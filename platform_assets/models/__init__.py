@@ -1,4 +1,4 @@
-"""One asset a task, its value the registered version of the task's model; and the encoder."""
+"""Models: one asset per task, whose value is the registered version, and the encoder."""
 
 from platform_assets.models.encoder import encoder_model
 from platform_assets.models.heads import model_asset

@@ -1,8 +1,8 @@
-"""The encoder that all tasks share, tuned on all of them at once, rarely; it serves once everything under it is ready.
+"""The encoder that all tasks share, rarely tuned, on all of them at once.
 
-One materialisation takes one version through: tune and register it, encode the stored texts beside the vectors that
-serve, fit every head, compare, and, if all are as good, make it champion. Until that last step the encoder and heads
-that serve are not touched; a run that is killed is gone on with where it ended, but for the tuning itself.
+One materialisation takes one version to a verdict: tune and register it, encode the stored texts, train every head,
+compare, and promote it if all tasks are as good. Until that last step the serving encoder and heads are not touched. A
+killed run is resumed where it ended, except for the tuning itself.
 """
 
 import logging
@@ -20,9 +20,9 @@ from governance.gates.encoder import TaskComparison, gate
 from governance.gates.promotion import Verdict
 from governance.promotion_log import ENCODER, PACKAGED
 from platform_assets.conventions import table_key
-from platform_assets.models.evaluation import BY, held_out, undoes
-from platform_assets.models.heads import renewed
-from platform_assets.models.model_specs import check, model_spec, unmade
+from platform_assets.models.evaluation import BY, held_out, rollback_reason
+from platform_assets.models.heads import train_and_promote
+from platform_assets.models.model_specs import gate_check, model_spec, not_registered
 from platform_assets.silver import embeddings
 from resources.encoder import WEIGHTS, Encoder, has_gpu, packaged_weights, tokenizer
 from resources.lakehouse.staleness import input_fingerprints
@@ -41,11 +41,11 @@ from signals.tasks import TASKS, Task
 
 ENCODER_MODEL = f"models/{ENCODER}"
 SOURCE = ("silver/labels", "silver/pages", "silver/messages")
-# Fewer different labelled texts than this teach the encoder less than tuning on them takes from it.
+# With fewer distinct labelled texts, tuning makes the encoder worse.
 LEAST_TEXTS = 20_000
 GATE_DOC = "Every task is as good under it as under the encoder that serves."
-# How often progress is told, in shares of all examples.
-TOLD = 100
+# Progress reports per tuning.
+PROGRESS_STEPS = 100
 
 
 @dg.asset(**model_spec(ENCODER_MODEL, __doc__, GATE_DOC, deps=SOURCE, kinds=("mlflow", "pytorch", "onnx")))
@@ -55,7 +55,7 @@ def encoder_model(
     encoder: dg.ResourceParam[Encoder],
     registry: dg.ResourceParam[Registry],
 ) -> dg.MaterializeResult:
-    """Take the newest version, or one that is tuned now, through to champion, or refuse it."""
+    """Promote or refuse the newest version, or one that is tuned now."""
     started = time.perf_counter()
 
     def progress(done: int, of: int) -> None:
@@ -63,28 +63,28 @@ def encoder_model(
 
     texts = teaching_texts(lakehouse)
     if texts < LEAST_TEXTS:
-        return unmade(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
-    candidate = unsettled(registry) or tuned(lakehouse, encoder, registry, progress)
+        return not_registered(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
+    candidate = unsettled(registry) or tune_encoder(lakehouse, encoder, registry, progress)
     encode_stored(lakehouse, encoder.at_version(candidate.version))
-    verdict = contested(candidate, lakehouse, encoder, registry)
+    verdict = judge_and_promote(candidate, lakehouse, encoder, registry)
     return _result(candidate, verdict, time.perf_counter() - started)
 
 
 def unsettled(registry: Registry) -> ModelVersion | None:
-    """Return the newest version if it was neither refused nor promoted: a run was killed, and goes on."""
+    """Return the newest version if it was neither refused nor promoted, because its run was killed."""
     newest = next(iter(registry.versions(ENCODER)), None)
     return None if newest is None or newest.settled else newest
 
 
-def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: tuning.Progress) -> ModelVersion:
-    """Tune the packaged weights on what labels teach, and register them."""
+def tune_encoder(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: tuning.Progress) -> ModelVersion:
+    """Tune the packaged weights on the labels, and register them."""
     from safetensors.numpy import load_file, save_file
 
-    started, known = time.perf_counter(), lakehouse.pinned_to(["silver/labels"])
-    rows = tuning.lessons(known.read("silver/labels"))
+    started, pinned = time.perf_counter(), lakehouse.pinned_to(["silver/labels"])
+    rows = tuning.lessons(pinned.read("silver/labels"))
 
-    def told(done: int, of: int) -> None:
-        if done * TOLD // of > (done - tuning.BATCH) * TOLD // of:
+    def report(done: int, of: int) -> None:
+        if done * PROGRESS_STEPS // of > (done - tuning.BATCH) * PROGRESS_STEPS // of:
             progress(done, of)
 
     tune = partial(
@@ -94,7 +94,7 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
         rows,
         asked=frozenset(TASKS),
         threads=encoder.threads,
-        progress=told,
+        progress=report,
     )
     device = "cuda" if has_gpu() else "cpu"
     try:
@@ -102,13 +102,13 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
     except RuntimeError as error:
         if device == "cpu":
             raise
-        said = str(error).split("\n", maxsplit=1)[0]
-        logging.getLogger(__name__).warning("the GPU failed (%s): tuning begins again on the CPU", said)
+        message = str(error).split("\n", maxsplit=1)[0]
+        logging.getLogger(__name__).warning("the GPU failed (%s): tuning begins again on the CPU", message)
         weights = tune(device="cpu")
     record = {
         "family": "bert",
-        "version:silver/labels": known.version("silver/labels"),
-        "texts": teaching_texts(known),
+        "version:silver/labels": pinned.version("silver/labels"),
+        "texts": teaching_texts(pinned),
         "rows_train": rows.height,
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -120,7 +120,7 @@ def tuned(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: 
 
 
 def teaching_texts(lakehouse: Lakehouse) -> int:
-    """Return how many different texts have a label that may teach."""
+    """Return the number of distinct texts with a training label."""
     if not lakehouse.exists("silver/labels"):
         return 0
     rows = lakehouse.scan("silver/labels").filter(pl.col("split") == "train", pl.col("text") != "")
@@ -128,19 +128,21 @@ def teaching_texts(lakehouse: Lakehouse) -> int:
 
 
 def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
-    """Give every stored text a vector of an encoder, a day at a time."""
-    teaching = embeddings.teaching(lakehouse)
+    """Encode every stored text with an encoder, a day at a time."""
+    training = embeddings.training_hashes(lakehouse)
     for day in sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)}):
         checkpoints = input_fingerprints(
             lakehouse, embeddings.TABLE, embeddings.INPUTS, [day], encoder.encoder_id, streamed=True
         )
-        embeddings.fill(lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], teaching), [day], checkpoints)
+        embeddings.encode_missing(
+            lakehouse, encoder, embeddings.distinct_texts(lakehouse, [day], training), [day], checkpoints
+        )
 
 
-def contested(candidate: ModelVersion, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
-    """Judge a candidate, keep the verdict, and promote it if it passes.
+def judge_and_promote(candidate: ModelVersion, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
+    """Judge a candidate, record the verdict, and promote it if it passes.
 
-    If another serves by then, because a person went back to it, say, it is compared with that one.
+    If another encoder comes to serve meanwhile, the candidate is compared with that one.
     """
     while True:
         verdict = gate_encoder(candidate, lakehouse, encoder, registry)
@@ -153,44 +155,44 @@ def contested(candidate: ModelVersion, lakehouse: Lakehouse, encoder: Encoder, r
 
 
 def gate_encoder(candidate: ModelVersion, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> Verdict:
-    """Return the gate's verdict on a candidate, beside the encoder that serves now."""
+    """Return the gate's verdict on a candidate, compared with the serving encoder."""
     versions = registry.versions(ENCODER)
-    against = next((one.version for one in versions if one.champion), None)
-    why = undoes(candidate, versions)
+    against = next((version.version for version in versions if version.champion), None)
+    why = rollback_reason(candidate, versions)
     if why:
         return Verdict(passed=False, why=why, against=against)
-    serving, following = encoder.at_version(against or PACKAGED), encoder.at_version(candidate.version)
-    return replace(gate(figures(lakehouse, serving, following, registry)), against=against)
+    serving, tuned = encoder.at_version(against or PACKAGED), encoder.at_version(candidate.version)
+    return replace(gate(compared_tasks(lakehouse, serving, tuned, registry)), against=against)
 
 
-def figures(
-    lakehouse: Lakehouse, serving: Encoder, following: Encoder, registry: Registry
+def compared_tasks(
+    lakehouse: Lakehouse, serving: Encoder, tuned: Encoder, registry: Registry
 ) -> dict[str, TaskComparison]:
-    """Return how each task that has a champion does under the next encoder and as it serves.
+    """Return the metric of each task with a champion under the tuned and the serving encoder.
 
-    Heads under the next encoder are fitted where there are none yet; one that does not pass has no figure.
+    Missing heads under the tuned encoder are trained; one that does not pass its gate has no metric.
     """
-    found = {}
+    compared = {}
     for task in TASKS.values():
-        before = _measured(task, serving, registry, lakehouse)
+        before = _champion_metrics(task, serving, registry, lakehouse)
         if not before:
             continue
         after: dict[str, float] = {}
-        with suppress(TransformMismatchError):  # it was fitted before the transformation changed otherwise
-            after = _measured(task, following, registry, lakehouse)
+        with suppress(TransformMismatchError):  # its head is of another transformation
+            after = _champion_metrics(task, tuned, registry, lakehouse)
         if not after:
             with suppress(NotEnoughLabelsError):
-                renewed(task, lakehouse, following, registry.for_encoder(following.digest))
-            after = _measured(task, following, registry, lakehouse)
-        found[task.name] = TaskComparison(after.get(task.metric), before.get(task.metric), before.get("rows", 0))
-    return found
+                train_and_promote(task, lakehouse, tuned, registry.for_encoder(tuned.digest))
+            after = _champion_metrics(task, tuned, registry, lakehouse)
+        compared[task.name] = TaskComparison(after.get(task.metric), before.get(task.metric), before.get("rows", 0))
+    return compared
 
 
-def _measured(task: Task, encoder: Encoder, registry: Registry, lakehouse: Lakehouse) -> dict[str, float]:
-    """Return figures of a task's champion under an encoder on the held-out rows as they are now; none without one.
+def _champion_metrics(task: Task, encoder: Encoder, registry: Registry, lakehouse: Lakehouse) -> dict[str, float]:
+    """Return the metrics of a task's champion under an encoder on the held-out rows; none without a champion.
 
     Raises:
-        TransformMismatchError: it was trained under another transformation than the encoder completes.
+        TransformMismatchError: the champion is of another transformation than the encoder's.
     """
     try:
         champion = registry.for_encoder(encoder.digest).champion(task.name)
@@ -198,7 +200,7 @@ def _measured(task: Task, encoder: Encoder, registry: Registry, lakehouse: Lakeh
         return {}
     rows = held_out(task, lakehouse, encoder)
     head = registry.load(champion, encoder.transform_id, recorded_comparisons(lakehouse)).scorer
-    return evaluate(head.scores(*rows.seen), rows.answers, task.labels)
+    return evaluate(head.scores(*rows.features), rows.y_true, task.labels)
 
 
 def _result(candidate: ModelVersion, verdict: Verdict, seconds: float) -> dg.MaterializeResult:
@@ -214,5 +216,5 @@ def _result(candidate: ModelVersion, verdict: Verdict, seconds: float) -> dg.Mat
             "seconds": round(seconds, 3),
         },
         data_version=dg.DataVersion(candidate.digest),
-        check_results=[check(verdict)],
+        check_results=[gate_check(verdict)],
     )

@@ -1,4 +1,4 @@
-"""The contest of a challenger with the champion: both answer the same held-out rows, and the gate compares them."""
+"""Evaluation: challenger and champion answer the same held-out rows, and the gate compares their scores."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +11,7 @@ import polars as pl
 from governance.gates.promotion import Verdict, gate
 from governance.promotion_log import rolled_back
 from governance.transform_comparisons import Comparisons
-from platform_assets.models.labelled import labelled_pictures, vectors_of
+from platform_assets.models.labelled import labelled_images, vectors_of
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
 from resources.registry import promotion
@@ -30,25 +30,25 @@ LENGTHS = ("short", "middle", "long")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The rows that judge the models of a task.
+    """The held-out rows of a task.
 
     Attributes:
-        answers: (rows,) index of the right label.
-        seen: what a model is given, a row each: vectors and n-grams, or pictures.
-        slices: (rows, ways to part them): kind, language, site, tenant and length of the text; null if not known.
+        y_true: (rows,) index of the right label.
+        features: a scorer's arguments, a row each: vectors and n-grams, or images.
+        slices: (rows, slices): kind, language, site, tenant and length of the text; null if not known.
     """
 
-    answers: Indices
-    seen: tuple[Any, ...]
+    y_true: Indices
+    features: tuple[Any, ...]
     slices: pl.DataFrame
 
 
-def contested(
+def judge_and_promote(
     task: Task, challenger: ModelVersion, registry: Registry, lakehouse: Lakehouse, encoder: Encoder
 ) -> Verdict:
-    """Judge a challenger, keep the verdict, and promote it if it passes.
+    """Judge a challenger, record the verdict, and promote it if it passes.
 
-    If another has become champion in between, it is compared with that one.
+    If the champion changes meanwhile, the challenger is compared with the new one.
     """
     rows = held_out(task, lakehouse, encoder)
     while True:
@@ -64,24 +64,25 @@ def contested(
 def evaluate(
     task: Task, challenger: ModelVersion, registry: Registry, rows: HeldOut, running: str, comparisons: Comparisons
 ) -> Verdict:
-    """Return the gate's verdict on a challenger's files as they are registered.
+    """Return the gate's verdict on a challenger, scored from its registered files.
 
-    A champion of another transformation cannot serve, and is not compared with.
+    A champion that may not score under the running transformation is not compared.
     """
     versions = registry.versions(task.name)
-    champion = next((one for one in versions if one.champion), None)
+    champion = next((version for version in versions if version.champion), None)
     against = None if champion is None else champion.version
-    why = undoes(challenger, versions)
+    why = rollback_reason(challenger, versions)
     if why:
         return Verdict(passed=False, why=why, against=against)
     scores = [
-        registry.load(one, running, comparisons).scorer.scores(*rows.seen)
-        for one in (challenger, champion)
-        if one is not None and (one is challenger or comparisons.may_score(task.name, one.transform_id, running))
+        registry.load(version, running, comparisons).scorer.scores(*rows.features)
+        for version in (challenger, champion)
+        if version is not None
+        and (version is challenger or comparisons.may_score(task.name, version.transform_id, running))
     ]
     return gate(
         task,
-        rows.answers,
+        rows.y_true,
         scores[0],
         scores[1] if len(scores) > 1 else None,
         reported=challenger.metrics,
@@ -90,46 +91,46 @@ def evaluate(
     )
 
 
-def undoes(challenger: ModelVersion, versions: Sequence[ModelVersion]) -> str | None:
-    """Return why a version is refused that has the files of one which a person rolled back; None if it has not."""
+def rollback_reason(challenger: ModelVersion, versions: Sequence[ModelVersion]) -> str | None:
+    """Return why a challenger is refused that has the files of a rolled-back version; None if it has not."""
     refused = rolled_back(promotion_log(versions))
-    for one in versions:
-        if one.version in refused and one.digest == challenger.digest:
-            return f"has the files of version {one.version}, which was rolled back: only a person may promote it"
+    for version in versions:
+        if version.version in refused and version.digest == challenger.digest:
+            return f"has the files of version {version.version}, which was rolled back: only a person may promote it"
     return None
 
 
-def serves(registry: Registry, task: Task, running: str, comparisons: Comparisons) -> bool:
+def champion_can_serve(registry: Registry, task: Task, running: str, comparisons: Comparisons) -> bool:
     """Say whether the champion, if there is one, can serve under the running transformation."""
-    champions = [one for one in registry.versions(task.name) if one.champion]
-    return all(comparisons.may_score(task.name, one.transform_id, running) for one in champions)
+    champions = [version for version in registry.versions(task.name) if version.champion]
+    return all(comparisons.may_score(task.name, champion.transform_id, running) for champion in champions)
 
 
 def held_out(task: Task, lakehouse: Lakehouse, encoder: Encoder) -> HeldOut:
-    """Return the task's held-out rows as they are now."""
+    """Return the task's current held-out rows."""
     if task.documents == ("image",):
-        rows = labelled_pictures(task, lakehouse).with_columns(text=pl.lit(""))
-        seen: tuple[Any, ...] = (rows["body"].to_list(),)
+        rows = labelled_images(task, lakehouse).with_columns(text=pl.lit(""))
+        features: tuple[Any, ...] = (rows["body"].to_list(),)
     else:
         rows = examples(task, lakehouse.read("silver/labels")).filter(pl.col("split") == "val")
-        seen = (vectors_of(rows, lakehouse, encoder), ngrams(rows["text"].to_list()))
-    answers = np.array([task.labels.index(label) for label in rows["label"]], np.int64)
-    return HeldOut(answers, seen, slices_of(task, rows, lakehouse))
+        features = (vectors_of(rows, lakehouse, encoder), ngrams(rows["text"].to_list()))
+    y_true = np.array([task.labels.index(label) for label in rows["label"]], np.int64)
+    return HeldOut(y_true, features, slices_of(task, rows, lakehouse))
 
 
 def slices_of(task: Task, rows: pl.DataFrame, lakehouse: Lakehouse) -> pl.DataFrame:
-    """Return the parts that held-out rows are of: kind, language, site, tenant, length; null where not known."""
-    wanted = pl.col("content_hash").is_in(rows["content_hash"].implode())
-    labels = lakehouse.scan("silver/labels").filter(pl.col("task") == task.name, wanted)
-    found = rows.select("content_hash", length=_thirds(pl.col("text").str.len_chars()))
+    """Return the slices of held-out rows: kind, language, site, tenant, length; null where not known."""
+    in_rows = pl.col("content_hash").is_in(rows["content_hash"].implode())
+    labels = lakehouse.scan("silver/labels").filter(pl.col("task") == task.name, in_rows)
+    slices = rows.select("content_hash", length=_thirds(pl.col("text").str.len_chars()))
     parts = [labels.select("content_hash", tenant="tenant_id")]
     if lakehouse.exists("silver/pages"):
-        pages = lakehouse.scan("silver/pages").filter(wanted)
+        pages = lakehouse.scan("silver/pages").filter(in_rows)
         parts.append(pages.select("content_hash", "language", "site", kind=pl.lit("page")))
     for part in parts:
-        known = part.collect().unique("content_hash", keep="first", maintain_order=True)
-        found = found.join(known, on="content_hash", how="left", maintain_order="left")
-    return found.drop("content_hash")
+        values = part.collect().unique("content_hash", keep="first", maintain_order=True)
+        slices = slices.join(values, on="content_hash", how="left", maintain_order="left")
+    return slices.drop("content_hash")
 
 
 def _thirds(length: pl.Expr) -> pl.Expr:

@@ -1,4 +1,4 @@
-"""Training and registering the model of a task, whatever the task, and having it judged."""
+"""The model of a task: train it, register it, and have the gate judge it."""
 
 import json
 import tempfile
@@ -10,9 +10,9 @@ import dagster as dg
 import numpy as np
 
 from governance.gates.promotion import Verdict
-from platform_assets.models.evaluation import contested, serves
-from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
-from platform_assets.models.model_specs import check, model_spec, unmade
+from platform_assets.models.evaluation import champion_can_serve, judge_and_promote
+from platform_assets.models.labelled import label_counts, labelled_images, labels_of, vectors_of
+from platform_assets.models.model_specs import gate_check, model_spec, not_registered
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -26,9 +26,8 @@ from signals.tasks import Task
 
 TRAINED_FROM = ("silver/labels", "silver/embeddings")
 PACKAGED_FROM = ("silver/labels", "silver/images")
-# What comes after a model in the same run, its answers, goes on where a champion can give them, or where there was
-# never one, so that the task is not asked: a failed challenger is then a warning. The check is an error, and blocks,
-# where the champion there is cannot serve under the running transformation and no challenger may take its place.
+# A failed challenger is a warning where a champion can answer, or where there never was one: the run goes on. It is an
+# error, and blocks the decisions in the same run, where the champion may not score under the running transformation.
 GATE_DOC = (
     "The model may serve: it is no worse than the champion on the same held-out rows, on none of the safety classes, "
     "and better than its floor. Blocks the rest of a run only if no champion can answer."
@@ -46,52 +45,56 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
         lakehouse: dg.ResourceParam[Lakehouse], encoder: dg.ResourceParam[Encoder], registry: dg.ResourceParam[Registry]
     ) -> dg.MaterializeResult:
         started = time.perf_counter()
-        under = registry.for_encoder(encoder.digest)
+        heads = registry.for_encoder(encoder.digest)
         try:
-            registered, verdict = renewed(task, lakehouse, encoder, under)
+            registered, verdict = train_and_promote(task, lakehouse, encoder, heads)
         except NotEnoughLabelsError as error:
-            return unmade(str(error))
-        can_serve = verdict.passed or serves(under, task, encoder.transform_id, recorded_comparisons(lakehouse))
+            return not_registered(str(error))
+        comparisons = recorded_comparisons(lakehouse)
+        can_serve = verdict.passed or champion_can_serve(heads, task, encoder.transform_id, comparisons)
         return _result(task, registered, verdict, can_serve=can_serve, seconds=time.perf_counter() - started)
 
     return model
 
 
-def renewed(task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Registry) -> tuple[ModelVersion, Verdict]:
-    """Train a task's model under an encoder, register it, and make it champion there if it passes the gate.
+def train_and_promote(
+    task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
+) -> tuple[ModelVersion, Verdict]:
+    """Train a task's model under an encoder, register it, and promote it if it passes the gate.
 
     Raises:
-        NotEnoughLabelsError: the labels do not suffice for a model that could be judged.
+        NotEnoughLabelsError: too few labels to train and judge a model.
     """
-    make, source = (packaged, PACKAGED_FROM) if task.documents == ("image",) else (trained, TRAINED_FROM)
-    # What lands meanwhile neither teaches nor judges, nor counts as seen.
-    known = lakehouse.pinned_to(source)
-    seen = {f"version:{table}": version for table, version in known.pinned.items()}
-    seen["labels"] = labels_of(task, label_counts(known))
+    is_image = task.documents == ("image",)
+    make, source = (package_classifier, PACKAGED_FROM) if is_image else (train_head, TRAINED_FROM)
+    # Rows that land meanwhile neither train nor judge, nor count as seen.
+    pinned = lakehouse.pinned_to(source)
+    inputs = {f"version:{table}": version for table, version in pinned.pinned.items()}
+    inputs["labels"] = labels_of(task, label_counts(pinned))
     with tempfile.TemporaryDirectory() as folder:
-        metrics, record = make(task, known, encoder, Path(folder))
-        registered = registry.register(task.name, Path(folder), metrics, record | seen)
-    verdict = contested(task, registered, registry, known, encoder)
+        metrics, record = make(task, pinned, encoder, Path(folder))
+        registered = registry.register(task.name, Path(folder), metrics, record | inputs)
+    verdict = judge_and_promote(task, registered, registry, pinned, encoder)
     return registered, verdict
 
 
 def task_doc(task: Task) -> str:
-    """Return what the UI says about a task's model."""
-    asked = " and ".join(f"{kind}s" for kind in task.documents)
+    """Return the UI's description of a task's model."""
+    documents = " and ".join(f"{kind}s" for kind in task.documents)
     return (
-        f"The model of task {task.name}: {len(task.labels)} labels, asked of {asked}, judged by {task.metric} "
+        f"The model of task {task.name}: {len(task.labels)} labels, asked of {documents}, judged by {task.metric} "
         f"(at least {task.floor:.2f}). One materialisation is one registered version; "
         "the gate decides whether it serves."
     )
 
 
-def trained(
+def train_head(
     task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Train a head from labels and cached vectors into a folder, and return its held-out figures and its record.
+    """Train a head from labels and stored vectors, save it to a folder, and return its metrics and record.
 
     Raises:
-        NotEnoughLabelsError: the labels do not suffice for a model that could be judged.
+        NotEnoughLabelsError: too few labels to train and judge a model.
     """
     rows = examples(task, lakehouse.read("silver/labels"))
     vectors = vectors_of(rows, lakehouse, encoder)
@@ -99,44 +102,44 @@ def trained(
     seed_vectors = encoder.encode(seeds) if seeds else np.zeros((0, vectors.shape[1]), np.float32)
     result = train(task, rows, vectors, seed_vectors)
     result.head.save(folder, task=task.name, transform_id=encoder.transform_id)
-    teaching = vectors[(rows["split"] != "val").to_numpy()]
+    training_vectors = vectors[(rows["split"] != "val").to_numpy()]
     record = {
         "transform_id": encoder.transform_id,
         "family": "linear-head",
         "strength": result.strength,
-        REFERENCE: reference(teaching, result.answers).dump(),
+        REFERENCE: reference(training_vectors, result.answers).dump(),
     }
     return result.metrics, record | {f"rows_{name}": count for name, count in result.rows.items()}
 
 
-def packaged(
+def package_classifier(
     task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Put the packaged image classifier into a folder, judge it on labelled pictures, and return figures and record.
+    """Save the packaged image classifier to a folder, measure it on labelled images, and return metrics and record.
 
     Raises:
-        NotEnoughLabelsError: there is no labelled picture to judge it on.
+        NotEnoughLabelsError: there is no labelled image to measure it on.
     """
     package(folder, task.labels, task=task.name, transform_id=encoder.transform_id)
-    pictures = labelled_pictures(task, lakehouse)
-    if pictures.is_empty():
+    images = labelled_images(task, lakehouse)
+    if images.is_empty():
         raise NotEnoughLabelsError(f"task {task.name}: no labelled picture to judge the packaged classifier on")
-    scores = OpenNsfw(folder, task.labels).scores(pictures["body"].to_list())
-    answers = np.array([task.labels.index(label) for label in pictures["label"]])
+    scores = OpenNsfw(folder, task.labels).scores(images["body"].to_list())
+    y_true = np.array([task.labels.index(label) for label in images["label"]])
     record = {
         "transform_id": encoder.transform_id,
         "family": "open-nsfw",
         "rows_train": 0,
-        "rows_val": len(answers),
+        "rows_val": len(y_true),
         REFERENCE: reference(np.zeros((0, 0), np.float32), answered(scores, task)).dump(),
     }
-    return evaluate(scores, answers, task.labels), record
+    return evaluate(scores, y_true, task.labels), record
 
 
 def _result(
     task: Task, registered: ModelVersion, verdict: Verdict, *, can_serve: bool, seconds: float
 ) -> dg.MaterializeResult:
-    figures = {name: value for name, value in registered.metrics.items() if not name.startswith("f1_")}
+    metrics = {name: value for name, value in registered.metrics.items() if not name.startswith("f1_")}
     record = {name: value for name, value in registered.record.items() if name != REFERENCE}
     return dg.MaterializeResult(
         metadata={
@@ -147,10 +150,10 @@ def _result(
             "transform_id": registered.transform_id,
             "metric": task.metric,
             task.metric: registered.metrics.get(task.metric, float("nan")),
-            **figures,
+            **metrics,
             "record": dg.MetadataValue.json(json.loads(json.dumps(record, default=str))),
             "seconds": round(seconds, 3),
         },
         data_version=dg.DataVersion(registered.digest),
-        check_results=[check(verdict, dg.AssetCheckSeverity.WARN if can_serve else dg.AssetCheckSeverity.ERROR)],
+        check_results=[gate_check(verdict, dg.AssetCheckSeverity.WARN if can_serve else dg.AssetCheckSeverity.ERROR)],
     )

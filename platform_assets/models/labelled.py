@@ -1,4 +1,4 @@
-"""The labelled rows of a task, as its models see them: how many, their vectors, their pictures."""
+"""The labelled rows of a task, as its models see them: their counts, vectors and images."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,19 +16,19 @@ from signals.tasks import Task
 
 
 def label_counts(lakehouse: Lakehouse, until: datetime | None = None) -> dict[str, int]:
-    """Return how many labels each task has, declared or not; or had, of those that have been received by a time."""
+    """Return the number of labels of each task, declared or not; with ``until``, of those received by then."""
     rows = lakehouse.scan("silver/labels")
     rows = rows if until is None else rows.filter(pl.col("received_at") <= until)
     return dict(rows.group_by("task").len().collect().iter_rows())
 
 
 def labels_of(task: Task, counts: Mapping[str, int]) -> int:
-    """Return how many labels teach a task: its own and those of its auxiliary tasks."""
+    """Return the number of labels that train a task: its own and those of its auxiliary tasks."""
     return sum(counts.get(name, 0) for name in (task.name, *task.auxiliary))
 
 
-def labelled_pictures(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:
-    """Return body and latest label of each distinct labelled picture."""
+def labelled_images(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:
+    """Return body and latest label of each distinct labelled image."""
     labels = lakehouse.scan("silver/labels").filter(pl.col("task") == task.name)
     images = lakehouse.scan("silver/images").select("content_hash", "body").unique("content_hash")
     return (
@@ -41,7 +41,7 @@ def labelled_pictures(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:
 
 
 def vectors_of(rows: pl.DataFrame, lakehouse: Lakehouse, encoder: Encoder) -> Floats:
-    """Return the vectors of texts, (rows, 384), from silver/embeddings; what has none there is encoded, and stored."""
-    found = vectors(lakehouse, encoder, rows.with_columns(pl.lit(datetime.now(UTC).date()).alias(DAY)))
-    joined = rows.join(found, on="content_hash", how="left", maintain_order="left")
+    """Return the vectors of texts, (rows, 384), from silver/embeddings; missing ones are encoded and stored."""
+    stored = vectors(lakehouse, encoder, rows.with_columns(pl.lit(datetime.now(UTC).date()).alias(DAY)))
+    joined = rows.join(stored, on="content_hash", how="left", maintain_order="left")
     return joined["vector"].explode().to_numpy().reshape(rows.height, DIMENSIONS).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What every asset of a model shares: how it is declared, and the check that says what its gate has said."""
+"""Conventions of every model's asset: its specification, and the check with its gate's verdict."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -19,11 +19,11 @@ def model_spec(
 
     Args:
         model: ``models/<name>``.
-        doc: what the UI says of it.
-        gate: what it means that the check passes.
+        doc: its description in the UI.
+        gate: description of the check.
         deps: tables and models that it is made from.
-        kinds: what the UI shows it to be made with.
-        blocking: what comes after it in a run waits for the check.
+        kinds: technologies that the UI shows.
+        blocking: a failed check stops the later steps of a run.
     """
     key = table_key(model)
     return {
@@ -38,15 +38,15 @@ def model_spec(
     }
 
 
-def check(verdict: Verdict, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN) -> dg.AssetCheckResult:
-    """Return what the gate said; ``severity`` is of a check that fails."""
-    shown: dict[str, Any] = {"why": verdict.why}
+def gate_check(verdict: Verdict, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN) -> dg.AssetCheckResult:
+    """Return the check with the gate's verdict; ``severity`` applies if it fails."""
+    metadata: dict[str, Any] = {"why": verdict.why}
     if verdict.figures:
-        shown["compared"] = dg.MetadataValue.json(asdict(verdict))
-    return dg.AssetCheckResult(check_name=GATE, passed=verdict.passed, severity=severity, metadata=shown)
+        metadata["compared"] = dg.MetadataValue.json(asdict(verdict))
+    return dg.AssetCheckResult(check_name=GATE, passed=verdict.passed, severity=severity, metadata=metadata)
 
 
-def unmade(why: str) -> dg.MaterializeResult:
-    """Return what a model's asset says that has registered nothing, and why."""
+def not_registered(why: str) -> dg.MaterializeResult:
+    """Return the result of a model's asset that has registered no version, and why."""
     verdict = Verdict(passed=False, why=why)
-    return dg.MaterializeResult(metadata={"champion": False, "gate": why}, check_results=[check(verdict)])
+    return dg.MaterializeResult(metadata={"champion": False, "gate": why}, check_results=[gate_check(verdict)])

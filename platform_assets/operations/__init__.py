@@ -1,1 +1,1 @@
-"""Tables about the platform itself."""
+"""Tables about the platform itself: models, drift, latency, files."""

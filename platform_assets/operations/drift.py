@@ -1,13 +1,12 @@
-"""One row is how one task was answered on one day: of how unlike documents to those that taught, and how rightly.
+"""One row is one task on one day: drift of its texts and answers, and calibration of its scores.
 
-The window is that day. Measured is the champion, or where it was not asked the newest version that answered; a later
-champion does not change the row. ``input_drift`` is of the texts against those that trained the version,
-``category_drift`` of its labels against its labels on held-out rows, ``prediction_drift`` of labels and scores against
-those of its earlier windows; each has drifted beyond its limit (``signals/models/drift.py``). ``drifted`` is null where
-nothing could be measured; ``finding`` says why. Calibration is of what labels of the day say about documents of the
-last 28 days, and only labels that the version was not trained on. The delay of a label runs from its document to when
-it was given, in seconds. Of a day's texts, as many as ``MOST`` are measured, and only those that first came in the last
-28 days.
+The day is the window. The measured version is the champion, or the newest that answered if the champion did not; a
+later champion does not change the row. ``input_drift`` compares the texts with those that trained the version,
+``category_drift`` its labels with its labels on held-out rows, ``prediction_drift`` its labels and scores with those of
+its earlier windows. Each drifts beyond its limit (``signals/models/drift.py``). ``drifted`` is null where nothing can
+be measured, and ``finding`` says why. Calibration compares the day's labels with answers about documents of the last 28
+days; labels that trained the version do not count. A label's delay runs from its document to the label, in seconds. At
+most ``MAX_TEXTS`` texts of a day are measured, each encoded in the last 28 days.
 """
 
 from collections import Counter, defaultdict
@@ -19,7 +18,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.silver import decisions, embeddings, labels
 from resources.encoder import Encoder
@@ -36,18 +35,18 @@ from signals.tasks import TASKS
 
 TABLE = "operations/drift"
 INPUTS = (decisions.TABLE, labels.TABLE)
-# When a document of each kind was made or fetched.
-MOMENTS = {"page": "fetched_at", "message": "sent_at", "image": "fetched_at"}
-# Fewer documents, vectors, held-out rows or labelled documents than this are not measured.
-LEAST = 50
-# Texts of a day whose vectors are read.
-MOST = 2_000
+# Column with the time of each kind of document.
+TIME_COLUMNS = {"page": "fetched_at", "message": "sent_at", "image": "fetched_at"}
+# Fewer documents, vectors, held-out rows or labelled documents are not measured.
+MIN_ROWS = 50
+# Texts per day whose vectors are read.
+MAX_TEXTS = 2_000
 LOOK_BACK = timedelta(days=28)
-# Steps of the score in which answers are counted.
-STEPS = 5
+# Bins of the score in which answers are counted.
+SCORE_STEPS = 5
 MEASURES = ("input", "category", "prediction")
-# A task drifts if so many of its last windows do, and the latest of them.
-WINDOWS, DRIFTED = 5, 3
+# A task drifts if at least ``MIN_DRIFTED`` of its last ``WINDOWS`` do, the latest among them.
+WINDOWS, MIN_DRIFTED = 5, 3
 TIME = pl.Datetime("us", "UTC")
 SCHEMA = {
     DAY: pl.Date,
@@ -73,7 +72,7 @@ Row = dict[str, Any]
 
 
 @dg.asset(
-    **described(
+    **table_spec(
         TABLE,
         __doc__,
         inputs=INPUTS,
@@ -88,193 +87,197 @@ def drift(
 ) -> dg.MaterializeResult:
     """Measure each task on each of these days that has answers or labels."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    every = registry.for_encoder(encoder.digest).versions_by_task(every_encoder=True)
-    versions = {task: every[task] for task in TASKS}
-    known = {day for table in INPUTS for day in lakehouse.days(table)}
-    measured = [row for day in write.days if day in known for row in windows(lakehouse, encoder, versions, day)]
-    rows = beside_earlier(measured, stored(lakehouse, write.days), date.fromisoformat(min(write.days)))
+    versions = registry.for_encoder(encoder.digest).versions_by_task(every_encoder=True)
+    versions = {task: versions[task] for task in TASKS}
+    input_days = {day for table in INPUTS for day in lakehouse.days(table)}
+    measured = [row for day in write.days if day in input_days for row in windows(lakehouse, encoder, versions, day)]
+    rows = with_prediction_drift(measured, stored_rows(lakehouse, write.days), date.fromisoformat(min(write.days)))
     lakehouse.replace_days(TABLE, sorted({*write.days, *days_of(rows)}), rows, checkpoints=write.checkpoints)
-    fresh = rows.filter(pl.col(DAY).cast(pl.String).is_in(write.days))
-    drifting = fresh.filter("drifted").select(DAY, "task").rows()
+    new_rows = rows.filter(pl.col(DAY).cast(pl.String).is_in(write.days))
+    drifting = new_rows.filter("drifted").select(DAY, "task").rows()
     return write.result(
         {
-            "windows_measured": fresh["drifted"].count(),
-            "windows_not_measured": fresh["drifted"].null_count(),
+            "windows_measured": new_rows["drifted"].count(),
+            "windows_not_measured": new_rows["drifted"].null_count(),
             "drift": [f"{day} {task}" for day, task in drifting],
         },
-        rows_out=fresh.height,
+        rows_out=new_rows.height,
     )
 
 
 def windows(
     lakehouse: Lakehouse, encoder: Encoder, versions: Mapping[str, Sequence[ModelVersion]], day: str
 ) -> Iterator[Row]:
-    """Yield the rows of a day, but for what compares them with earlier ones."""
-    asked = lakehouse.scan(decisions.TABLE, [day]).select(
+    """Yield the rows of a day, without prediction drift."""
+    answers = lakehouse.scan(decisions.TABLE, [day]).select(
         *DOCUMENT_KEY, "task", "label", "score", "model_version", "traffic_arm", "decided_at"
     )
-    # A mean depends on the order in its last digits, and a table gives its rows in any.
-    asked, judged = asked.sort("task", *DOCUMENT_KEY, "model_version").collect(), came(lakehouse, day)
-    vectors = sampled(lakehouse, encoder, asked["content_hash"])
-    measured = {task: version_of(of, asked.filter(pl.col("task") == task)) for task, of in versions.items()}
-    judged = answered(lakehouse, judged, measured, day)
+    # Sorted, because the last digits of a mean depend on the order of the rows.
+    answers = answers.sort("task", *DOCUMENT_KEY, "model_version").collect()
+    vectors = sample_vectors(lakehouse, encoder, answers["content_hash"])
+    measured = {
+        task: measured_version(task_versions, answers.filter(pl.col("task") == task))
+        for task, task_versions in versions.items()
+    }
+    labels_of_day = with_answers(lakehouse, labels_with_delay(lakehouse, day), measured, day)
     for task, version in measured.items():
         number = None if version is None else version.version
-        own = asked.filter(pl.col("task") == task, pl.col("model_version") == pl.lit(number, pl.Int64))
-        about = judged.filter(pl.col("task") == task)
-        if own.height or about.height:
+        own = answers.filter(pl.col("task") == task, pl.col("model_version") == pl.lit(number, pl.Int64))
+        task_labels = labels_of_day.filter(pl.col("task") == task)
+        if own.height or task_labels.height:
             comparable = version is not None and version.transform_id == encoder.transform_id
             texts = _matrix(vectors.join(own, on="content_hash", how="semi", maintain_order="left"))
             row = {DAY: date.fromisoformat(day), "task": task, "model_version": number}
-            yield row | of_documents(own, texts, version.reference if comparable else None) | of_labels(about)
+            reference = version.reference if comparable else None
+            yield row | document_metrics(own, texts, reference) | label_metrics(task_labels)
 
 
-def version_of(versions: Sequence[ModelVersion], asked: pl.DataFrame) -> ModelVersion | None:
-    """Return the version that is measured on a task's answers of a day: the champion, unless only others answered."""
-    numbers = set(asked["model_version"])
-    champion = next((one for one in versions if one.champion), None)
+def measured_version(versions: Sequence[ModelVersion], answers: pl.DataFrame) -> ModelVersion | None:
+    """Return the version to measure on a task's answers of a day: the champion, unless only others answered."""
+    numbers = set(answers["model_version"])
+    champion = next((version for version in versions if version.champion), None)
     if champion is not None and (champion.version in numbers or not numbers):
         return champion
-    return next((one for one in versions if one.version in numbers), None)
+    return next((version for version in versions if version.version in numbers), None)
 
 
-def sampled(lakehouse: Lakehouse, encoder: Encoder, hashes: pl.Series) -> pl.DataFrame:
-    """Return content_hash and vector of texts; where there are many, of those with the least hashes."""
-    wanted = hashes.unique().sort().head(MOST).implode()
+def sample_vectors(lakehouse: Lakehouse, encoder: Encoder, hashes: pl.Series) -> pl.DataFrame:
+    """Return content_hash and vector of at most ``MAX_TEXTS`` texts, those with the smallest hashes."""
+    sample = hashes.unique().sort().head(MAX_TEXTS).implode()
     stored = lakehouse.scan(embeddings.TABLE).filter(
-        pl.col("encoder_id") == encoder.encoder_id, pl.col("content_hash").is_in(wanted)
+        pl.col("encoder_id") == encoder.encoder_id, pl.col("content_hash").is_in(sample)
     )
     return stored.select("content_hash", "vector").unique("content_hash").sort("content_hash").collect()
 
 
-def came(lakehouse: Lakehouse, day: str) -> pl.DataFrame:
-    """Return the labels of a day, the latest of each text and task, and the seconds since its document.
+def labels_with_delay(lakehouse: Lakehouse, day: str) -> pl.DataFrame:
+    """Return a day's latest label of each text and task, and its delay in seconds.
 
-    That is the last before the label that holds the text, or the picture; without one there is no delay.
+    The delay runs from the last document before the label that has the text or image; null without one.
     """
-    given = lakehouse.scan(labels.TABLE, [day]).filter(pl.col("task").is_in(list(TASKS)))
-    latest = given.sort("labelled_at", "label_id").unique(["task", "content_hash"], keep="last").collect()
+    rows = lakehouse.scan(labels.TABLE, [day]).filter(pl.col("task").is_in(list(TASKS)))
+    latest = rows.sort("labelled_at", "label_id").unique(["task", "content_hash"], keep="last").collect()
     parts = [
-        lakehouse.scan(table, _until(day)).select("content_hash", at=pl.col(MOMENTS[kind]))
+        lakehouse.scan(table, _look_back_days(day)).select("content_hash", at=pl.col(TIME_COLUMNS[kind]))
         for kind, table in decisions.DOCUMENTS.items()
     ]
     of_labels = pl.col("content_hash").is_in(latest["content_hash"].implode())
-    moments = pl.concat(parts).filter(of_labels).sort("at").collect()
-    found = latest.sort("labelled_at").join_asof(
-        moments, left_on="labelled_at", right_on="at", by="content_hash", check_sortedness=False
+    documents = pl.concat(parts).filter(of_labels).sort("at").collect()
+    joined = latest.sort("labelled_at").join_asof(
+        documents, left_on="labelled_at", right_on="at", by="content_hash", check_sortedness=False
     )
     delay = (pl.col("labelled_at") - pl.col("at")).dt.total_microseconds() / 1e6
-    return found.select("task", "content_hash", "split", "received_at", right="label", delay=delay)
+    return joined.select("task", "content_hash", "split", "received_at", y_true="label", delay=delay)
 
 
-def answered(
-    lakehouse: Lakehouse, judged: pl.DataFrame, measured: Mapping[str, ModelVersion | None], day: str
+def with_answers(
+    lakehouse: Lakehouse, labels_of_day: pl.DataFrame, measured: Mapping[str, ModelVersion | None], day: str
 ) -> pl.DataFrame:
-    """Return labels with what the measured version answered, where it did and was not trained on the label."""
+    """Return labels beside the measured version's answers, except labels that it was trained on."""
     versions = pl.DataFrame(
-        [(task, one.version, one.trained_at) for task, one in measured.items() if one is not None],
+        [(task, version.version, version.trained_at) for task, version in measured.items() if version is not None],
         schema={"task": pl.String, "model_version": pl.Int64, "trained_at": TIME},
         orient="row",
     )
     unseen = (pl.col("split") == "val") | (pl.col("received_at") > pl.col("trained_at"))
-    asked = judged.join(versions, on="task").filter(unseen)
-    found = (
-        lakehouse.scan(decisions.TABLE, _until(day))
-        .filter(pl.col("content_hash").is_in(asked["content_hash"].unique().implode()))
+    labelled = labels_of_day.join(versions, on="task").filter(unseen)
+    decided = (
+        lakehouse.scan(decisions.TABLE, _look_back_days(day))
+        .filter(pl.col("content_hash").is_in(labelled["content_hash"].unique().implode()))
         .select("task", "content_hash", "model_version", "label", "score")
         .unique(["task", "content_hash", "model_version"])
         .collect()
     )
     key = ["task", "content_hash"]
-    answers = asked.select(*key, "model_version").join(found, on=[*key, "model_version"])
-    return judged.join(answers, on=key, how="left").sort(key)
+    answers = labelled.select(*key, "model_version").join(decided, on=[*key, "model_version"])
+    return labels_of_day.join(answers, on=key, how="left").sort(key)
 
 
-def of_documents(asked: pl.DataFrame, vectors: Floats, reference: Reference | None) -> Row:
-    """Return what a version's answers of a day, and the vectors of its texts, say beside its reference."""
-    steps = (pl.col("score") * STEPS).floor().clip(0, STEPS - 1).cast(pl.Int64)
-    answers = asked.group_by("label", step=steps).agg(documents=pl.len().cast(pl.Int64)).sort("label", "step")
-    found: dict[str, Measure | None] = {"input": None, "category": None}
-    if reference is not None and min(len(vectors), reference.rows) >= LEAST and reference.roughness > 0:
-        found["input"] = shift(vectors, reference)
-    if reference is not None and min(asked.height, sum(reference.answers.values())) >= LEAST:
-        found["category"] = divergence(Counter(asked["label"]), reference.answers)
+def document_metrics(answers: pl.DataFrame, vectors: Floats, reference: Reference | None) -> Row:
+    """Return the metrics of a version's answers and texts of a day, compared with its reference."""
+    steps = (pl.col("score") * SCORE_STEPS).floor().clip(0, SCORE_STEPS - 1).cast(pl.Int64)
+    counts = answers.group_by("label", step=steps).agg(documents=pl.len().cast(pl.Int64)).sort("label", "step")
+    measures: dict[str, Measure | None] = {"input": None, "category": None}
+    if reference is not None and min(len(vectors), reference.rows) >= MIN_ROWS and reference.roughness > 0:
+        measures["input"] = shift(vectors, reference)
+    if reference is not None and min(answers.height, sum(reference.answers.values())) >= MIN_ROWS:
+        measures["category"] = divergence(Counter(answers["label"]), reference.answers)
     return {
-        "documents": asked.height,
-        "answered_at": asked["decided_at"].max(),
-        "mean_score": asked["score"].mean(),
-        "answers": answers.to_dicts(),
-        **{key: value for name, measure in found.items() for key, value in _columns(name, measure).items()},
+        "documents": answers.height,
+        "answered_at": answers["decided_at"].max(),
+        "mean_score": answers["score"].mean(),
+        "answers": counts.to_dicts(),
+        **{key: value for name, measure in measures.items() for key, value in _columns(name, measure).items()},
     }
 
 
-def of_labels(judged: pl.DataFrame) -> Row:
-    """Return what the labels of a day say: how long they took, and how sure and right answers about their texts were.
+def label_metrics(rows: pl.DataFrame) -> Row:
+    """Return the metrics of a day's labels: their delay, and accuracy and calibration of the answers.
 
     Args:
-        judged: what ``answered`` returned of one task.
+        rows: the labels of one task (see ``with_answers``).
     """
-    known = judged.filter(pl.col("label").is_not_null())
-    right = (known["label"] == known["right"]).to_numpy()
-    bins = reliability(known["score"].to_numpy(), right)
+    answered = rows.filter(pl.col("label").is_not_null())
+    correct = (answered["label"] == answered["y_true"]).to_numpy()
+    bins = reliability(answered["score"].to_numpy(), correct)
     return {
-        "labels": judged.height,
-        "label_delay_p50": judged["delay"].quantile(0.5, "linear"),
-        "label_delay_p95": judged["delay"].quantile(0.95, "linear"),
-        "labelled": known.height,
-        "confidence": known["score"].mean(),
-        "accuracy": float(right.mean()) if known.height else None,
-        "calibration_error": calibration_error(bins) if known.height >= LEAST else None,
-        "reliability": [dict(zip(("rows", "confidence", "right"), of, strict=True)) for of in bins.tolist()],
+        "labels": rows.height,
+        "label_delay_p50": rows["delay"].quantile(0.5, "linear"),
+        "label_delay_p95": rows["delay"].quantile(0.95, "linear"),
+        "labelled": answered.height,
+        "confidence": answered["score"].mean(),
+        "accuracy": float(correct.mean()) if answered.height else None,
+        "calibration_error": calibration_error(bins) if answered.height >= MIN_ROWS else None,
+        "reliability": [dict(zip(("rows", "confidence", "right"), row, strict=True)) for row in bins.tolist()],
     }
 
 
-def stored(lakehouse: Lakehouse, days: Sequence[str]) -> list[Row]:
-    """Return the rows that days are compared with, and those that are compared with them, as the table has them."""
+def stored_rows(lakehouse: Lakehouse, days: Sequence[str]) -> list[Row]:
+    """Return the table's rows of other days within the look-back of some days, on either side."""
     if not lakehouse.exists(TABLE):
         return []
-    first, last = (date.fromisoformat(of(days)) for of in (min, max))
+    first, last = date.fromisoformat(min(days)), date.fromisoformat(max(days))
     near = pl.col(DAY).is_between(first - LOOK_BACK, last + LOOK_BACK)
     return lakehouse.scan(TABLE).filter(near, ~pl.col(DAY).cast(pl.String).is_in(days)).collect().to_dicts()
 
 
-def beside_earlier(measured: Iterable[Row], kept: Iterable[Row], first: date) -> pl.DataFrame:
-    """Return rows from a day on compared with the earlier windows of their version.
+def with_prediction_drift(measured: Iterable[Row], stored: Iterable[Row], first: date) -> pl.DataFrame:
+    """Return rows from a day on, compared with the earlier windows of their version.
 
     Args:
-        measured: what ``windows`` yielded.
-        kept: what ``stored`` returned.
-        first: the day; earlier rows stay as they are, and are not returned.
+        measured: see ``windows``.
+        stored: see ``stored_rows``.
+        first: the day; earlier rows do not change, and are not returned.
     """
-    series, found = defaultdict(list), []
-    for row in sorted([*kept, *measured], key=lambda row: row[DAY]):
+    series, rows = defaultdict(list), []
+    for row in sorted([*stored, *measured], key=lambda row: row[DAY]):
         series[row["task"], row["model_version"]].append(row)
-    for of in series.values():
-        for place, row in enumerate(of):
+    for windows_of_version in series.values():
+        for index, row in enumerate(windows_of_version):
             if row[DAY] >= first:
-                near = (one for one in of[max(place - LOOK_BACK.days, 0) : place] if one[DAY] >= row[DAY] - LOOK_BACK)
-                earlier = sum(map(_counts, near), Counter())
-                enough = min(row["documents"], earlier.total()) >= LEAST
-                found.append(row | _columns("prediction", divergence(_counts(row), earlier) if enough else None))
-    return pl.DataFrame([row | verdict(row) for row in found], schema=SCHEMA).sort(DAY, "task")
+                before = windows_of_version[max(index - LOOK_BACK.days, 0) : index]
+                earlier = sum((_counts(window) for window in before if window[DAY] >= row[DAY] - LOOK_BACK), Counter())
+                enough = min(row["documents"], earlier.total()) >= MIN_ROWS
+                rows.append(row | _columns("prediction", divergence(_counts(row), earlier) if enough else None))
+    return pl.DataFrame([row | finding(row) for row in rows], schema=SCHEMA).sort(DAY, "task")
 
 
-def verdict(row: Row) -> Row:
-    """Return whether a window has drifted, and a line that says in what, with the numbers."""
-    known = [name for name in MEASURES if row[f"{name}_drift"] is not None]
-    if not known:
-        few = row["documents"] < LEAST
-        kept = f"version {row['model_version']} has no reference of {LEAST} rows to compare with"
-        why = f"{row['documents']} documents of {LEAST}" if few else kept
-        return {"drifted": None, "finding": f"not measured: {why}"}
-    over = [name for name in known if row[f"{name}_drift"] > row[f"{name}_limit"]]
-    said = ", ".join(f"{name} {row[f'{name}_drift']:.2f} of {row[f'{name}_limit']:.2f}" for name in known)
-    what = f"drift of {' and '.join(over)}" if over else "no drift"
-    return {"drifted": bool(over), "finding": f"{what}: {said}"}
+def finding(row: Row) -> Row:
+    """Return whether a window has drifted, and in one line in which measures, with the numbers."""
+    measured = [name for name in MEASURES if row[f"{name}_drift"] is not None]
+    if not measured:
+        reason = f"version {row['model_version']} has no reference of {MIN_ROWS} rows to compare with"
+        if row["documents"] < MIN_ROWS:
+            reason = f"{row['documents']} documents of {MIN_ROWS}"
+        return {"drifted": None, "finding": f"not measured: {reason}"}
+    drifted = [name for name in measured if row[f"{name}_drift"] > row[f"{name}_limit"]]
+    numbers = ", ".join(f"{name} {row[f'{name}_drift']:.2f} of {row[f'{name}_limit']:.2f}" for name in measured)
+    summary = f"drift of {' and '.join(drifted)}" if drifted else "no drift"
+    return {"drifted": bool(drifted), "finding": f"{summary}: {numbers}"}
 
 
-def latest(lakehouse: Lakehouse, before: date, most: int) -> pl.DataFrame:
-    """Return task, model_version, answered_at and drifted of the last days that are over; reads no others."""
+def latest_windows(lakehouse: Lakehouse, before: date, most: int) -> pl.DataFrame:
+    """Return task, model_version, answered_at and drifted of the last days before a day; reads no others."""
     columns = ("task", "model_version", "answered_at", "drifted")
     days = [day for day in lakehouse.days(TABLE) if day < before.isoformat()][-most:]
     if not days:
@@ -288,14 +291,14 @@ def _columns(name: str, measure: Measure | None) -> Row:
 
 
 def _counts(row: Row) -> Counter[tuple[str, int]]:
-    return Counter({(of["label"], of["step"]): of["documents"] for of in row["answers"]})
+    return Counter({(answer["label"], answer["step"]): answer["documents"] for answer in row["answers"]})
 
 
 def _matrix(vectors: pl.DataFrame) -> Floats:
     return vectors["vector"].explode().drop_nulls().to_numpy().reshape(-1, DIMENSIONS).astype(np.float32)
 
 
-def _until(day: str) -> list[str]:
-    """Return the days up to one from which its documents, texts and labels are looked for."""
+def _look_back_days(day: str) -> list[str]:
+    """Return the days of the look-back of a day, itself included."""
     last = date.fromisoformat(day)
     return [(last - timedelta(days=back)).isoformat() for back in range(LOOK_BACK.days + 1)]

@@ -1,7 +1,7 @@
 """One row is one registered version of a model, with its training record and promotion.
 
-A copy of what the registry holds, so that SQL can join decisions to it. ``gate`` is all that the gate said of it, as
-JSON; who made it champion is said of the last time, and of every time in ``operations/promotions``.
+A copy of the registry, so that SQL can join decisions to it. ``gate`` is the gate's verdict as JSON. ``promoted_by`` is
+of the last promotion; ``operations/promotions`` has all of them.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -39,18 +39,18 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, deps=[*MODELS, "models/encoder"], daily=False))
+@dg.asset(**table_spec(TABLE, __doc__, deps=[*MODELS, "models/encoder"], daily=False))
 def model_versions(
     lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.MaterializeResult:
     """Copy the registry's record of every version."""
     started = time.perf_counter()
-    found = registry.versions_by_task(every_encoder=True)
-    rows = pl.DataFrame([row(one) for task in TASKS for one in found[task]], schema=SCHEMA)
-    version = lakehouse.replace_all(TABLE, rows.sort("model_name", "model_version"))
+    versions = registry.versions_by_task(every_encoder=True)
+    rows = pl.DataFrame([row(version) for task in TASKS for version in versions[task]], schema=SCHEMA)
+    delta_version = lakehouse.replace_all(TABLE, rows.sort("model_name", "model_version"))
     seconds = round(time.perf_counter() - started, 3)
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": rows.height, "delta_version": version, "seconds": seconds}
+        metadata={"dagster/row_count": rows.height, "delta_version": delta_version, "seconds": seconds}
     )
 
 

@@ -1,8 +1,8 @@
-"""One row is one change of what answers a task: a promotion, a rollback, or a challenger's traffic.
+"""One row is one event of the promotion log: a promotion, a rollback, or a change of a challenger's traffic.
 
-A copy of what the registry holds, so that a decision can be joined to what had made its model champion by then.
-``model_version`` is the new champion, or the challenger; ``share`` is the part of the documents that a challenger
-answers from then on, 0 in shadow, null when its traffic ends. Version 0 of the encoder is the packaged one.
+A copy of the registry, so that SQL can join a decision to the event that put its model in service. ``model_version`` is
+the new champion, or the challenger. ``share`` is the challenger's share of the documents from then on: 0 in shadow,
+null when its traffic ends. Version 0 of the encoder is the packaged one.
 """
 
 import time
@@ -10,7 +10,7 @@ import time
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -30,9 +30,9 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, deps=MODELS, daily=False))
+@dg.asset(**table_spec(TABLE, __doc__, deps=MODELS, daily=False))
 def promotions(lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]) -> dg.MaterializeResult:
-    """Copy the registry's record of every change."""
+    """Copy the registry's promotion log."""
     started = time.perf_counter()
     rows = recorded(registry)
     version = lakehouse.replace_all(TABLE, rows)
@@ -43,7 +43,7 @@ def promotions(lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourcePara
 
 
 def recorded(registry: Registry) -> pl.DataFrame:
-    """Return the rows of this table, as the registry has them now."""
+    """Return the registry's promotion log as rows of this table."""
     rows = [
         (
             f"{registry.environment}.{task}", task, event.at, event.action, event.version, event.before, event.share,
@@ -56,5 +56,5 @@ def recorded(registry: Registry) -> pl.DataFrame:
 
 
 def behind(lakehouse: Lakehouse, registry: Registry) -> bool:
-    """Say whether the table lacks a change: one that no training made, such as a rollback by hand."""
+    """Say whether the table lacks an event, such as a rollback by hand."""
     return not lakehouse.exists(TABLE) or lakehouse.count(TABLE) != recorded(registry).height

@@ -1,7 +1,7 @@
-"""One row is one field that a table does not declare, as it came on one day: its type, when first, and how often.
+"""One row is one undeclared field of one table on one day: its type, its first receipt, and its count.
 
-``share`` is of the table's rows of the day; ``first_seen`` is when the first of them was received. Such fields are kept
-in ``undeclared``, as JSON; declaring one in its table's module makes it a column, also of what has come before.
+``share`` is of the table's rows of the day; ``first_seen`` is when the first of them was received. Undeclared fields
+are kept in ``undeclared``, as JSON. Declaring one in its table's module makes it a column, also of stored rows.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ import msgspec
 import polars as pl
 
 from platform_assets.bronze import SCHEMAS
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.parsing import UNDECLARED
 from platform_assets.publishing import start
 from resources.lakehouse.days import DAY
@@ -34,12 +34,12 @@ SCHEMA = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def schema_drift(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Count the fields that nobody has declared."""
+    """Count the undeclared fields."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    found = [row for table in INPUTS for row in undeclared(lakehouse, table, write.days)]
-    rows = pl.DataFrame(found, schema=SCHEMA, orient="row").sort(DAY, "table", "field", "type")
+    counts = [row for table in INPUTS for row in undeclared(lakehouse, table, write.days)]
+    rows = pl.DataFrame(counts, schema=SCHEMA, orient="row").sort(DAY, "table", "field", "type")
     lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     fields = sorted({f"{table}: {field}" for table, field in rows.select("table", "field").iter_rows()})
     return write.result({"fields": fields}, rows_out=rows.height)
@@ -49,11 +49,11 @@ def undeclared(lakehouse: Lakehouse, table: str, days: Sequence[str]) -> Iterabl
     """Yield the rows of this table for the undeclared fields of a bronze table on some days."""
     stored = lakehouse.scan(table, days)
     total = dict(stored.group_by(DAY).len().collect().iter_rows())
-    given = stored.filter(pl.col(UNDECLARED).is_not_null()).select(DAY, "received_at", UNDECLARED)
+    fields = stored.filter(pl.col(UNDECLARED).is_not_null()).select(DAY, "received_at", UNDECLARED)
     counts: Counter[tuple[date, str, str]] = Counter()
     first: dict[tuple[date, str, str], datetime] = {}
-    for day, received_at, said in given.sort("received_at").collect().iter_rows():
-        for field, value in msgspec.json.decode(said).items():
+    for day, received_at, text in fields.sort("received_at").collect().iter_rows():
+        for field, value in msgspec.json.decode(text).items():
             name = (day, field, TYPES.get(type(value), "object"))
             counts[name] += 1
             first.setdefault(name, received_at)

@@ -1,6 +1,6 @@
-"""Whether `seamless stream` keeps up: a check of each table that a topic is read into.
+"""Whether `seamless stream` keeps up: a check of each table with a topic.
 
-The worker says it every few seconds; executed by hand, the check repeats what the worker said last.
+The worker reports it every few seconds; executed by hand, the check repeats the last report.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,32 +15,33 @@ from resources.settings import settings
 
 CHECK, LAG = "stream_lag", "lag_seconds"
 TABLES = tuple(table_key(expected.table) for expected in SCHEMAS if expected.topic)
-# How far back to look for what the worker said: runs of the graph materialise the same tables.
-LOOKED_AT = 20
+# Materialisations searched for the worker's report: runs of the graph materialise the same tables.
+MAX_MATERIALISATIONS = 20
 
 
-def verdict(said: Iterable[tuple[datetime, Mapping[str, Any]]], now: datetime, most: float) -> tuple[bool, str]:
-    """Judge a table's materialisations, the latest first, by the last that the stream worker reported.
+def verdict(reports: Iterable[tuple[datetime, Mapping[str, Any]]], now: datetime, max_lag: float) -> tuple[bool, str]:
+    """Return whether the stream worker's last report is within the allowed lag, and why.
 
     Args:
-        said: moment and metadata of each; those of the worker have ``lag_seconds``.
-        now: the moment of judging.
-        most: seconds that an event may wait.
+        reports: timestamp and metadata of a table's materialisations, latest first; the worker's have ``lag_seconds``.
+        now: the time.
+        max_lag: seconds that an event may wait.
     """
-    for moment, metadata in said:
+    for timestamp, metadata in reports:
         if LAG in metadata:
-            lag, ago = float(metadata[LAG].value), (now - moment).total_seconds()
-            return lag <= most, f"an event waited {lag:.1f} s at most, said {ago:.0f} s ago; {most:g} s are allowed"
+            lag, age = float(metadata[LAG].value), (now - timestamp).total_seconds()
+            why = f"an event waited {lag:.1f} s at most, said {age:.0f} s ago; {max_lag:g} s are allowed"
+            return lag <= max_lag, why
     return True, "no stream worker has reported"
 
 
 @dg.multi_asset_check(name=CHECK, specs=[dg.AssetCheckSpec(CHECK, asset=key) for key in TABLES], can_subset=True)
 def stream_lag(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    """Repeat what the worker said last of each table."""
+    """Repeat the worker's last report of each table."""
     for key in sorted(check.asset_key for check in context.selected_asset_check_keys):
-        records = context.instance.fetch_materializations(key, limit=LOOKED_AT).records
-        told = [(datetime.fromtimestamp(r.timestamp, UTC), r.asset_materialization.metadata) for r in records]
-        passed, why = verdict(told, datetime.now(UTC), settings().stream_lag_seconds)
+        records = context.instance.fetch_materializations(key, limit=MAX_MATERIALISATIONS).records
+        reports = [(datetime.fromtimestamp(r.timestamp, UTC), r.asset_materialization.metadata) for r in records]
+        passed, why = verdict(reports, datetime.now(UTC), settings().stream_lag_seconds)
         yield dg.AssetCheckResult(
             asset_key=key,
             check_name=CHECK,

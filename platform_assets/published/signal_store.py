@@ -10,7 +10,7 @@ from contextlib import closing
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
@@ -21,7 +21,7 @@ TABLE = "published/signal_store"
 INPUTS = ("silver/page_signals",)
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, kinds=("redis", "polars")))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, kinds=("redis", "polars")))
 def signal_store(
     context: dg.AssetExecutionContext,
     lakehouse: dg.ResourceParam[Lakehouse],

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.reports.context import EVENTS, MEASURES, SIGNALS, beside
 from platform_assets.reports.page import (
@@ -101,7 +101,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, kinds=KINDS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, kinds=KINDS))
 def business_insights(
     context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
 ) -> dg.MaterializeResult:

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from platform_assets.operations.label_latency import MOST_SECONDS, SCHEMA, TABLE, newest
+from platform_assets.operations.label_latency import MAX_SECONDS, SCHEMA, TABLE, newest
 from platform_assets.reports.page import Chart, Column, Grid, Section, counted, dollars, label, lying, total
 from resources.lakehouse.tables import Lakehouse
 
@@ -36,13 +36,13 @@ def waits(rows: pl.DataFrame) -> Chart:
     known = rows.drop_nulls(["before_version", "decided_at", "seconds_last"]).sort("decided_at", descending=True)
     if known.is_empty():
         return Chart(title)
-    late = newest(rows).filter(pl.col("seconds_last") > MOST_SECONDS)["task"].to_list()
+    late = newest(rows).filter(pl.col("seconds_last") > MAX_SECONDS)["task"].to_list()
     last = known.row(0, named=True)
     reading = (
         f"{last['task']} has learnt last, from {counted(last['labels'], 'label')}: {lasting(last['seconds_last'])} "
         f"after the last of them landed, {lasting(last['seconds_p50'])} after half of them had. "
     )
-    reading += f"Later than {MOST_SECONDS} s: {', '.join(late)}." if late else f"None took over {MOST_SECONDS} s."
+    reading += f"Later than {MAX_SECONDS} s: {', '.join(late)}." if late else f"None took over {MAX_SECONDS} s."
     shown = known.head(DRAWN)
     names = [f"{task} {version}" for task, version in shown.select("task", "model_version").iter_rows()]
     drawn = [
@@ -59,7 +59,7 @@ def waits(rows: pl.DataFrame) -> Chart:
         for column, (name, colour) in MARKS.items()
     ]
     axis = {"type": "log", "tickvals": TICKS, "ticktext": [lasting(tick) for tick in TICKS]}
-    bound = {"type": "line", "x0": MOST_SECONDS, "x1": MOST_SECONDS, "yref": "paper", "y0": 0, "y1": 1}
+    bound = {"type": "line", "x0": MAX_SECONDS, "x1": MAX_SECONDS, "yref": "paper", "y0": 0, "y1": 1}
     layout = lying("count", names) | {
         "xaxis": axis,
         "shapes": [{**bound, "line": {"color": "var(--muted)", "dash": "dot"}}],

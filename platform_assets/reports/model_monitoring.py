@@ -11,8 +11,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
-from platform_assets.operations.drift import DRIFTED, LEAST, MEASURES, WINDOWS
+from platform_assets.conventions import table_spec
+from platform_assets.operations.drift import MEASURES, MIN_DRIFTED, MIN_ROWS, WINDOWS
 from platform_assets.operations.drift import TABLE as DRIFT
 from platform_assets.operations.label_latency import TABLE as STALENESS
 from platform_assets.publishing import start
@@ -60,22 +60,22 @@ WHAT = {
 }
 TERMS = {
     "Window": "The documents of one day. Fewer than "
-    f"{LEAST} are not measured; a window is measured against the version that answered it.",
+    f"{MIN_ROWS} are not measured; a window is measured against the version that answered it.",
     "Input drift": "How far the mean of the texts’ vectors lies from that of the texts that trained the model, "
     "in units of their spread.",
     "Category drift": "Jensen-Shannon distance of the labels given from those given on the held-out rows.",
     "Prediction drift": "The same distance, of labels and scores, from those of the model’s earlier windows.",
     "Limit": "What samples so small differ by at most in 99 of 100 cases without any drift, or the least that matters. "
     "Plots show how many times its limit a measure is: above 1 is drift.",
-    "Drifting": f"At least {DRIFTED} of the last {WINDOWS} days that are over have drifted, the latest among them: new "
-    "labels then start a training though they are few.",
+    "Drifting": f"At least {MIN_DRIFTED} of the last {WINDOWS} days that are over have drifted, the latest among them: "
+    "new labels then start a training though they are few.",
     "Calibration error": "How far a model’s scores are, on the whole, from how often it is right; 0 is best. Of labels "
     "that it was not trained on.",
     "Label delay": "From when a document was sent or fetched to when a reviewer labelled it.",
 }
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
 def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Show what was measured of every task."""
     write = start(context, lakehouse, TABLE, INPUTS)
@@ -141,7 +141,7 @@ def _state(task: str, rows: pl.DataFrame, today: date) -> dict[str, Any]:
         "version": version,
         "windows": last.height,
         "drifted": drifted,
-        "drifts": drifted >= DRIFTED and last["drifted"][-1],
+        "drifts": drifted >= MIN_DRIFTED and last["drifted"][-1],
         **rows.select(DAY, "documents", "finding").row(-1, named=True),
     }
 
@@ -149,9 +149,8 @@ def _state(task: str, rows: pl.DataFrame, today: date) -> dict[str, Any]:
 def finding(states: Sequence[Mapping[str, Any]], measured: pl.DataFrame) -> str:
     """Return the page in a sentence or two."""
     if measured.is_empty():
-        return (
-            f"No window could be measured yet: that takes {LEAST} documents of a day, and a model that knows its rows."
-        )
+        needed = f"{MIN_ROWS} documents of a day, and a model that knows its rows"
+        return f"No window could be measured yet: that takes {needed}."
     drifting = [state["task"] for state in states if state["drifts"]]
     over = {name: int((measured[f"{name}_drift"] > measured[f"{name}_limit"]).sum()) for name in MEASURES}
     windows = int(measured["drifted"].sum())
@@ -160,7 +159,7 @@ def finding(states: Sequence[Mapping[str, Any]], measured: pl.DataFrame) -> str:
         most = max(over, key=lambda name: over[name])
         said += f"Most often {most} did, in {count(over[most])}. "
     if not drifting:
-        return f"{said}No task drifts: none has {DRIFTED} such days among its last {WINDOWS}, the latest included."
+        return f"{said}No task drifts: none has {MIN_DRIFTED} such days among its last {WINDOWS}, the latest included."
     verb = "drifts" if len(drifting) == 1 else "drift"
     return f"{said}{listed(drifting)} {verb}: the next new labels train {'it' if len(drifting) == 1 else 'them'} again."
 
@@ -258,12 +257,12 @@ def calibration(rows: pl.DataFrame) -> Grid:
         labelled, confidence, right = sums.sum(axis=0)
         shares = {"confidence": confidence / labelled, "accuracy": right / labelled}
         found.append({"task": task, "labelled": labelled, **shares, "error": calibration_error(sums)})
-    enough = [row for row in found if row["labelled"] >= LEAST]
-    reading = f"No task has {LEAST} such labels: the errors are mostly chance."
+    enough = [row for row in found if row["labelled"] >= MIN_ROWS]
+    reading = f"No task has {MIN_ROWS} such labels: the errors are mostly chance."
     if enough:
         worst = max(enough, key=lambda row: row["error"])
         off = show(worst["error"], "decimal")
-        reading = f"{worst['task']} is the least calibrated of those with {LEAST} labels: {off} off."
+        reading = f"{worst['task']} is the least calibrated of those with {MIN_ROWS} labels: {off} off."
     columns = [
         Column("task", "Task", "name"),
         Column("labelled", "Labels that it was not trained on", "count"),

@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from governance import catalog
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.operations.model_versions import SCHEMA as MODEL_VERSION
 from platform_assets.operations.model_versions import TABLE as VERSIONS
 from platform_assets.publishing import QUARANTINE, start
@@ -79,7 +79,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
 def platform_health(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count what every table holds and lost."""
     write = start(context, lakehouse, TABLE, INPUTS)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.reports.context import EVENTS, SIGNALS, beside
 from platform_assets.reports.page import (
@@ -91,7 +91,7 @@ TERMS = {
 }
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS], kinds=KINDS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS], kinds=KINDS))
 def risk_analysis(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Add up what is risky, where, and what ran beside it."""
     write = start(context, lakehouse, TABLE, INPUTS)

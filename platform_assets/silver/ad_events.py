@@ -1,7 +1,7 @@
 """One row is one distinct event of an advertisement: shown, viewable, clicked or converted.
 
-Of repeated deliveries the earliest counts, and the others are quarantined, on whatever day they come. ``address`` is
-where it happened, ``document_id`` the document that this address names. Money in US dollars.
+Of repeated deliveries the earliest counts; the others are quarantined, whatever their day. ``normalized_url`` is the
+normalised URL of the page, ``document_id`` the document that this URL names. Money is in US dollars.
 """
 
 from functools import partial
@@ -11,7 +11,7 @@ import polars as pl
 
 from platform_assets.aliases import Aliases
 from platform_assets.bronze.ad_events import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse.tables import Lakehouse
@@ -21,21 +21,22 @@ TABLE = "silver/ad_events"
 INPUTS = (SCHEMA.table,)
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=["silver/pages"]))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=["silver/pages"]))
 def ad_events(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Type the events and name the page and site that each happened on."""
+    """Name the page and site of each event."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    return write.publish(partial(on_pages, moment="event_time", aliases=Aliases(lakehouse)), write.received(SCHEMA))
+    stage = partial(with_documents, time_column="event_time", aliases=Aliases(lakehouse))
+    return write.publish(stage, write.read_deliveries(SCHEMA))
 
 
-def on_pages(received: pl.DataFrame, moment: str, aliases: Aliases) -> pl.DataFrame:
-    """Return bronze rows about pages with address, document_id, site, time and tenant filled in."""
+def with_documents(received: pl.DataFrame, time_column: str, aliases: Aliases) -> pl.DataFrame:
+    """Return bronze rows about pages with normalized_url, document_id, site, time and tenant filled in."""
     urls = received.select(pl.col("url").drop_nulls().unique()).with_columns(
-        address=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
+        normalized_url=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
         site=pl.col("url").map_elements(hostname, return_dtype=pl.String),
     )
     rows = received.join(urls, on="url", how="left", maintain_order="left").with_columns(
-        pl.coalesce(moment, "received_at").alias(moment),
+        pl.coalesce(time_column, "received_at").alias(time_column),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
-    return aliases.resolved(rows)
+    return aliases.with_document_id(rows)

@@ -1,8 +1,8 @@
-"""One row is one answer of one model to one task about one document, with its provenance.
+"""One row is one decision: the answer of one model to one task about one document on one day, with its provenance.
 
-An unchanged page that is fetched on another day is decided again. Answers are facts: a new model adds rows, and never
-changes one. Where other versions come to answer, by promotion, rollback or a trial, they are asked about the documents
-of the last week too. An answer stays where its document has given way to an earlier delivery of the same record.
+An unchanged page that is fetched on another day is decided again. Decisions are facts: a new model adds rows, and never
+changes one. After a promotion, a rollback or the start of a trial, the versions that now answer also decide the
+documents of the last week. A decision stays where its document is superseded by an earlier delivery of the same record.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
-from platform_assets.conventions import described
-from platform_assets.publishing import quarantine, reconciled, start, transformed
+from platform_assets.conventions import table_spec
+from platform_assets.publishing import accounted_check, apply_stage, quarantine, start
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
 from resources.lakehouse.checkpoints import SCORED_BY
@@ -32,62 +32,60 @@ INPUTS = tuple(DOCUMENTS.values())
 MODELS = tuple(f"models/{task}" for task in TASKS)
 BATCH = 2_048
 NO_VECTORS = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
-# Of documents older than this, consumers keep the answers that they had.
-ASKED_AGAIN = timedelta(days=7)
+# Older documents keep their former decisions when other versions come to answer.
+REDECIDED = timedelta(days=7)
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=["silver/embeddings", *MODELS]))
 def decisions(
     context: dg.AssetExecutionContext,
     lakehouse: dg.ResourceParam[Lakehouse],
     encoder: dg.ResourceParam[Encoder],
     registry: dg.ResourceParam[Registry],
 ) -> dg.MaterializeResult:
-    """Ask the champion of every task about each document of these days, and challengers about their share."""
+    """Decide each document of these days by the champion of every task, and by challengers within their share."""
     write = start(context, lakehouse, TABLE, INPUTS)
     models = serving(registry, encoder).models
     rows_in, rows_quarantined, parts = 0, 0, []
     for kind, table in DOCUMENTS.items():
-        documents = pending(lakehouse, kind, write.days, encoder)
+        documents = read_documents(lakehouse, kind, write.days, encoder)
         rows_in += documents.height
-        version = lakehouse.version(table)
-        found, broken = decided(
-            documents, models, encoder, input_table=table, input_version=version, run_id=context.run_id
+        answers, broken = decided(
+            documents, models, encoder, input_table=table, input_version=lakehouse.version(table), run_id=context.run_id
         )
         quarantine(lakehouse, TABLE, broken)
         rows_quarantined += broken.height
-        parts.append(found)
+        parts.append(answers)
     answers = pl.concat(parts)
-    checkpoints = {**write.checkpoints, **{SCORED_BY.name(day): answering(models.traffic) for day in write.days}}
-    answered = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=write.days, checkpoints=checkpoints)
-    known = lakehouse.scan(TABLE, write.days).select("decision_id").collect()["decision_id"]
-    stored = int(answers["decision_id"].is_in(known.implode()).sum())
-    return write.result(
-        {
-            "rows_in": rows_in,
-            "rows_decided": answered,
-            "rows_quarantined": rows_quarantined,
-            "models": {t: m.version for t, m in models.champions.items()},
-        },
-        rows_out=lakehouse.count(TABLE),
-        check_results=[reconciled(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)],
+    checkpoints = {
+        **write.checkpoints,
+        **{SCORED_BY.name(day): traffic_fingerprint(models.traffic) for day in write.days},
+    }
+    inserted = lakehouse.insert_missing(TABLE, answers, ["decision_id"], days=write.days, checkpoints=checkpoints)
+    stored_ids = lakehouse.scan(TABLE, write.days).select("decision_id").collect()["decision_id"]
+    stored = int(answers["decision_id"].is_in(stored_ids.implode()).sum())
+    counts = {"rows_in": rows_in, "rows_decided": inserted, "rows_quarantined": rows_quarantined}
+    versions = {task: model.version for task, model in models.champions.items()}
+    check = accounted_check(stored == answers.height, documents=rows_in, asked=answers.height, stored=stored)
+    return write.result({**counts, "models": versions}, rows_out=lakehouse.count(TABLE), check_results=[check])
+
+
+def traffic_fingerprint(traffic: Mapping[str, Traffic]) -> int:
+    """Return a number that identifies which versions answer."""
+    return fingerprint(
+        f"{task}:{arms.champion}:{arms.challenger}:{arms.share}" for task, arms in sorted(traffic.items())
     )
 
 
-def answering(traffic: Mapping[str, Traffic]) -> int:
-    """Return a number that names which versions answer."""
-    return fingerprint(f"{task}:{of.champion}:{of.challenger}:{of.share}" for task, of in sorted(traffic.items()))
-
-
-def unasked(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -> list[str]:
-    """Return the days of the last week whose documents have not been asked of the versions that answer now."""
-    asked, now = SCORED_BY.matching(lakehouse.checkpoints(TABLE)), answering(traffic)
+def outdated_days(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -> list[str]:
+    """Return the days of the last week whose documents the versions that answer now have not decided."""
+    decided_by, current = SCORED_BY.matching(lakehouse.checkpoints(TABLE)), traffic_fingerprint(traffic)
     days = {date.fromisoformat(day) for table in INPUTS for day in lakehouse.days(table)}
-    recent = sorted(str(day) for day in days if today - ASKED_AGAIN < day <= today)
-    return [day for day in recent if asked.get(day) != now]
+    recent = sorted(str(day) for day in days if today - REDECIDED < day <= today)
+    return [day for day in recent if decided_by.get(day) != current]
 
 
-def pending(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder: Encoder) -> pl.DataFrame:
+def read_documents(lakehouse: Lakehouse, kind: str, days: Sequence[str], encoder: Encoder) -> pl.DataFrame:
     """Return the distinct documents of a kind and of these days, in the shape of ``signals.classify.DOCUMENT``."""
     rows = lakehouse.scan(DOCUMENTS[kind], days)
     if kind == "image":
@@ -102,13 +100,13 @@ def documents_of(kind: str, rows: pl.DataFrame, vectors: pl.DataFrame = NO_VECTO
     Args:
         kind: page, message or image.
         rows: of the kind's table in silver.
-        vectors: content_hash and vector of their texts, as far as they are known.
+        vectors: content_hash and vector of their texts; a text without one is encoded when it is decided.
     """
-    found = rows.join(vectors, on="content_hash", how="left").with_columns(kind=pl.lit(kind))
+    documents = rows.join(vectors, on="content_hash", how="left").with_columns(kind=pl.lit(kind))
     empty = {"title": pl.String, "text": pl.String, "body": pl.Binary}
-    lacking = {name: pl.lit(None, kind) for name, kind in empty.items() if name not in found.columns}
-    found = found.with_columns(**lacking).select(*DOCUMENT.names, *PLACE, "received_at")
-    return found.sort(ASKED_ABOUT).unique(ASKED_ABOUT, keep="first", maintain_order=True)
+    missing = {name: pl.lit(None, dtype) for name, dtype in empty.items() if name not in documents.columns}
+    documents = documents.with_columns(**missing).select(*DOCUMENT.names, *PLACE, "received_at")
+    return documents.sort(ASKED_ABOUT).unique(ASKED_ABOUT, keep="first", maintain_order=True)
 
 
 def decided(
@@ -121,16 +119,16 @@ def decided(
     run_id: str,
     served_by: str = "batch",
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the answers about documents, of champions and of challengers, with where they came from.
+    """Return the decisions of champions and challengers about documents, with their provenance.
 
-    Documents on which a model raises are returned beside them, as ``platform_assets.publishing.shown``.
+    Beside them: the documents on which a model raises, as ``platform_assets.publishing.BROKEN_ROWS``.
     """
 
     def answers_about(documents: pl.DataFrame) -> pl.DataFrame:
         table = documents.select(DOCUMENT.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DOCUMENT)
         return pl.DataFrame(pa.Table.from_batches(classify(table.to_batches(BATCH), models, encoder), DECISION))
 
-    answers, broken = transformed(answers_about, documents)
+    answers, broken = apply_stage(answers_about, documents)
     return answers.with_columns(
         input_table=pl.lit(input_table),
         input_version=pl.lit(input_version, pl.Int64),

@@ -1,7 +1,7 @@
-"""One row is one text that has been encoded: its hash and its vector.
+"""One row is one encoded text: its hash and its vector under one encoder.
 
-The day is that of the document by which it first came. Equal texts are encoded once, ever, whatever document, label or
-task they belong to.
+The day is that of the text's first document. Equal texts are encoded only once, whatever document, label or task they
+belong to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from platform_assets.conventions import described
-from platform_assets.publishing import reconciled, start
+from platform_assets.conventions import table_spec
+from platform_assets.publishing import accounted_check, start
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
@@ -23,7 +23,7 @@ from signals.tasks import TASKS
 
 TABLE = "silver/embeddings"
 INPUTS = ("silver/pages", "silver/messages", "silver/labels")
-# Vectors that one commit holds: what a kill can cost.
+# Vectors per commit: the work that a kill can lose.
 CHUNK = 4_096
 KEY = ("content_hash", "encoder_id")
 SCHEMA = {
@@ -35,31 +35,33 @@ SCHEMA = {
 
 
 @dg.asset(
-    **described(TABLE, __doc__, inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
+    **table_spec(TABLE, __doc__, inputs=INPUTS, deps=["models/encoder"], kinds=("delta", "onnx")),
     pool="encoder",
 )
 def embeddings(
     context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], encoder: dg.ResourceParam[Encoder]
 ) -> dg.MaterializeResult:
-    """Encode the texts of these days that no day has encoded before."""
+    """Encode the texts of these days that have no vector yet."""
     write = start(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
-    texts = distinct_texts(lakehouse, write.days, teaching(lakehouse))
-    fresh = fill(lakehouse, encoder, texts, write.days, write.checkpoints)
+    texts = distinct_texts(lakehouse, write.days, training_hashes(lakehouse))
+    encoded_count = encode_missing(lakehouse, encoder, texts, write.days, write.checkpoints)
     return write.result(
         {
             "rows_in": texts.height,
-            "rows_encoded": fresh,
-            "rows_known": texts.height - fresh,
+            "rows_encoded": encoded_count,
+            "rows_known": texts.height - encoded_count,
         },
         rows_out=lakehouse.count(TABLE),
-        check_results=[reconciled(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)],
+        check_results=[
+            accounted_check(unencoded(lakehouse, texts, encoder.encoder_id).is_empty(), rows_in=texts.height)
+        ],
     )
 
 
-def fill(
+def encode_missing(
     lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame, days: Sequence[str], checkpoints: Mapping[str, int]
 ) -> int:
-    """Encode the texts of these days that have no vector of an encoder yet, and return how many they were."""
+    """Encode the texts of these days that have no vector of an encoder yet; return their number."""
     missing = unencoded(lakehouse, texts, encoder.encoder_id)
     for chunk in missing.iter_slices(CHUNK):
         lakehouse.insert_missing(TABLE, encoded(chunk, encoder), KEY)
@@ -68,20 +70,20 @@ def fill(
 
 
 def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.DataFrame:
-    """Return content_hash and vector of each distinct text; those that have no vector yet are encoded, and stored.
+    """Return content_hash and vector of each distinct text; a text without a vector is encoded, and its vector stored.
 
     Args:
-        lakehouse: where vectors are.
-        encoder: whose vectors they are.
+        lakehouse: holds the stored vectors.
+        encoder: the encoder.
         texts: content_hash, text, event_date, and ``title`` where texts have one.
     """
     texts = texts.unique("content_hash", keep="first", maintain_order=True)
-    stored = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder.encoder_id)
-    stored = stored.select("content_hash", "vector")
-    wanted = texts.lazy().select("content_hash")
-    found = stored.join(wanted, on="content_hash", how="semi").unique("content_hash").collect()
-    missing = texts.join(found, on="content_hash", how="anti", maintain_order="left")
-    parts = [found]
+    vectors = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder.encoder_id)
+    vectors = vectors.select("content_hash", "vector")
+    hashes = texts.lazy().select("content_hash")
+    stored = vectors.join(hashes, on="content_hash", how="semi").unique("content_hash").collect()
+    missing = texts.join(stored, on="content_hash", how="anti", maintain_order="left")
+    parts = [stored]
     for chunk in missing.iter_slices(CHUNK):
         rows = encoded(chunk, encoder)
         lakehouse.insert_missing(TABLE, rows, KEY)
@@ -89,21 +91,21 @@ def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.D
     return pl.concat(parts)
 
 
-def teaching(lakehouse: Lakehouse) -> pl.DataFrame:
-    """Return the content_hash of each text whose label trains or judges a task."""
+def training_hashes(lakehouse: Lakehouse) -> pl.DataFrame:
+    """Return the content_hash of each text that trains or evaluates a task."""
     labels = lakehouse.read("silver/labels")
     return pl.concat([examples(task, labels).select("content_hash") for task in TASKS.values()]).unique()
 
 
-def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], teaching: pl.DataFrame) -> pl.DataFrame:
-    """Return hash, title, text and day of each distinct text of these days: documents, and labels that teach."""
+def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], training: pl.DataFrame) -> pl.DataFrame:
+    """Return hash, title, text and day of each distinct text of these days: documents, and labelled training texts."""
     parts = [
         lakehouse.scan("silver/pages", days).select("content_hash", DAY, "title", "text").collect(),
         lakehouse.scan("silver/messages", days).select("content_hash", DAY, "text").collect(),
         lakehouse.scan("silver/labels", days)
         .select("content_hash", DAY, "text")
         .collect()
-        .join(teaching, on="content_hash", how="semi"),
+        .join(training, on="content_hash", how="semi"),
     ]
     return (
         pl.concat(parts, how="diagonal")
@@ -121,7 +123,7 @@ def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.
 
 
 def encode(texts: pl.DataFrame, encoder: Encoder) -> npt.NDArray[np.float32]:
-    """Return the vectors of texts, (texts, 384); of pages, with ``title``, as they are scored."""
+    """Return the vectors of texts, (texts, 384); a ``title`` is encoded with its text, as for scoring."""
     titles = texts["title"] if "title" in texts.columns else [None] * texts.height
     return encoder.encode(document_texts(titles, texts["text"]))
 

@@ -1,7 +1,7 @@
-"""One row is one answer to one task, with the text that it was given for.
+"""One row is one label of one task, with the labelled text.
 
-Labels of tasks that nobody has declared are kept too: the task may come later, or another may learn from them.
-``split`` is ``train`` or ``val``; where a source gives none, a fifth is held out by the text's hash.
+Labels of undeclared tasks are kept too: the task may be declared later, or another task may learn from them. ``split``
+is ``train`` or ``val``; without one, a fifth of the texts is held out by their hash.
 """
 
 from functools import partial
@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.bronze.review_labels import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
 from resources.lakehouse.tables import Lakehouse
@@ -25,7 +25,7 @@ INPUTS = (SCHEMA.table,)
 
 
 @dg.asset(
-    **described(
+    **table_spec(
         TABLE,
         __doc__,
         inputs=INPUTS,
@@ -33,84 +33,84 @@ INPUTS = (SCHEMA.table,)
     )
 )
 def labels(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Find the text that each label speaks of."""
+    """Find the text of each label."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    received = write.received(SCHEMA)
-    return write.publish(partial(resolved, found=documents(lakehouse, received)), received)
+    received = write.read_deliveries(SCHEMA)
+    return write.publish(partial(resolved, documents=labelled_documents(lakehouse, received)), received)
 
 
-def documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
-    """Return what labels may mean: the newest version of each document, by each name that it has.
+def labelled_documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
+    """Return the newest version of each document that labels may refer to, by each of its names.
 
     Returns:
-        name, tenant_id, document_id, content_hash and text. A page has two names, its own address and that where it
-        was fetched. Of what several organisations hold, the newest comes last.
+        name, tenant_id, document_id, content_hash and text; the newest last. A page has two names: its canonical URL
+        and the normalised URL of its fetch.
     """
-    named = received["document_id"].drop_nulls().unique()
-    wanted = pl.concat([named, named.map_elements(canonical_url, return_dtype=pl.String)]).unique().implode()
+    ids = received["document_id"].drop_nulls().unique()
+    names = pl.concat([ids, ids.map_elements(canonical_url, return_dtype=pl.String)]).unique().implode()
     pages, at = lakehouse.scan("silver/pages"), pl.col("fetched_at").alias("at")
     parts = [
         pages.select(*DOCUMENT_KEY, at, "title", "text", name="document_id"),
-        pages.select(*DOCUMENT_KEY, at, "title", "text", name="address"),
+        pages.select(*DOCUMENT_KEY, at, "title", "text", name="normalized_url"),
         lakehouse.scan("silver/messages").select(*DOCUMENT_KEY, "text", at="sent_at", name="document_id"),
         lakehouse.scan("silver/images").select(*DOCUMENT_KEY, at, text=pl.lit(""), name="document_id"),
     ]
-    found = pl.concat(parts, how="diagonal").filter(pl.col("name").is_in(wanted)).collect()
-    # A document's own name comes before another's address.
+    documents = pl.concat(parts, how="diagonal").filter(pl.col("name").is_in(names)).collect()
+    # A document's own id takes precedence over the URL of another's fetch.
     own = pl.col("name") == pl.col("document_id")
-    newest = found.sort(own, "at", "content_hash").unique(["tenant_id", "name"], keep="last", maintain_order=True)
+    newest = documents.sort(own, "at", "content_hash").unique(["tenant_id", "name"], keep="last", maintain_order=True)
     texts = pl.Series(document_texts(newest["title"], newest["text"]), dtype=pl.String)
     return newest.with_columns(text=texts).sort("at", "content_hash").drop("at", "title")
 
 
-def resolved(received: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """Return labels with text and content_hash, and ``rule`` where they cannot be used.
+def resolved(received: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """Return labels with text and content_hash, and ``rule`` where a label cannot be used.
 
     Args:
         received: bronze/review_labels.
-        found: what ``documents`` returned.
+        documents: see ``labelled_documents``.
     """
     normal, hashes = normal_forms(received["text"])
     rows = received.with_columns(
-        name=pl.col("document_id").map_elements(_known_as, return_dtype=pl.String),
+        name=pl.col("document_id").map_elements(_document_name, return_dtype=pl.String),
         own_text=pl.Series(normal, dtype=pl.String),
         own_hash=pl.Series(hashes, dtype=pl.String),
-        carries=pl.col("text").is_not_null(),
+        has_text=pl.col("text").is_not_null(),
     ).drop("text", "document_id")
-    rows = _beside(rows, found).with_columns(
-        text=pl.when("carries").then("own_text").otherwise("text"),
-        content_hash=pl.when("carries").then("own_hash").otherwise("content_hash"),
+    rows = _join_documents(rows, documents).with_columns(
+        text=pl.when("has_text").then("own_text").otherwise("text"),
+        content_hash=pl.when("has_text").then("own_hash").otherwise("content_hash"),
         document_id=pl.coalesce("document_id", "name"),
         labelled_at=pl.coalesce("labelled_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
-    answers = pl.concat_str("task", "label", separator="\x1f")
+    task_labels = pl.concat_str("task", "label", separator="\x1f")
     declared = [f"{task.name}\x1f{label}" for task in TASKS.values() for label in task.labels]
     return rows.with_columns(
         split=pl.coalesce("split", pl.when(held_out()).then(pl.lit("val")).otherwise(pl.lit("train"))),
-        rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~answers.is_in(declared))
+        rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~task_labels.is_in(declared))
         .then(pl.lit("unknown_label"))
-        .when(pl.col("document_id").is_null() & ~pl.col("carries"))
+        .when(pl.col("document_id").is_null() & ~pl.col("has_text"))
         .then(pl.lit("names_no_document"))
         .when(pl.col("content_hash").is_null())
         .then(pl.lit("document_unknown"))
-        .when(pl.col("carries") & (pl.col("text") == ""))
+        .when(pl.col("has_text") & (pl.col("text") == ""))
         .then(pl.lit("text_empty")),
-    ).drop("name", "own_text", "own_hash", "carries")
+    ).drop("name", "own_text", "own_hash", "has_text")
 
 
-def _beside(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """Return labels beside the content_hash and text of the document that each is about.
+def _join_documents(rows: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """Return labels beside the content_hash and text of their documents.
 
-    A label of an organisation is about a document of its own, or about one that is nobody's in particular. One that
-    does not say whose it is, is about the newest of that name, and of the organisation that holds that.
+    A label of a tenant is about the tenant's own document, or one of the default tenant. A label without a tenant is
+    about the newest document of that name, and takes its tenant.
     """
-    whose = pl.col("tenant_id").is_not_null()
-    newest = found.unique("name", keep="last", maintain_order=True)
-    others = rows.filter(~whose).drop("tenant_id").join(newest, on="name", how="left")
-    return pl.concat([join_by_tenant(rows.filter(whose), found, "name"), others], how="diagonal")
+    has_tenant = pl.col("tenant_id").is_not_null()
+    newest = documents.unique("name", keep="last", maintain_order=True)
+    others = rows.filter(~has_tenant).drop("tenant_id").join(newest, on="name", how="left")
+    return pl.concat([join_by_tenant(rows.filter(has_tenant), documents, "name"), others], how="diagonal")
 
 
-def _known_as(document_id: str) -> str:
-    """Pages and images are known by their canonical address, messages by their id."""
+def _document_name(document_id: str) -> str:
+    """Return the name of a document: of pages and images their canonical URL, of messages their id."""
     return canonical_url(document_id) if "://" in document_id else document_id

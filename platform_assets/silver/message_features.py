@@ -1,7 +1,7 @@
-"""One row is what can be counted in one message: emoji, language, communication.
+"""One row is the features of one message: emoji, language, communication.
 
-Counted is what a reader sees: escapes resolved, names and links in it. Shares are of words, delays in seconds,
-sentiment of emoji from -1 to 1.
+They are counted in the text that a reader sees, with escapes resolved, and names and links in it. Shares are of words,
+delays in seconds, sentiment of emoji from -1 to 1.
 """
 
 from functools import partial
@@ -9,7 +9,7 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import plain_texts
@@ -19,7 +19,7 @@ from signals.features.linguistics import linguistic_features
 
 TABLE = "silver/message_features"
 INPUTS = ("silver/messages",)
-CARRIED = (
+CARRIED_COLUMNS = (
     "message_id",
     "author_id",
     "tenant_id",
@@ -31,13 +31,13 @@ CARRIED = (
 )
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def message_features(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Count what can be counted in each message, and how fast it answered which other."""
+    """Compute the features of each message, and the delay of each reply."""
     write = start(context, lakehouse, TABLE, INPUTS)
     messages = lakehouse.read("silver/messages", write.days)
-    answered = messages["reply_to"].drop_nulls().unique().implode()
-    parents = lakehouse.scan("silver/messages").filter(pl.col("message_id").is_in(answered)).collect()
+    parent_ids = messages["reply_to"].drop_nulls().unique().implode()
+    parents = lakehouse.scan("silver/messages").filter(pl.col("message_id").is_in(parent_ids)).collect()
     return write.publish(partial(features, parents=parents), messages)
 
 
@@ -46,9 +46,9 @@ def features(messages: pl.DataFrame, parents: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         messages: silver/messages.
-        parents: those that they may answer.
+        parents: messages that they may reply to.
     """
     text = pl.Series("text", plain_texts(messages["text_as_sent"]), dtype=pl.String)
     communication = communication_features(messages.with_columns(text=text), parents).drop("message_id")
-    parts = [messages.select(CARRIED), emoji_features(text), linguistic_features(text), communication]
+    parts = [messages.select(CARRIED_COLUMNS), emoji_features(text), linguistic_features(text), communication]
     return pl.concat(parts, how="horizontal", strict=True)

@@ -1,6 +1,6 @@
-"""One row is one message with everything that the models say about it, and its key words.
+"""One row is one message with all its signals, and its keywords.
 
-One column a task, from the decision of the version that the message is assigned to: the champion, or a challenger
+Each task has a column, from the decision of the version that the message is assigned to: the champion, or a challenger
 within its share of the traffic.
 """
 
@@ -8,7 +8,7 @@ from functools import partial
 
 import dagster as dg
 
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -19,15 +19,15 @@ TABLE = "silver/message_signals"
 INPUTS = ("silver/messages", "silver/decisions")
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def message_signals(
     context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], registry: dg.ResourceParam[Registry]
 ) -> dg.MaterializeResult:
-    """Put each message's answers side by side."""
+    """Pivot each message's decisions into one row."""
     write = start(context, lakehouse, TABLE, INPUTS)
     messages = lakehouse.read("silver/messages", write.days)
     traffic = registry.traffic()
     answers = newest_answers(lakehouse.read("silver/decisions", write.days), traffic)
-    known = decided(messages, answers, traffic, "message")
-    undecided = {"rows_undecided": messages.height - known.height}
-    return write.publish(partial(message_record, answers=answers), known, metadata=undecided)
+    with_answers = decided(messages, answers, traffic, "message")
+    undecided = {"rows_undecided": messages.height - with_answers.height}
+    return write.publish(partial(message_record, answers=answers), with_answers, metadata=undecided)

@@ -1,8 +1,8 @@
-"""One row is one social message in its normal form, with what its author's profile allows.
+"""One row is one social message in its normal form, with its author's country and consent.
 
-``text`` is the normal form that models see, in which links and names are masked; ``text_as_sent`` is what was received.
-``author_consents`` is the consent in the newest profile that the organisation has of the author, or, where it has none,
-in one that is nobody's in particular; null where there is none.
+``text`` is the normal form that models see, with links and names masked; ``text_as_sent`` is the received text.
+``author_consents`` is the consent in the author's newest profile of the tenant, else of the default tenant; null
+without a profile.
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ import polars as pl
 
 from platform_assets.bronze import user_profiles
 from platform_assets.bronze.social_messages import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
@@ -24,24 +24,24 @@ INPUTS = (SCHEMA.table,)
 PROFILES = user_profiles.SCHEMA
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS, deps=[PROFILES.table]))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[PROFILES.table]))
 def messages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Normalise each message, and add its author's country and consent."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    received = write.received(SCHEMA)
+    received = write.read_deliveries(SCHEMA)
     return write.publish(partial(cleaned, profiles=profiles_of(lakehouse, received)), received)
 
 
 def profiles_of(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
-    """Return bronze/user_profiles of the authors of messages."""
-    known = lakehouse.scan(PROFILES.table)
-    return declared(known.filter(pl.col("user_id").is_in(received["author_id"].implode())).collect(), PROFILES)
+    """Return the rows of bronze/user_profiles of the authors of messages."""
+    by_authors = pl.col("user_id").is_in(received["author_id"].implode())
+    return declared(lakehouse.scan(PROFILES.table).filter(by_authors).collect(), PROFILES)
 
 
 def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
-    """Return messages in their normal form, with what their authors' newest profiles say.
+    """Return messages in their normal form, with country and consent of their authors' newest profiles.
 
-    A profile without a time is of when it was received; of several of one time, one without consent counts.
+    A profile without a time has the time of receipt. Of several of one time, one without consent counts.
 
     Args:
         received: bronze/social_messages.
@@ -56,10 +56,10 @@ def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
         sent_at=pl.coalesce("sent_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
-    known = profiles.with_columns(
+    profiles = profiles.with_columns(
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT), at=pl.coalesce("updated_at", "received_at")
     )
-    in_order = known.sort("at", pl.col("consent").fill_null(value=False).not_(), "source", "position")
+    in_order = profiles.sort("at", pl.col("consent").fill_null(value=False).not_(), "source", "position")
     newest = in_order.unique(["tenant_id", "user_id"], keep="last", maintain_order=True)
     authors = newest.select("tenant_id", author_id="user_id", author_country="country", author_consents="consent")
     return join_by_tenant(messages, authors, "author_id")

@@ -1,7 +1,7 @@
 """One row is one fetch of a web page, reduced to its article.
 
-``address`` is where it was fetched, ``document_id`` the canonical address, which all fetches of a page share;
-``content_hash`` names title and text together.
+``normalized_url`` is the fetched URL, normalised. ``document_id`` is the canonical URL, which all fetches of a page
+share. ``content_hash`` names title and text together.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from platform_assets.bronze.page_fetches import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
@@ -22,13 +22,13 @@ from signals.documents.urls import canonical_url
 TABLE = "silver/pages"
 INPUTS = (SCHEMA.table,)
 BATCH = 64
-# A picture as it was answered; an error answered in its place is a fetch that fails, whatever its media type.
+# A fetched image; an HTTP error is a failed page fetch, whatever its media type.
 IS_IMAGE = pl.col("content_type").fill_null("").str.strip_chars().str.to_lowercase().str.starts_with("image/") & (
     pl.col("http_status").fill_null(200).is_between(200, 299)
 )
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def pages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Extract the article of each fetched page."""
     write = start(context, lakehouse, TABLE, INPUTS)
@@ -37,33 +37,35 @@ def pages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehou
 
 
 def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -> pl.DataFrame:
-    """Return fetches with address and the columns of ``ARTICLE`` in the place of what was fetched.
+    """Return fetches with normalized_url and the columns of ``ARTICLE`` in place of the page's bytes.
 
-    ``rule`` names what kept a page from being read.
+    ``rule`` names why a page has no article.
 
     Args:
         fetches: bronze/page_fetches.
-        known: articles that have been extracted already, by their fetch.
+        known: articles that were extracted ahead, by their fetch.
 
     Raises:
-        ValueError: the extraction returned another number of rows.
+        ValueError: the extraction returned a different number of rows.
     """
     rows = dated(fetches).with_columns(
-        address=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
+        normalized_url=pl.col("url").map_elements(canonical_url, return_dtype=pl.String),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
-    given = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
-    found = pl.DataFrame(pa.Table.from_batches(articles(given, known), ARTICLE)).rename({"failure": "rule"})
-    kept = rows.select("url", "address", "fetched_at", "tenant_id", "source", "position", "received_at", "event_date")
-    return pl.concat([kept, found], how="horizontal", strict=True)
+    batches = rows.select(FETCH).to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches(BATCH)
+    extracted_articles = pl.DataFrame(pa.Table.from_batches(articles(batches, known), ARTICLE))
+    provenance = rows.select(
+        "url", "normalized_url", "fetched_at", "tenant_id", "source", "position", "received_at", "event_date"
+    )
+    return pl.concat([provenance, extracted_articles.rename({"failure": "rule"})], how="horizontal", strict=True)
 
 
 def fetches_of(received: pl.DataFrame) -> list[Fetch]:
-    """Return what decides the article of each fetch of a page, each once."""
+    """Return the distinct page fetches, each with all that its article depends on."""
     rows = dated(received.filter(~IS_IMAGE)).select(FETCH).unique(maintain_order=True)
     return [Fetch(**row) for row in rows.iter_rows(named=True)]
 
 
 def dated(fetches: pl.DataFrame) -> pl.DataFrame:
-    """Return fetches with when they were fetched: when they were received, where it is not told."""
+    """Return fetches with ``fetched_at`` filled in: the time of receipt where it is missing."""
     return fetches.with_columns(fetched_at=pl.coalesce("fetched_at", "received_at"))

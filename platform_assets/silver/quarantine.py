@@ -1,7 +1,7 @@
-"""One row is one record or row that broke a rule, where it came from, and which rule.
+"""One row is one record or row that broke a rule: its content, its source, and the rule.
 
-All of bronze and silver write here; nothing is dropped silently. The asset itself only counts them, so that the graph
-shows where rows end.
+Every bronze and silver table writes here: nothing is dropped silently. The asset only counts the rows, so that the
+graph shows where they end.
 """
 
 import time
@@ -10,19 +10,22 @@ import dagster as dg
 import polars as pl
 
 from governance import catalog
-from platform_assets.conventions import ACCOUNTED, described
+from platform_assets.conventions import ACCOUNTED_CHECK, table_spec
 from platform_assets.publishing import QUARANTINE
 from resources.lakehouse.tables import Lakehouse
 
 WRITERS = (*catalog.names("bronze"), *(name for name in catalog.names("silver") if name != QUARANTINE))
 
 
-@dg.asset(**described(QUARANTINE, __doc__, deps=WRITERS, daily=False))
+@dg.asset(**table_spec(QUARANTINE, __doc__, deps=WRITERS, daily=False))
 def quarantine(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Count the quarantined rows by table and rule."""
     started = time.perf_counter()
     counts = lakehouse.scan(QUARANTINE).group_by("table", "rule").len().sort("table", "rule").collect()
-    twice = lakehouse.scan(QUARANTINE).select(pl.col("quarantine_id").is_duplicated().sum()).collect().item()
+    duplicates = lakehouse.scan(QUARANTINE).select(pl.col("quarantine_id").is_duplicated().sum()).collect().item()
+    check = dg.AssetCheckResult(
+        check_name=ACCOUNTED_CHECK, passed=duplicates == 0, metadata={"listed_twice": duplicates}
+    )
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": int(counts["len"].sum()),
@@ -30,5 +33,5 @@ def quarantine(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
             "delta_version": lakehouse.version(QUARANTINE),
             "seconds": round(time.perf_counter() - started, 3),
         },
-        check_results=[dg.AssetCheckResult(check_name=ACCOUNTED, passed=twice == 0, metadata={"listed_twice": twice})],
+        check_results=[check],
     )

@@ -4,7 +4,7 @@ import dagster as dg
 import polars as pl
 
 from platform_assets.bronze.user_sync import SCHEMA
-from platform_assets.conventions import described
+from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse.tables import Lakehouse
@@ -13,15 +13,15 @@ TABLE = "silver/user_sync"
 INPUTS = (SCHEMA.table,)
 
 
-@dg.asset(**described(TABLE, __doc__, inputs=INPUTS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS))
 def user_sync(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Type the attempts."""
+    """Fill in time and tenant of each attempt."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    return write.publish(typed, write.received(SCHEMA))
+    return write.publish(typed, write.read_deliveries(SCHEMA))
 
 
 def typed(received: pl.DataFrame) -> pl.DataFrame:
-    """Return bronze attempts with time and tenant filled in."""
+    """Return rows of bronze/user_sync with time and tenant filled in."""
     return received.with_columns(
         synced_at=pl.coalesce("synced_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),

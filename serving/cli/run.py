@@ -20,7 +20,7 @@ from resources.lakehouse.tables import lakehouse
 from resources.registry.models import registry
 from resources.settings import PROJECT, settings
 from sensors import retrain_encoder
-from sensors.materialize_stale import AFTER, OF_THE_REGISTRY, RANGE_END, RANGE_START, decide, observe
+from sensors.materialize_stale import CONSUMER_LAYERS, RANGE_END, RANGE_START, REGISTRY_TABLES, decide, observe
 from sensors.stale_days import RunPlan
 
 Progress = Callable[[str, int, int], None]
@@ -88,12 +88,12 @@ def run(progress: Progress) -> Report:
             if not trained:
                 report.unanswered = [*state.unanswered]
             plan, _ = decide(state, now)
-            if not (tuning_considered or state.unread or state.early or state.due):
+            if not (tuning_considered or state.unread or state.input_plans or state.due):
                 tuning_considered = True
                 if retrain_encoder.decide(retrain_encoder.observe(tables, models))[0]:
                     try:
-                        materialise(RunPlan("", "", (ENCODER_MODEL, *OF_THE_REGISTRY)))
-                    except RunFailedError as error:  # the serving encoder stays, so the other tables can be made
+                        materialise(RunPlan("", "", (ENCODER_MODEL, *REGISTRY_TABLES)))
+                    except RunFailedError as error:  # the one that serves goes on serving
                         tuning_error = error
                     trained = {}
                     continue
@@ -120,7 +120,7 @@ def stage_of(plan: RunPlan) -> str:
         return "tune the encoder"
     if "models" in layers:
         return "clean, encode and train" if "silver" in layers else "train"
-    return "decide and report" if layers & {*AFTER} else "clean and encode"
+    return "decide and report" if layers & {*CONSUMER_LAYERS} else "clean and encode"
 
 
 def _materialise(

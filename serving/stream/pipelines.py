@@ -176,13 +176,13 @@ def process_pages(context: ProcessingContext, received: pl.DataFrame, prefetch: 
 
 def process_inventory(context: ProcessingContext, received: pl.DataFrame, _: Prefetch) -> None:
     """Process snapshots into silver/inventory, joined with their sellers' declarations as of now."""
-    stage = partial(inventory.offered, lakehouse=context.embeddings.lakehouse, aliases=context.state.aliases)
+    stage = partial(inventory.with_sellers, lakehouse=context.embeddings.lakehouse, aliases=context.state.aliases)
     context.state.publish(inventory.TABLE, stage, received)
 
 
 def process_ad_events(context: ProcessingContext, received: pl.DataFrame, _: Prefetch) -> None:
     """Process events into silver/ad_events, joined with their pages."""
-    stage = partial(ad_events.on_pages, moment="event_time", aliases=context.state.aliases)
+    stage = partial(ad_events.with_documents, time_column="event_time", aliases=context.state.aliases)
     context.state.publish(ad_events.TABLE, stage, received)
 
 
@@ -226,7 +226,7 @@ PIPELINES = (
     TopicPipeline(social_messages.SCHEMA, message_signals.TABLE, process_messages, prefetch_messages),
     TopicPipeline(bronze_ad_events.SCHEMA, ad_events.TABLE, process_ad_events),
     TopicPipeline(bronze_inventory.SCHEMA, inventory.TABLE, process_inventory),
-    _typed_only(bronze_rtb_auctions.SCHEMA, rtb_auctions.TABLE, rtb_auctions.opened),
+    _typed_only(bronze_rtb_auctions.SCHEMA, rtb_auctions.TABLE, rtb_auctions.parse_auctions),
     _typed_only(bronze_user_sync.SCHEMA, user_sync.TABLE, user_sync.typed),
     TopicPipeline(review_labels.SCHEMA, review_labels.SCHEMA.table, _bronze_only),
 )

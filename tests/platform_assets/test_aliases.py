@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets.aliases import PAGES, SCHEMA, Aliases
+from resources.lakehouse.changes import rows_of_new_files
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 
@@ -27,15 +28,19 @@ def fetch(lake, *pages, day=MON):
 
 def named(aliases, *pairs):
     """Return the documents that addresses name to organisations."""
-    rows = pl.DataFrame(pairs, schema=["tenant_id", "address"], orient="row")
-    found = aliases.resolved(rows)
-    assert found.select("tenant_id", "address").rows() == list(pairs), "each comes out, in its place"
+    rows = pl.DataFrame(pairs, schema=["tenant_id", "normalized_url"], orient="row")
+    found = aliases.with_document_id(rows)
+    assert found.select("tenant_id", "normalized_url").rows() == list(pairs), "each comes out, in its place"
     return found["document_id"].to_list()
 
 
 def test_without_pages_each_address_names_itself(lake):
     assert named(Aliases(lake), ("a", SEEN), ("a", None)) == [SEEN, None]
-    assert Aliases(lake).resolved(pl.DataFrame(schema={"tenant_id": pl.String, "address": pl.String})).is_empty()
+    assert (
+        Aliases(lake)
+        .with_document_id(pl.DataFrame(schema={"tenant_id": pl.String, "normalized_url": pl.String}))
+        .is_empty()
+    )
 
 
 def test_an_address_names_the_document_of_the_newest_own_fetch_else_of_anyones_else_itself(lake):
@@ -86,14 +91,14 @@ def test_only_files_that_are_new_are_read(lake, monkeypatch):
     aliases, read = Aliases(lake), []
     fetch(lake, ("a", SEEN, CANONICAL, 1))
     named(aliases, ("a", SEEN))
-    whole = Lakehouse.rows_of_new_files
+    whole = rows_of_new_files
 
-    def counted(self, table, known, columns):
-        rows, files = whole(self, table, known, columns)
+    def counted(*arguments):
+        rows, files = whole(*arguments)
         read.append(rows.height)
         return rows, files
 
-    monkeypatch.setattr(Lakehouse, "rows_of_new_files", counted)
+    monkeypatch.setattr("platform_assets.aliases.rows_of_new_files", counted)
     named(aliases, ("a", SEEN))
     assert read == [], "nothing has been written since"
     fetch(lake, ("a", ELSE, CANONICAL, 1), day=MON + timedelta(days=1))

@@ -102,7 +102,7 @@ ADS = [
     )
 ]
 # What was known of a page by the time of an event on it.
-OWN = {"sentiment": "negative", "threat_risk": "high", "risk": "high", "signals_of": "own"}
+OWN = {"sentiment": "negative", "threat_risk": "high", "risk": "high", "signals_source": "own"}
 CRIME = OWN | {"iab_category_name": "News", "threat": "crime"}
 ARMS = OWN | {"iab_category_name": "Technology", "threat": "arms", "sentiment": "positive"}
 NOBODYS = dict.fromkeys((*OWN, "iab_category_name", "threat"), "unknown")
@@ -408,7 +408,7 @@ def test_an_event_is_judged_by_what_its_organisation_would_have_been_given(silve
     lakehouse.replace_days("silver/ad_events", [ONE], dated(shown, "event_time"))
     assert materialised(lakehouse, ONE, ONE, "contextual_signals", "ad_performance_hourly").success
     found = rows(lakehouse, "ad_performance_hourly")
-    assert sorted((r["tenant_id"], r["hour"].hour, r["iab_category_name"], r["signals_of"]) for r in found) == [
+    assert sorted((r["tenant_id"], r["hour"].hour, r["iab_category_name"], r["signals_source"]) for r in found) == [
         ("t", 9, "Sports", "own"),
         ("t", 11, "Sports", "own"),
         ("t", 13, "Travel", "own"),

@@ -11,7 +11,7 @@ import pytest
 
 from platform_assets import ingestion
 from platform_assets.bronze import SCHEMAS, social_messages
-from platform_assets.ingestion import has_unread, ingest, landed
+from platform_assets.ingestion import candidate_files, has_unread, ingest
 from platform_assets.publishing import QUARANTINE
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.landing import bucket
@@ -39,7 +39,7 @@ class Landing:
 
     def ingest(self, lake=None, expected=SCHEMA):
         lake = lake or self.lake
-        files, listed = landed(lake, expected)
+        files, listed = candidate_files(lake, expected)
         return ingest(lake, expected, files, NOW, ingestion.sources_of(expected), listed)
 
     def stored(self):
@@ -268,7 +268,7 @@ def test_garbage_is_quarantined_once_and_what_follows_is_read(landing):
 def test_what_is_replaced_while_it_is_read_is_read_at_the_next_look(landing):
     landing.put("a", "old")
     landing.put("b", "b")
-    files, listed = landed(landing.lake, SCHEMA)
+    files, listed = candidate_files(landing.lake, SCHEMA)
     files = list(files)
     landing.put("a", "new", "newer")
     ingest(landing.lake, SCHEMA, files, NOW, (), listed)

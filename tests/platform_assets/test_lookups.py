@@ -18,7 +18,7 @@ from platform_assets.bronze.seller_declarations import SCHEMA as DECLARATIONS
 from platform_assets.bronze.social_messages import SCHEMA as MESSAGES
 from platform_assets.bronze.user_profiles import SCHEMA as PROFILES
 from platform_assets.parsing import TIME, declared, parse_records
-from platform_assets.publishing import QUARANTINE, fingerprints_of
+from platform_assets.publishing import QUARANTINE, input_checkpoints
 from platform_assets.silver import ad_events, inventory, labels, message_features, messages, rtb_auctions, user_sync
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
@@ -37,7 +37,7 @@ ASSETS = {
     "silver/user_sync": user_sync.user_sync,
 }
 PAGE = {
-    "tenant_id": pl.String, "document_id": pl.String, "address": pl.String, "url": pl.String, "title": pl.String,
+    "tenant_id": pl.String, "document_id": pl.String, "normalized_url": pl.String, "url": pl.String, "title": pl.String,
     "text": pl.String, "content_hash": pl.String, "fetched_at": TIME, "source": pl.String, "position": pl.Int64,
     DAY: pl.Date,
 }  # fmt: skip
@@ -71,13 +71,13 @@ class World:
         self.lake.append_once(expected.table, rows, {}, {})
 
     def fetch(self, *pages):
-        """Put pages of (document, address, day, title) in the place of those of their days."""
+        """Put pages of (document, url, day, title) in the place of those of their days."""
         rows = [
             (
                 tenant,
                 document,
-                address,
-                address,
+                url,
+                url,
                 title,
                 "text",
                 f"h-{document}",
@@ -86,7 +86,7 @@ class World:
                 n,
                 date.fromisoformat(day),
             )
-            for n, (document, address, day, title, tenant) in enumerate(pages)
+            for n, (document, url, day, title, tenant) in enumerate(pages)
         ]
         made = pl.DataFrame(rows, schema=PAGE, orient="row")
         self.lake.replace_days("silver/pages", sorted({page[2] for page in pages}), made)
@@ -327,7 +327,7 @@ def test_pages_that_are_judged_otherwise_mark_the_days_of_events_on_them(world):
 
     def make():
         days = behind()
-        marks = fingerprints_of(world.lake, table.name, inputs, days)
+        marks = input_checkpoints(world.lake, table.name, inputs, days)
         world.lake.replace_days(table.name, days, world.lake.read("silver/ad_events", days), checkpoints=marks)
         assert behind() == []
 
@@ -349,7 +349,7 @@ def test_what_changes_while_days_are_made_leaves_them_behind(world):
     world.make("silver/messages")
     world.land(PROFILES, {"user_id": "ann", "consent": False})
     assert world.behind("silver/messages") == [MON]
-    marks = fingerprints_of(world.lake, "silver/messages", messages.INPUTS, [MON])
+    marks = input_checkpoints(world.lake, "silver/messages", messages.INPUTS, [MON])
     world.land(PROFILES, {"user_id": "ann", "consent": True})
     world.lake.replace_days("silver/messages", [MON], world.lake.read("silver/messages", [MON]), checkpoints=marks)
     assert world.behind("silver/messages") == [MON]

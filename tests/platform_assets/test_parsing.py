@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from platform_assets import parsing
-from platform_assets.parsing import AT_ONCE, ROW, TIME, UNDECLARED, SourceSchema, declared, parse_records
-from platform_assets.publishing import quarantined, shown
+from platform_assets.parsing import MIN_BULK, ROW, TIME, UNDECLARED, SourceSchema, declared, parse_records
+from platform_assets.publishing import quarantine_rows, to_broken_rows
 from resources.lakehouse.days import DAY
 from resources.landing.records import Record, parse_line
 
@@ -213,7 +213,7 @@ def test_no_undeclared_field_is_a_column_or_changes_one(fields):
 
 def test_a_field_may_change_its_type_from_record_to_record():
     values = [1, 0.97, "n/a", None, True, {"a": [1]}, [], 2**70]
-    for some in (values, values * AT_ONCE):
+    for some in (values, values * MIN_BULK):
         rows, broken = received(*(GOOD | {"score": one} for one in some))
         assert broken.is_empty()
         assert [json.loads(one)["score"] for one in rows[UNDECLARED]] == some
@@ -234,7 +234,7 @@ def test_every_object_is_a_row_or_quarantined(objects):
     assert sorted([*rows["position"], *broken["position"]]) == list(range(1, len(objects) + 1))
     assert broken["rule"].str.len_chars().min() != 0
     assert len({name.lower() for name in rows.columns}) == len(rows.columns)
-    names = quarantined(SCHEMA.table, shown(broken))
+    names = quarantine_rows(SCHEMA.table, to_broken_rows(broken))
     assert names.height == broken.height
     assert names["quarantine_id"].is_unique().all()
 
@@ -275,20 +275,20 @@ NEARLY = st.fixed_dictionaries(
 
 
 @settings(max_examples=200)
-@given(st.lists(st.tuples(NEARLY, st.integers(1, 2 * AT_ONCE)), max_size=4), st.randoms())
+@given(st.lists(st.tuples(NEARLY, st.integers(1, 2 * MIN_BULK)), max_size=4), st.randoms())
 def test_many_records_alike_give_what_each_alone_gives(kinds, chance):
     objects = [fields for fields, times in kinds for _ in range(times)]
     chance.shuffle(objects)
     together = received(*objects)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(parsing, "AT_ONCE", len(objects) + 1)
+        patched.setattr(parsing, "MIN_BULK", len(objects) + 1)
         alone = received(*objects)
     for side, other in zip(together, alone, strict=True):
         assert_frame_equal(side, other)
 
 
 @settings(max_examples=100)
-@given(st.lists(OBJECTS | NEARLY, min_size=AT_ONCE, max_size=3 * AT_ONCE), st.binary(max_size=9))
+@given(st.lists(OBJECTS | NEARLY, min_size=MIN_BULK, max_size=3 * MIN_BULK), st.binary(max_size=9))
 def test_lines_that_nobody_has_read_yet_give_what_read_ones_give(objects, noise):
     lines = [*(json.dumps(fields).encode() for fields in objects), noise, b'{"id": "1"} x', b"\xef\xbb\xbf{}"]
     unread = [Record(position, line=line) for position, line in enumerate(lines, 1)]

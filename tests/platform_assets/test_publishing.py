@@ -10,18 +10,18 @@ from polars.testing import assert_frame_equal
 
 from governance import catalog
 from platform_assets.publishing import (
-    MANY,
-    MAX_ROW,
+    MAX_ROW_CHARACTERS,
     QUARANTINE,
+    SYSTEMIC_FAILURES,
     PartitionWrite,
     RowsLostError,
-    checks,
+    apply_stage,
     publish_increment,
     quarantine,
-    quarantined,
+    quarantine_rows,
     reconcile,
-    shown,
-    transformed,
+    to_broken_rows,
+    write_checks,
 )
 from resources.lakehouse.days import DAY
 from resources.lakehouse.key_index import KeyIndex
@@ -135,7 +135,7 @@ def test_rows_of_other_days_decide_what_counts_and_are_written_with_their_own_da
 
 def test_a_quarantine_of_another_table_stays(lake):
     other = staged(("z", "u", "p")).with_columns(rule=pl.lit("not_json"))
-    quarantine(lake, "bronze/user_sync", shown(other))
+    quarantine(lake, "bronze/user_sync", to_broken_rows(other))
     written(lake).publish(as_they_are, BOTH)
     assert [row[:2] for row in rejected(lake)].count(("bronze/user_sync", "not_json")) == 1
     assert len(rejected(lake)) == 4
@@ -209,25 +209,27 @@ def raising_on(users):
 @given(st.lists(st.sampled_from(["u", "v", "bad", "worse", None]), max_size=40))
 def test_whatever_rows_a_stage_raises_on_the_others_come_out_in_their_order_and_counts_add_up(users):
     rows = staged(*((str(number), user, "p") for number, user in enumerate(users)))
-    made, broken = transformed(raising_on({"bad", "worse"}), rows)
+    made, broken = apply_stage(raising_on({"bad", "worse"}), rows)
     bad = [number for number, user in enumerate(users, 1) if user in ("bad", "worse")]
     assert made.columns == [*rows.columns, "made"]
     assert made["position"].to_list() == [n for n in range(1, len(users) + 1) if n not in bad]
     assert sorted(broken["position"]) == bad
     assert broken["rule"].to_list() == ["raised:TypeError"] * len(bad)
     assert made.height + broken.height == rows.height
-    assert quarantined(TABLE, broken)["quarantine_id"].is_unique().all()
+    assert quarantine_rows(TABLE, broken)["quarantine_id"].is_unique().all()
 
 
 def test_a_stage_that_raises_on_each_of_many_rows_raises_and_on_each_of_few_quarantines_them():
-    few, many = (staged(*((str(n), "bad", "p") for n in range(count))) for count in (MANY - 1, MANY))
-    made, broken = transformed(raising_on({"bad"}), few)
-    assert (made.height, broken.height) == (0, MANY - 1)
+    few, many = (
+        staged(*((str(n), "bad", "p") for n in range(count))) for count in (SYSTEMIC_FAILURES - 1, SYSTEMIC_FAILURES)
+    )
+    made, broken = apply_stage(raising_on({"bad"}), few)
+    assert (made.height, broken.height) == (0, SYSTEMIC_FAILURES - 1)
     with pytest.raises(TypeError, match="a list where a text should be"):
-        transformed(raising_on({"bad"}), many)
+        apply_stage(raising_on({"bad"}), many)
     one_is_good = many.with_columns(user_id=pl.when(position=9).then(pl.lit("u")).otherwise("user_id"))
-    made, broken = transformed(raising_on({"bad"}), one_is_good)
-    assert (made["position"].to_list(), broken.height) == ([9], MANY - 1)
+    made, broken = apply_stage(raising_on({"bad"}), one_is_good)
+    assert (made["position"].to_list(), broken.height) == ([9], SYSTEMIC_FAILURES - 1)
 
 
 @pytest.mark.parametrize("error", [OSError, MemoryError])
@@ -236,7 +238,7 @@ def test_what_is_no_fault_of_a_row_is_raised(error):
         raise error
 
     with pytest.raises(error):
-        transformed(stage, BOTH)
+        apply_stage(stage, BOTH)
 
 
 def test_a_row_on_which_a_file_error_is_raised_is_quarantined():
@@ -245,7 +247,7 @@ def test_a_row_on_which_a_file_error_is_raised_is_quarantined():
             raise OSError("cannot identify image file")
         return rows
 
-    made, broken = transformed(stage, BOTH)
+    made, broken = apply_stage(stage, BOTH)
     assert "c" not in made["sync_id"]
     assert broken["rule"].to_list() == ["raised:OSError"]
 
@@ -256,7 +258,7 @@ def test_a_stage_that_raises_on_no_rows_at_all_raises():
 
     for rows in (BOTH, BOTH.head(1), BOTH.clear()):
         with pytest.raises(ValueError, match="a table is missing"):
-            transformed(stage, rows)
+            apply_stage(stage, rows)
 
 
 def test_columns_of_parts_that_differ_in_type_alone_are_put_together():
@@ -265,7 +267,7 @@ def test_columns_of_parts_that_differ_in_type_alone_are_put_together():
             raise ValueError
         return rows.with_columns(found=pl.lit(None) if "u3" in rows["user_id"] else pl.lit("x"))
 
-    made, broken = transformed(stage, BOTH)
+    made, broken = apply_stage(stage, BOTH)
     assert (made.height, broken.height) == (5, 0)
     assert made["found"].to_list().count(None) < 5
 
@@ -339,25 +341,27 @@ def test_account_raises_where_they_do_not(counts):
 
 
 def broken(**columns):
-    return shown(staged(("a", "u", "p")).with_columns(**{"rule": pl.lit("r")} | columns))
+    return to_broken_rows(staged(("a", "u", "p")).with_columns(**{"rule": pl.lit("r")} | columns))
 
 
 def test_quarantined_rows_keep_what_says_what_is_wrong_and_leave_out_what_is_heavy():
-    found = quarantined(TABLE, broken(body=pl.lit(b"0" * 100), vector=pl.lit([1.0]), note=pl.lit("n" * 2 * MAX_ROW)))
+    found = quarantine_rows(
+        TABLE, broken(body=pl.lit(b"0" * 100), vector=pl.lit([1.0]), note=pl.lit("n" * 2 * MAX_ROW_CHARACTERS))
+    )
     assert set(found.columns) == {"quarantine_id", "table", "rule", "row", "source", "position", "received_at", DAY}
     row = found["row"].item()
     assert row.startswith('{"sync_id":"a","user_id":"u","partner":"p","tenant_id":"acme","note":"nnn')
-    assert len(row) == MAX_ROW
+    assert len(row) == MAX_ROW_CHARACTERS
 
 
 def test_a_quarantined_row_has_the_same_name_whenever_it_is_found_and_no_other_has_it():
-    name = quarantined(TABLE, broken())["quarantine_id"].item()
+    name = quarantine_rows(TABLE, broken())["quarantine_id"].item()
     later = broken(received_at=pl.lit(NOW + timedelta(days=3)))
-    assert quarantined(TABLE, later)["quarantine_id"].item() == name
+    assert quarantine_rows(TABLE, later)["quarantine_id"].item() == name
     others = [
-        quarantined("silver/other", broken()),
+        quarantine_rows("silver/other", broken()),
         *(
-            quarantined(TABLE, broken(**change))
+            quarantine_rows(TABLE, broken(**change))
             for change in (
                 {"rule": pl.lit("s")},
                 {"source": pl.lit("x")},
@@ -371,29 +375,29 @@ def test_a_quarantined_row_has_the_same_name_whenever_it_is_found_and_no_other_h
 
 def test_identical_rows_of_one_place_have_different_names_and_the_same_ones_each_time():
     rows = pl.concat([broken()] * 3)
-    names = quarantined(TABLE, rows)["quarantine_id"]
+    names = quarantine_rows(TABLE, rows)["quarantine_id"]
     assert names.n_unique() == 3
-    assert quarantined(TABLE, rows)["quarantine_id"].to_list() == names.to_list()
-    assert quarantined(TABLE, broken())["quarantine_id"].item() == names[0]
+    assert quarantine_rows(TABLE, rows)["quarantine_id"].to_list() == names.to_list()
+    assert quarantine_rows(TABLE, broken())["quarantine_id"].item() == names[0]
 
 
 def test_a_name_is_made_of_the_whole_row_though_not_all_of_it_is_kept():
-    long = "n" * MAX_ROW
+    long = "n" * MAX_ROW_CHARACTERS
     rows = pl.concat([broken(note=pl.lit(long + end)) for end in "ab"])
-    assert quarantined(TABLE, rows)["quarantine_id"].n_unique() == 2
-    apart = [quarantined(TABLE, rows[[at]])["quarantine_id"].item() for at in (0, 1)]
-    assert quarantined(TABLE, rows)["quarantine_id"].to_list() == apart
+    assert quarantine_rows(TABLE, rows)["quarantine_id"].n_unique() == 2
+    apart = [quarantine_rows(TABLE, rows[[at]])["quarantine_id"].item() for at in (0, 1)]
+    assert quarantine_rows(TABLE, rows)["quarantine_id"].to_list() == apart
 
 
 def test_nothing_broken_is_nothing_quarantined():
-    assert quarantined(TABLE, broken().clear()).is_empty()
+    assert quarantine_rows(TABLE, broken().clear()).is_empty()
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 100), st.dictionaries(st.sampled_from("abc"), st.integers(1, 40)))
 def test_checks_pass_while_rows_add_up_and_few_are_quarantined(rows_out, counts):
     lost = sum(counts.values())
-    accounted, rules = checks(catalog.table(TABLE), rows_out + lost, rows_out, counts)
+    accounted, rules = write_checks(catalog.table(TABLE), rows_out + lost, rows_out, counts)
     assert accounted.passed
     assert rules.passed == (lost <= 0.05 * (rows_out + lost))
-    assert not checks(catalog.table(TABLE), rows_out + lost + 1, rows_out, counts)[0].passed
+    assert not write_checks(catalog.table(TABLE), rows_out + lost + 1, rows_out, counts)[0].passed

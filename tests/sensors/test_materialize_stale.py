@@ -11,14 +11,14 @@ from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT
 from sensors.materialize_stale import (
-    COUNTED,
     LONGEST_WAIT,
-    OF_THE_REGISTRY,
+    REGISTRY_TABLES,
+    SUMMARY_TABLES,
     TAG,
     WAIT,
     State,
     decide,
-    labels_coming,
+    incoming_labels,
     materialize_stale,
 )
 from sensors.stale_days import RunPlan
@@ -26,7 +26,7 @@ from tests.support.graph import settled
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 EARLY, LATE = (RunPlan("2026-11-10", "2026-11-12", (table,)) for table in ("silver/pages", "gold/rtb_hourly"))
-ALL = {"unread": ("bronze/ad_events",), "early": (EARLY,), "due": ("models/hate",), "late": (LATE,)}
+ALL = {"unread": ("bronze/ad_events",), "input_plans": (EARLY,), "due": ("models/hate",), "decision_plans": (LATE,)}
 
 
 def tables(**known):
@@ -36,17 +36,17 @@ def tables(**known):
 
 def test_what_comes_first_is_made_first():
     assert tables(**ALL) == ("bronze/ad_events",)
-    assert tables(early=ALL["early"], late=ALL["late"]) == ("silver/pages",)
-    assert tables(due=ALL["due"], late=ALL["late"]) == ("models/hate", *OF_THE_REGISTRY)
-    assert tables(unrecorded=True, late=ALL["late"]) == OF_THE_REGISTRY
-    assert tables(late=ALL["late"]) == ("gold/rtb_hourly", *COUNTED)
+    assert tables(input_plans=ALL["input_plans"], decision_plans=ALL["decision_plans"]) == ("silver/pages",)
+    assert tables(due=ALL["due"], decision_plans=ALL["decision_plans"]) == ("models/hate", *REGISTRY_TABLES)
+    assert tables(unrecorded=True, decision_plans=ALL["decision_plans"]) == REGISTRY_TABLES
+    assert tables(decision_plans=ALL["decision_plans"]) == ("gold/rtb_hourly", *SUMMARY_TABLES)
     assert tables() is None
 
 
 def test_what_the_last_days_will_make_due_is_trained_in_the_same_run():
     due = {"due": ("models/hate",)}
-    assert tables(early=(EARLY,), **due) == ("silver/pages", "models/hate", *OF_THE_REGISTRY)
-    assert tables(early=(EARLY, EARLY), **due) == ("silver/pages",)
+    assert tables(input_plans=(EARLY,), **due) == ("silver/pages", "models/hate", *REGISTRY_TABLES)
+    assert tables(input_plans=(EARLY, EARLY), **due) == ("silver/pages",)
 
 
 def test_labels_that_have_been_read_and_not_cleaned_are_counted(tmp_path):
@@ -58,11 +58,11 @@ def test_labels_that_have_been_read_and_not_cleaned_are_counted(tmp_path):
     work = RunPlan(str(day), str(day), ("silver/labels", "silver/embeddings"))
     old, fresh = datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(minutes=1)
     lake.insert_missing("bronze/review_labels", label("a", "hate", old), ["label_id"])
-    assert labels_coming(lake, (work,)) == {}
+    assert incoming_labels(lake, (work,)) == {}
     lake.insert_missing("silver/labels", label("a", "hate", old), ["label_id"])
     lake.insert_missing("bronze/review_labels", label("b", "hate", fresh), ["label_id"])
-    assert labels_coming(lake, (work,)) == {"hate": 1}
-    assert labels_coming(lake, (EARLY,)) == labels_coming(lake, ()) == {}
+    assert incoming_labels(lake, (work,)) == {"hate": 1}
+    assert incoming_labels(lake, (EARLY,)) == incoming_labels(lake, ()) == {}
 
 
 def test_a_run_in_flight_is_waited_for_and_named():
@@ -128,6 +128,6 @@ def test_ticks_bring_a_landed_file_to_the_reports_and_then_rest(home: Path, tmp_
         assert "silver/messages" in asked[1]
         assert "reports/risk_analysis" in asked[-2]
         # Later days are compared with the one that has changed.
-        assert asked[-1] == {"reports/model_monitoring", *COUNTED}
+        assert asked[-1] == {"reports/model_monitoring", *SUMMARY_TABLES}
         signals = Lakehouse(uri=str(folder / "lake")).read("silver/message_signals", ["2026-11-12"])
         assert "later" in signals["message_id"].to_list()

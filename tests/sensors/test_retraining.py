@@ -11,7 +11,7 @@ from platform_assets.operations import drift
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from resources.registry import promotion
-from sensors.retraining import COOL_DOWN, DRIFTED, WINDOWS, State, Training, Window, decide, threshold, verdicts
+from sensors.retraining import COOL_DOWN, MIN_DRIFTED, WINDOWS, State, Training, Window, decide, threshold, verdicts
 from signals.tasks import TASKS, Task
 
 TASK = Task("toy", ("no", "yes"), ("page",), "macro_f1", 0.5, retrain_after=100)
@@ -96,7 +96,7 @@ def test_drift_in_most_windows_and_the_latest_starts_a_training_if_there_is_anyt
 
 
 def test_drift_that_goes_on_starts_one_training_a_window():
-    drift = windows(*(True,) * DRIFTED, until=NOW - timedelta(minutes=30))
+    drift = windows(*(True,) * MIN_DRIFTED, until=NOW - timedelta(minutes=30))
     after = training(501, at=NOW - timedelta(minutes=20))
     assert not decide(state(502, training(500), after, windows=drift), NOW)[0]
     later = (*drift, Window(NOW, drifted=True))

@@ -1,60 +1,59 @@
--- An event is judged by what its own organisation would have been given when it happened, the newest signals of the page
--- that it had by then; else by the newest that anyone had by then; and where nobody had any, by the first that came
--- later. `signals_of` says which.
-with happened as (
+-- An event takes the page's newest signals of its own tenant as of the event, else the newest of any tenant as of the
+-- event, else the first later ones. `signals_source` names which.
+with events as (
     select *
     from {{ source('silver', 'ad_events') }}
-    where {{ these_days() }}
+    where {{ in_run_days() }}
 ),
 
-fetched as (
+signals as (
     select *
     from {{ source('silver', 'page_signals') }}
-    where document_id in (select document_id from happened)
+    where document_id in (select document_id from events)
 ),
 
-own as (
+own_signals as (
     select *
-    from fetched
+    from signals
     qualify row_number() over (partition by tenant_id, document_id, fetched_at order by url desc, content_hash) = 1
 ),
 
-anyones as (
+shared_signals as (
     select *
-    from fetched
+    from signals
     qualify row_number() over (partition by document_id, fetched_at order by tenant_id, url desc, content_hash) = 1
 ),
 
-events as (
+attributed as (
     select
         date_trunc('hour', event_time) as hour,
         campaign_id,
-        {{ known('event.site') }} as site,
+        {{ or_unknown('event.site') }} as site,
         {% for column in ['iab_category_name', 'sentiment', 'threat', 'threat_risk', 'risk'] -%}
-        {{ known("case when own.document_id is not null then own." ~ column
-            ~ " when anyones.document_id is not null then anyones." ~ column ~ " else later." ~ column ~ " end") }}
+        {{ or_unknown("case when own.document_id is not null then own." ~ column
+            ~ " when shared.document_id is not null then shared." ~ column ~ " else later." ~ column ~ " end") }}
             as {{ column }},
         {% endfor -%}
         case
             when own.document_id is not null then 'own'
-            when anyones.document_id is not null then 'anyone'
+            when shared.document_id is not null then 'anyone'
             when later.document_id is not null then 'later'
             else 'unknown'
-        end as signals_of,
+        end as signals_source,
         event.tenant_id,
         event.event_date,
         event_type,
         cost_usd,
         revenue_usd
-    from happened as event
-    asof left join own
+    from events as event
+    asof left join own_signals as own
         on event.tenant_id = own.tenant_id
         and event.document_id = own.document_id
         and event.event_time >= own.fetched_at
-    asof left join anyones
-        on event.document_id = anyones.document_id
-        and event.event_time >= anyones.fetched_at
-    asof left join anyones as later
+    asof left join shared_signals as shared
+        on event.document_id = shared.document_id
+        and event.event_time >= shared.fetched_at
+    asof left join shared_signals as later
         on event.document_id = later.document_id
         and event.event_time < later.fetched_at
 )
@@ -68,7 +67,7 @@ select
     threat,
     threat_risk,
     risk,
-    signals_of,
+    signals_source,
     tenant_id,
     event_date,
     count(*) filter (event_type = 'impression') as impressions,
@@ -81,5 +80,5 @@ select
     {{ ratio('clicks', 'impressions') }} as ctr,
     {{ ratio('conversions', 'clicks') }} as conversion_rate,
     {{ ratio('1000 * sum(cost_usd)', 'impressions') }} as cpm_usd
-from events
+from attributed
 group by all

@@ -1,9 +1,9 @@
--- A document is here once, with its newest fetch of all days. Those that had theirs on these days are looked at again too:
--- its row may be gone, or no longer be the newest.
+-- One row per document: its newest fetch of all days. Documents whose stored row is of the run's days are read again too,
+-- because that fetch may be removed or no longer the newest.
 with documents as (
-    select tenant_id, document_id from {{ source('silver', 'page_signals') }} where {{ these_days() }}
+    select tenant_id, document_id from {{ source('silver', 'page_signals') }} where {{ in_run_days() }}
     union
-    select tenant_id, document_id from {{ source('stored', 'contextual_signals') }} where {{ these_days() }}
+    select tenant_id, document_id from {{ source('stored', 'contextual_signals') }} where {{ in_run_days() }}
 ),
 
 latest as (

@@ -1,8 +1,8 @@
 select
     event_date,
-    {{ known('placement_id') }} as placement_id,
-    {{ known('site') }} as site,
-    {{ known('format') }} as format,
+    {{ or_unknown('placement_id') }} as placement_id,
+    {{ or_unknown('site') }} as site,
+    {{ or_unknown('format') }} as format,
     tenant_id,
     count(*) as snapshots,
     coalesce(sum(avails), 0)::bigint as avails,
@@ -16,5 +16,5 @@ select
     {{ mean('floor_cpm_usd') }} as mean_floor_cpm_usd,
     max(floor_cpm_usd) as max_floor_cpm_usd
 from {{ source('silver', 'inventory') }}
-where {{ these_days() }}
+where {{ in_run_days() }}
 group by all

@@ -26,5 +26,5 @@ from {{ source('silver', 'message_signals') }}
 left join
     (select * exclude (author_id) from {{ source('silver', 'message_features') }})
     using (tenant_id, message_id, event_date)
-where author_consents and {{ these_days() }}
+where author_consents and {{ in_run_days() }}
 group by all

@@ -1,18 +1,18 @@
 with auctions as (
     select
         date_trunc('hour', auction_time) as hour,
-        {{ known('site') }} as site,
-        {{ known('format') }} as format,
+        {{ or_unknown('site') }} as site,
+        {{ or_unknown('format') }} as format,
         tenant_id,
         event_date,
         winner,
         clearing_price_cpm_usd,
         bids
     from {{ source('silver', 'rtb_auctions') }}
-    where {{ these_days() }}
+    where {{ in_run_days() }}
 ),
 
-sold as (
+auction_totals as (
     select
         hour,
         site,
@@ -26,11 +26,11 @@ sold as (
     group by all
 ),
 
-asked as (
+bidders as (
     select hour, site, format, tenant_id, event_date, unnest(bids, recursive := true) from auctions
 ),
 
-answered as (
+bidder_totals as (
     select
         hour,
         site,
@@ -45,7 +45,7 @@ answered as (
         round(avg(price_cpm_usd) filter (status = 'bid'), 6) as mean_bid_cpm_usd,
         {{ median('latency_ms') }} as median_latency_ms,
         round(quantile_cont(latency_ms, 0.95), 6) as p95_latency_ms
-    from asked
+    from bidders
     group by all
 )
 
@@ -68,5 +68,5 @@ select
     {{ ratio('bids', 'wins') }} as bid_to_win,
     median_latency_ms,
     p95_latency_ms
-from sold
-left join answered using (hour, site, format, tenant_id, event_date)
+from auction_totals
+left join bidder_totals using (hour, site, format, tenant_id, event_date)

@@ -1,14 +1,14 @@
 with latest as (
     select *
     from {{ source('silver', 'page_signals') }}
-    where {{ these_days() }}
+    where {{ in_run_days() }}
     qualify row_number() over (
         partition by tenant_id, document_id, event_date order by fetched_at desc, url, content_hash
     ) = 1
 )
 
 select
-    {{ known('site') }} as site,
+    {{ or_unknown('site') }} as site,
     tenant_id,
     event_date,
     count(*) as pages,

@@ -10,5 +10,5 @@ select
     {{ ratio('matched', 'attempts') }} as match_rate,
     {{ share('consent') }} as consent_share
 from {{ source('silver', 'user_sync') }}
-where {{ these_days() }}
+where {{ in_run_days() }}
 group by all

@@ -1,4 +1,4 @@
-{# Parts are together the whole. #}
+{# The sum of the parts is the whole. #}
 {% test adds_up(model, whole, parts) %}
     select {{ whole }}, {{ parts | join(', ') }}
     from {{ model }}

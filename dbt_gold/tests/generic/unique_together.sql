@@ -1,4 +1,4 @@
-{# Columns that name a row are never null, and no two rows have the same. #}
+{# Key columns are never null, and no two rows have the same key. #}
 {% test unique_together(model, columns) %}
     select {{ columns | join(', ') }}, count(*) as rows_with_it
     from {{ model }}

@@ -1,4 +1,4 @@
-{# Numbers are, where they are known, within limits. #}
+{# Numbers that are not null are within limits. #}
 {% test within(model, columns, least=0, most=none) %}
     select {{ columns | join(', ') }}
     from {{ model }}

@@ -131,7 +131,7 @@ def test_an_encoder_under_which_a_task_has_no_head_is_refused(lake, registry, mo
     def fails(*_):
         raise NotEnoughLabelsError
 
-    monkeypatch.setattr(encoder_asset, "renewed", fails)
+    monkeypatch.setattr(encoder_asset, "train_and_promote", fails)
     passed, why = check(materialise(encoder_model, lake, registry))
     assert not passed
     assert "irony has no head" in why
@@ -140,7 +140,7 @@ def test_an_encoder_under_which_a_task_has_no_head_is_refused(lake, registry, mo
     assert_nothing_has_changed(registry)
 
 
-@pytest.mark.parametrize("step", ["encode_stored", "figures", "gate"])
+@pytest.mark.parametrize("step", ["encode_stored", "compared_tasks", "gate"])
 def test_a_run_that_is_killed_leaves_the_old_encoder_serving_and_the_next_goes_on(lake, registry, monkeypatch, step):
     with monkeypatch.context() as patched:
         patched.setattr(encoder_asset, step, killed)
@@ -211,7 +211,7 @@ def test_what_a_person_rolled_back_is_not_put_back_by_tuning_it_again(lake, regi
 
 def test_an_encoder_is_compared_again_with_what_serves_by_the_time_it_has_been_judged(lake, registry, monkeypatch):
     assert check(materialise(encoder_model, lake, registry))[0]
-    second, seen, figures = other_encoder(registry), [], encoder_asset.figures
+    second, seen, figures = other_encoder(registry), [], encoder_asset.compared_tasks
 
     def rolled_back_meanwhile(lakehouse, serving, following, known):
         seen.append(serving.digest)
@@ -220,9 +220,9 @@ def test_an_encoder_is_compared_again_with_what_serves_by_the_time_it_has_been_j
             encoder_promotion.roll_back(registry, None, lake, by="ada", why="complaints")
         return found
 
-    monkeypatch.setattr(encoder_asset, "figures", rolled_back_meanwhile)
+    monkeypatch.setattr(encoder_asset, "compared_tasks", rolled_back_meanwhile)
     encoder_asset.encode_stored(lake, Encoder(registry=registry, version=second.version))
-    verdict = encoder_asset.contested(second, lake, Encoder(registry=registry), registry)
+    verdict = encoder_asset.judge_and_promote(second, lake, Encoder(registry=registry), registry)
     assert seen == [registry.version(ENCODER, 1).digest, ""]
     assert verdict.against is None
     assert registry.serving_encoder() == (second.digest if verdict.passed else "")

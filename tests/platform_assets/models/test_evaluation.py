@@ -10,7 +10,7 @@ import pytest
 from governance.gates.promotion import Verdict
 from governance.transform_comparisons import Comparisons
 from platform_assets.models import evaluation, heads
-from platform_assets.models.evaluation import contested, held_out, slices_of
+from platform_assets.models.evaluation import held_out, judge_and_promote, slices_of
 from platform_assets.models.heads import model_asset
 from platform_assets.operations.model_versions import row
 from resources.registry import promotion
@@ -120,13 +120,13 @@ def test_a_turned_topic_is_learnt_though_more_is_stored_that_says_otherwise(
 
 
 def test_a_challenger_without_its_metric_is_refused(lake, encoder, registry, monkeypatch, trained):
-    real = heads.trained
+    real = heads.train_head
 
     def unmeasured(*given):
         metrics, record = real(*given)
         return {name: value for name, value in metrics.items() if name != IRONY.metric}, record
 
-    monkeypatch.setattr(heads, "trained", unmeasured)
+    monkeypatch.setattr(heads, "train_head", unmeasured)
     resources = {"lakehouse": lake, "encoder": encoder, "registry": registry}
     assert dg.materialize([model_asset(IRONY)], resources=resources).success
     verdict = registry.version("irony", 2).verdict
@@ -159,7 +159,7 @@ def test_a_challenger_of_another_transformation_is_refused(lake, encoder, regist
     )
     other = registry.register("irony", tmp_path, trained.metrics, {"transform_id": "another"})
     with pytest.raises(TransformMismatchError, match="another"):
-        contested(IRONY, other, registry, lake, encoder)
+        judge_and_promote(IRONY, other, registry, lake, encoder)
     assert registry.champion("irony") == trained
 
 
@@ -172,7 +172,7 @@ def test_a_training_that_is_killed_half_way_promotes_nothing_and_is_done_again(
         raise Killed
 
     resources = {"lakehouse": lake, "encoder": encoder, "registry": registry}
-    for owner, place in ((Registry, "register"), (Registry, "judge"), (promotion, "promote")):
+    for owner, place in ((Registry, "register"), (Registry, "judge"), (evaluation.promotion, "promote")):
         with monkeypatch.context() as patched:
             patched.setattr(owner, place, die)
             with pytest.raises(Killed):
@@ -204,7 +204,7 @@ def test_of_two_trainings_at_once_the_later_is_compared_with_what_the_earlier_ma
     folder.mkdir()
     head.save(folder, task="irony", transform_id=encoder.transform_id)
     later = registry.register("irony", folder, trained.metrics, trained.record)
-    verdict = contested(IRONY, later, registry, lake, encoder)
+    verdict = judge_and_promote(IRONY, later, registry, lake, encoder)
     assert (judged_first[0].against, verdict.against) == (1, better.version)
     assert [event.version for event in promotion_log(registry.versions("irony"))] == [1, better.version, later.version]
 
@@ -235,7 +235,7 @@ def test_what_was_rolled_back_does_not_come_back_by_itself_and_is_not_trained_fo
 def test_held_out_rows_are_parted_by_what_is_known_of_them(lake, encoder):
     land(lake, encoder, [one | {"tenant_id": "acme" if "bank" in one["text"] else "other"} for one in answers()])
     rows = held_out(IRONY, lake, encoder)
-    assert rows.slices.height == len(rows.answers) == 12
+    assert rows.slices.height == len(rows.y_true) == 12
     assert set(rows.slices["length"]) == {"short", "middle", "long"}
     assert set(rows.slices["tenant"]) == {"acme", "other"}
     text = pl.DataFrame({"content_hash": ["c"], "text": ["no label"]})

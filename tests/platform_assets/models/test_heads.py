@@ -7,8 +7,8 @@ import pytest
 from governance.transform_comparisons import Comparisons
 from platform_assets.models import heads
 from platform_assets.models.evaluation import held_out
-from platform_assets.models.heads import model_asset, task_doc, trained
-from platform_assets.models.labelled import label_counts, labelled_pictures, labels_of, vectors_of
+from platform_assets.models.heads import model_asset, task_doc, train_head
+from platform_assets.models.labelled import label_counts, labelled_images, labels_of, vectors_of
 from platform_assets.silver import embeddings
 from platform_assets.silver.embeddings import encoded
 from resources.registry.errors import ModelMissingError
@@ -73,7 +73,7 @@ def test_without_labels_nothing_is_registered_and_the_check_says_why(lake, encod
 
 
 @pytest.mark.slow
-def test_the_packaged_image_model_is_judged_on_labelled_pictures(lake, encoder, registry, materialised):
+def test_the_packaged_image_model_is_judged_on_labelled_images(lake, encoder, registry, materialised):
     land_pictures(lake, *((f"{i}", colour) for i, colour in enumerate(("red", "white", "green"))))
     land(lake, encoder, [picture_label(f"{i}", "safe") for i in range(3)], encode=False)
     shown, check = materialised(IMAGE_THREAT)
@@ -87,7 +87,7 @@ def test_the_packaged_image_model_is_judged_on_labelled_pictures(lake, encoder, 
 
 def test_training_from_the_tables_writes_a_head_with_its_record(lake, encoder, tmp_path):
     land(lake, encoder, answers())
-    metrics, record = trained(IRONY, lake, encoder, tmp_path)
+    metrics, record = train_head(IRONY, lake, encoder, tmp_path)
     assert metrics["f1_positive"] == 1.0
     assert (record["rows_train"], record["rows_val"], record["rows_seeds"]) == (28, 12, 0)
     assert record["transform_id"] == encoder.transform_id
@@ -101,7 +101,7 @@ def test_training_from_the_tables_writes_a_head_with_its_record(lake, encoder, t
     assert figures(head, lake, encoder) == metrics
     again = tmp_path / "again"
     again.mkdir()
-    assert trained(IRONY, lake, encoder, again) == (metrics, record)
+    assert train_head(IRONY, lake, encoder, again) == (metrics, record)
     assert directory_digest(again) == directory_digest_of_files(tmp_path)
 
 
@@ -114,9 +114,9 @@ def test_what_lands_while_a_model_is_trained_neither_teaches_nor_judges_nor_coun
 
     def interrupted(*given):
         land(lake, encoder, answers(swapped=True), NOW + timedelta(hours=1), encode=False)
-        return trained(*given)
+        return train_head(*given)
 
-    monkeypatch.setattr(heads, "trained", interrupted)
+    monkeypatch.setattr(heads, "train_head", interrupted)
     materialised(IRONY)
     record = registry.champion("irony").record
     assert (record["version:silver/labels"], record["labels"], record["rows_train"]) == (str(before), "40", "28")
@@ -126,7 +126,7 @@ def test_what_lands_while_a_model_is_trained_neither_teaches_nor_judges_nor_coun
 
 def figures(head, lake, encoder):
     rows = held_out(IRONY, lake, encoder)
-    return evaluate(head.scores(*rows.seen), rows.answers, IRONY.labels)
+    return evaluate(head.scores(*rows.features), rows.y_true, IRONY.labels)
 
 
 def directory_digest_of_files(folder):
@@ -140,7 +140,7 @@ def directory_digest_of_files(folder):
 def test_labels_of_other_tasks_alone_make_no_model(lake, encoder, tmp_path):
     land(lake, encoder, answers(task="some_other"))
     with pytest.raises(NotEnoughLabelsError, match="task irony"):
-        trained(IRONY, lake, encoder, tmp_path)
+        train_head(IRONY, lake, encoder, tmp_path)
     assert list(tmp_path.glob("*.json")) == []
 
 
@@ -195,7 +195,7 @@ def test_each_labelled_picture_is_judged_once(lake, encoder):
         [*labels, picture_label("9", "safe"), {"task": "irony", "label": "irony", "text": "x"}],
         encode=False,
     )
-    found = labelled_pictures(IMAGE_THREAT, lake)
+    found = labelled_images(IMAGE_THREAT, lake)
     assert found["label"].to_list() == ["adult", "safe"]
     assert found["body"].to_list() == [picture("red"), picture("white")]
 
@@ -205,7 +205,7 @@ def test_the_latest_answer_about_a_picture_counts(lake, encoder):
     for name, hours in (("1", (3, 5)), ("2", (5, 3))):
         for hour, label in zip(hours, ("adult", "safe"), strict=True):
             land(lake, encoder, [picture_label(name, label, labelled_at=f"2026-11-10T0{hour}:00:00Z")], encode=False)
-    assert labelled_pictures(IMAGE_THREAT, lake)["label"].to_list() == ["safe", "adult"]
+    assert labelled_images(IMAGE_THREAT, lake)["label"].to_list() == ["safe", "adult"]
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

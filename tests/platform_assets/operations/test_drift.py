@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from governance.gates.promotion import Verdict
-from platform_assets.operations.drift import INPUTS, LEAST, MOMENTS, SCHEMA, TABLE, beside_earlier, drift, latest
+from platform_assets.operations.drift import (
+    INPUTS,
+    MIN_ROWS,
+    SCHEMA,
+    TABLE,
+    TIME_COLUMNS,
+    drift,
+    latest_windows,
+    with_prediction_drift,
+)
 from platform_assets.silver import embeddings
 from platform_assets.silver.decisions import DOCUMENTS
 from resources.encoder import Encoder
@@ -59,7 +68,7 @@ def encoder():
 def lake(tmp_path):
     lake = Lakehouse(uri=str(tmp_path / "lake"))
     for kind, table in DOCUMENTS.items():
-        lake.replace_all(table, pl.DataFrame(schema=DOCUMENT | {MOMENTS[kind]: TIME}))
+        lake.replace_all(table, pl.DataFrame(schema=DOCUMENT | {TIME_COLUMNS[kind]: TIME}))
     lake.insert_missing("silver/decisions", pl.DataFrame(schema=DECISION), ["document_id"])
     lake.insert_missing("silver/labels", pl.DataFrame(schema=LABEL), ["label_id"])
     lake.insert_missing(embeddings.TABLE, pl.DataFrame(schema=embeddings.SCHEMA), embeddings.KEY)
@@ -157,13 +166,13 @@ def window(number, version, negative):
 )
 def test_whichever_days_are_measured_again_the_rows_are_those_of_all_at_once(known, data):
     rows = [window(*one) for one in known]
-    every = beside_earlier(rows, [], FIRST)
+    every = with_prediction_drift(rows, [], FIRST)
     again = data.draw(st.lists(st.sampled_from(rows), min_size=1, unique_by=lambda row: row[DAY]))
     first = min(row[DAY] for row in again)
     kept = [row for row in every.to_dicts() if row[DAY] not in {one[DAY] for one in again}]
-    assert beside_earlier(again, kept, first).equals(every.filter(pl.col(DAY) >= first))
-    assert every.filter(pl.col("documents") < LEAST)["drifted"].null_count() == sum(
-        one[2] + 40 < LEAST for one in known
+    assert with_prediction_drift(again, kept, first).equals(every.filter(pl.col(DAY) >= first))
+    assert every.filter(pl.col("documents") < MIN_ROWS)["drifted"].null_count() == sum(
+        one[2] + 40 < MIN_ROWS for one in known
     )
 
 
@@ -192,13 +201,13 @@ def test_days_like_those_that_trained_do_not_drift_and_others_do(champion, answe
 @pytest.mark.slow
 def test_what_cannot_be_measured_says_why_and_raises_nothing(champion, answer, measured):
     champion(kept=False)
-    answer(0, rows=LEAST - 1, moved=3.0, shares=OTHER)
+    answer(0, rows=MIN_ROWS - 1, moved=3.0, shares=OTHER)
     answer(1, moved=3.0)
     rows = measured()
     assert rows["drifted"].to_list() == [None, None]
     assert rows["finding"].to_list() == [
-        f"not measured: {LEAST - 1} documents of {LEAST}",
-        f"not measured: version 1 has no reference of {LEAST} rows to compare with",
+        f"not measured: {MIN_ROWS - 1} documents of {MIN_ROWS}",
+        f"not measured: version 1 has no reference of {MIN_ROWS} rows to compare with",
     ]
 
 
@@ -270,9 +279,9 @@ def test_a_later_champion_is_measured_by_its_own_answers_alone(lake, champion, a
     assert rows.select("model_version", "documents").rows() == [(1, 100), (2, 60), (2, 100)]
     assert rows["prediction_drift"].is_null().to_list() == [True, True, False]
     assert rows["drifted"].to_list() == [True, False, False]
-    found = latest(lake, day(2), 5)
+    found = latest_windows(lake, day(2), 5)
     assert found.rows() == [(TASK, 1, at(0, 9), True), (TASK, 2, at(1, 9), False)]
-    assert latest(lake, day(2), 1).height == 1
+    assert latest_windows(lake, day(2), 1).height == 1
 
 
 @pytest.mark.slow

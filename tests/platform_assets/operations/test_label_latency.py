@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from platform_assets.operations import label_latency as staleness
-from platform_assets.operations.label_latency import SCHEMA, TABLE, changed, check, totals, waited
+from platform_assets.operations.label_latency import SCHEMA, TABLE, changed, check, totals, waits
 from resources.lakehouse.days import DAY
 from tests.platform_assets.models.conftest import IRONY, answers, land
 
@@ -21,10 +21,10 @@ def seconds(*counts):
 
 def test_a_wait_ends_with_the_first_decision_or_is_still_open():
     landed = pl.Series(seconds(0, 10, 50), dtype=pl.Datetime("us", "UTC"))
-    ended = waited(landed, NOON + timedelta(seconds=60), NOON + timedelta(days=1))
+    ended = waits(landed, NOON + timedelta(seconds=60), NOON + timedelta(days=1))
     assert (ended["labels"], ended["landed_first"], ended["landed_last"]) == (3, landed[0], landed[2])
     assert [ended[name] for name in staleness.WAITS] == [50, 60, 60, 10]
-    still = waited(landed, None, NOON + timedelta(seconds=100))
+    still = waits(landed, None, NOON + timedelta(seconds=100))
     assert (still["decided_at"], still["seconds_max"]) == (None, 100)
 
 

@@ -13,7 +13,7 @@ from platform_assets.silver.decisions import (
     decided,
     decisions,
     documents_of,
-    pending,
+    read_documents,
 )
 from platform_assets.silver.embeddings import encoded, unencoded
 from resources.encoder import Encoder
@@ -98,7 +98,7 @@ def challenger(tmp_path_factory):
 
 
 def test_pending_are_the_distinct_documents_of_the_days_as_they_are_scored(lake, encoder):
-    found = pending(lake, "page", DAYS, encoder)
+    found = read_documents(lake, "page", DAYS, encoder)
     assert found.columns == [*DOCUMENT.names, *PLACE, "received_at"]
     assert sorted(found.select("document_id", DAY, "title", "text").rows()) == [
         ("p1", date(2026, 11, 9), "Flood", "The river rose."),
@@ -124,7 +124,7 @@ def test_each_organisation_has_its_own_decision_about_one_content(lake, models):
 
 
 def test_pictures_come_with_their_bytes_and_without_text(lake, encoder):
-    (row,) = pending(lake, "image", DAYS, encoder).rows(named=True)
+    (row,) = read_documents(lake, "image", DAYS, encoder).rows(named=True)
     assert (row["kind"], row["body"], row["text"], row["vector"]) == ("image", b"bytes", None, None)
 
 
@@ -135,7 +135,7 @@ def test_vectors_of_another_encoder_are_not_used_and_what_has_none_is_encoded_an
         def encode(self, texts):
             return np.full((len(texts), DIMENSIONS), len(texts), np.float32)
 
-    found = pending(copied, "page", DAYS, Another())
+    found = read_documents(copied, "page", DAYS, Another())
     assert found["vector"].list.first().to_list() == [3.0] * 4, "three distinct texts"
     stored = copied.read("silver/embeddings").filter(encoder_id="another")
     assert (stored.height, stored["content_hash"].n_unique()) == (3, 3)
@@ -148,7 +148,7 @@ def test_texts_are_encoded_once(lake, encoder):
 
 
 def test_answers_say_where_they_came_from(lake, encoder, models):
-    documents = pending(lake, "page", DAYS, encoder)
+    documents = read_documents(lake, "page", DAYS, encoder)
     found = answers_about(documents, models, 3, "r1")
     assert found.columns[: len(DECISION)] == DECISION.names
     assert sorted(found.select("document_id", "task", "model_version", DAY).rows()) == [
@@ -167,16 +167,16 @@ def test_answers_say_where_they_came_from(lake, encoder, models):
 
 
 def test_an_unchanged_document_is_decided_again_on_another_day_and_named_apart(lake, encoder, models):
-    found = answers_about(pending(lake, "page", DAYS, encoder), models)
+    found = answers_about(read_documents(lake, "page", DAYS, encoder), models)
     same = found.filter(pl.col("content_hash") == content_hash(document_text("Flood", "The river rose.")))
     assert same[DAY].to_list() == [date(2026, 11, 9), date(2026, 11, 10)]
     assert (same["decision_id"].n_unique(), same["score"].n_unique()) == (2, 1)
-    alone = answers_about(pending(lake, "page", DAYS[:1], encoder), models)
+    alone = answers_about(read_documents(lake, "page", DAYS[:1], encoder), models)
     assert alone["decision_id"].to_list() == same["decision_id"].to_list()[:1], "whatever other days are made with it"
 
 
 def test_a_document_on_which_a_model_raises_is_quarantined_and_stops_no_other(lake, encoder, models):
-    documents = pending(lake, "page", DAYS, encoder)
+    documents = read_documents(lake, "page", DAYS, encoder)
     short = pl.col("vector").list.head(1)
     odd = documents.with_columns(vector=pl.when(document_id="p2").then(short).otherwise("vector"))
     found, broken = decided(odd, models, None, input_table="silver/pages", input_version=0, run_id="r")
@@ -187,7 +187,7 @@ def test_a_document_on_which_a_model_raises_is_quarantined_and_stops_no_other(la
 
 
 def test_no_documents_and_no_models_make_no_answers(lake, encoder, models):
-    documents = pending(lake, "page", DAYS, encoder)
+    documents = read_documents(lake, "page", DAYS, encoder)
     assert answers_about(documents.clear(), models).is_empty()
     empty = answers_about(documents, Models({}, {}))
     assert empty.is_empty()
@@ -212,7 +212,7 @@ CHAMPION_ANSWERS, CHALLENGER_ANSWERS = [(4, "champion")], [(4, "shadow"), (5, "c
 def test_a_share_of_documents_is_answered_by_the_challenger_and_both_decisions_are_kept(
     lake, encoder, models, challenger
 ):
-    documents = pending(lake, "page", DAYS, encoder)
+    documents = read_documents(lake, "page", DAYS, encoder)
     found = {share: arms(documents, tried(models, challenger, share)) for share in (0.3, 0.6, 0.9, 1.0)}
     for one in found.values():
         assert len(one) == documents.height
@@ -227,13 +227,13 @@ def test_a_share_of_documents_is_answered_by_the_challenger_and_both_decisions_a
 
 
 def test_a_shadow_is_asked_about_every_document_and_answers_none(lake, encoder, models, challenger):
-    documents = pending(lake, "page", DAYS, encoder)
+    documents = read_documents(lake, "page", DAYS, encoder)
     found = arms(documents, tried(models, challenger, 0.0))
     assert list(found.values()) == [[(4, "champion"), (5, "shadow")]] * documents.height
 
 
 def test_a_challenger_changes_no_answer_of_the_champion(lake, encoder, models, challenger):
-    documents = pending(lake, "page", DAYS, encoder)
+    documents = read_documents(lake, "page", DAYS, encoder)
     of_both = answers_about(documents, tried(models, challenger, 0.5))
     alone = answers_about(documents, models)
     columns = ["decision_id", "label", "score"]

@@ -20,7 +20,7 @@ from platform_assets.bronze.seller_declarations import SCHEMA, seller_declaratio
 from platform_assets.ingestion import has_unread, ingest
 from platform_assets.parsing import parse_records
 from platform_assets.publishing import QUARANTINE
-from platform_assets.silver.inventory import inventory, offered
+from platform_assets.silver.inventory import inventory, with_sellers
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
 from resources.landing.folders import landed_files
@@ -66,7 +66,7 @@ class Landing:
 
     def said(self):
         """Return what the declarations say now of the snapshots that are in bronze."""
-        rows = offered(self.lake.read(SNAPSHOTS.table), self.lake, Aliases(self.lake)).sort("snapshot_id")
+        rows = with_sellers(self.lake.read(SNAPSHOTS.table), self.lake, Aliases(self.lake)).sort("snapshot_id")
         return rows["authorisation_reason"].to_list()
 
     def materialise(self, *assets):

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from platform_assets.bronze.review_labels import SCHEMA
-from platform_assets.silver.labels import documents, resolved
+from platform_assets.silver.labels import labelled_documents, resolved
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import content_hash, normalise
@@ -120,7 +120,7 @@ def test_a_label_under_another_address_of_a_page_is_about_its_document(bronze):
 
 
 def page(document_id, address, text, at, **more):
-    told = {"tenant_id": "acme", "document_id": document_id, "address": address, "title": None, "text": text}
+    told = {"tenant_id": "acme", "document_id": document_id, "normalized_url": address, "title": None, "text": text}
     return told | {"content_hash": content_hash(text), "fetched_at": at, DAY: at.date()} | more
 
 
@@ -138,7 +138,7 @@ def test_documents_are_found_by_each_name_and_their_own_comes_first(bronze, tmp_
     lake.insert_missing("silver/messages", pl.DataFrame([told | {"sent_at": monday}]), ["document_id"])
     lake.insert_missing("silver/images", pl.DataFrame([told | {"fetched_at": monday}]).clear(), ["document_id"])
     names = ("https://E.org/a", "https://e.org/seen", "m1", "https://e.org/none")
-    found = documents(lake, bronze(SCHEMA, *(SAID | {"document_id": name} for name in names)))
+    found = labelled_documents(lake, bronze(SCHEMA, *(SAID | {"document_id": name} for name in names)))
     assert sorted(found.select("name", "tenant_id", "document_id", "text").rows()) == [
         ("https://e.org/a", "acme", "https://e.org/a", "Tuesday"),
         ("https://e.org/a", "other", "https://e.org/a", "Of others"),

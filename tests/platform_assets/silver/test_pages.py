@@ -20,7 +20,7 @@ def test_each_fetch_becomes_its_article_with_where_it_came_from(bronze):
     found = extracted(bronze(SCHEMA, fetch))
     row = found.row(0, named=True)
     assert found.columns[8:] == [*ARTICLE.names[:-1], "rule"]
-    assert row["address"] == "http://example.org/a"
+    assert row["normalized_url"] == "http://example.org/a"
     assert (row["url"], row["document_id"], row["tenant_id"]) == (
         "http://example.org/a",
         "http://example.org/a",

@@ -248,7 +248,7 @@ def test_a_run_whose_tuning_fails_is_made_to_its_end_and_fails(home: Path, tmp_p
 
 @pytest.mark.usefixtures("definitions")
 def test_what_is_behind_again_as_soon_as_it_is_made_is_an_error_and_not_made_for_ever(home: Path, monkeypatch):
-    again = State(late=(RunPlan("2026-11-09", "2026-11-09", ("operations/promotions",)),))
+    again = State(decision_plans=(RunPlan("2026-11-09", "2026-11-09", ("operations/promotions",)),))
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.setattr("serving.cli.run.observe", lambda *_, **__: again)
     with pytest.raises(RunFailedError, match="are stale again as soon as they are materialised"):
