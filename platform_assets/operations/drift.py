@@ -109,8 +109,10 @@ def windows(
     lakehouse: Lakehouse, encoder: Encoder, versions: Mapping[str, Sequence[ModelVersion]], day: str
 ) -> Iterator[Row]:
     """Yield the rows of a day, without prediction drift."""
-    answers = lakehouse.scan(decisions.TABLE, [day]).select(
-        *DOCUMENT_KEY, "task", "label", "score", "model_version", "traffic_arm", "decided_at"
+    answers = (
+        lakehouse.scan(decisions.TABLE, [day])
+        .drop_nulls("label")
+        .select(*DOCUMENT_KEY, "task", "label", "score", "model_version", "traffic_arm", "decided_at")
     )
     # Sorted, because the last digits of a mean depend on the order of the rows.
     answers = answers.sort("task", *DOCUMENT_KEY, "model_version").collect()
@@ -183,6 +185,7 @@ def with_answers(
     labelled = labels_of_day.join(versions, on="task").filter(unseen)
     decided = (
         lakehouse.scan(decisions.TABLE, _look_back_days(day))
+        .filter(pl.col("label").is_not_null())
         .filter(pl.col("content_hash").is_in(labelled["content_hash"].unique().implode()))
         .select("task", "content_hash", "model_version", "label", "score")
         .unique(["task", "content_hash", "model_version"])

@@ -46,7 +46,7 @@ from platform_assets.reports.page import (
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
-from signals.risks import RISKY
+from signals.risks import RISKY, SAFE
 
 TABLE = "reports/business_insights"
 HOURLY, INVENTORY, MOOD = "gold/ad_performance_hourly", "gold/inventory_daily", "gold/psychosocial_daily"
@@ -272,12 +272,12 @@ def of_risk(rows: pl.DataFrame) -> Grid:
     found = rated(rows, "risk").filter(pl.col("impressions") > 0).sort(rank, descending=True)
     if found.is_empty():
         return Grid("By risk of the page", wide=False)
-    risky, low = (
-        rows.filter(pl.col("risk").is_in(levels)).select(rate("viewability")).item() for levels in (RISKY, ["low"])
+    risky, safe = (
+        rows.filter(pl.col("risk").is_in(levels)).select(rate("viewability")).item() for levels in (RISKY, SAFE)
     )
-    reading = "There is nothing to compare: not both risky and low-risk pages had impressions."
-    if risky is not None and low is not None:
-        reading = f"{percent(risky)} of impressions beside risky pages were in view, {percent(low)} beside low risk."
+    reading = "There is nothing to compare: not both risky and safe pages had impressions."
+    if risky is not None and safe is not None:
+        reading = f"{percent(risky)} of impressions beside risky pages were in view, {percent(safe)} beside safe ones."
     return Grid(
         "By risk of the page",
         reading,

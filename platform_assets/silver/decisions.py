@@ -1,5 +1,6 @@
 """One row is one decision: the answer of one model to one task about one document on one day, with its provenance.
 
+``abstention`` says why there is no answer: the text is empty, or in a language that the model was not measured on.
 An unchanged page that is fetched on another day is decided again. Decisions are facts: a new model adds rows, and never
 changes one. After a promotion, a rollback or the start of a trial, the versions that now answer also decide the
 documents of the last week. A decision stays where its document is superseded by an earlier delivery of the same record.
@@ -103,7 +104,7 @@ def documents_of(kind: str, rows: pl.DataFrame, vectors: pl.DataFrame = NO_VECTO
         vectors: content_hash and vector of their texts; a text without one is encoded when it is decided.
     """
     documents = rows.join(vectors, on="content_hash", how="left").with_columns(kind=pl.lit(kind))
-    empty = {"title": pl.String, "text": pl.String, "body": pl.Binary}
+    empty = {"title": pl.String, "text": pl.String, "language": pl.String, "body": pl.Binary}
     missing = {name: pl.lit(None, dtype) for name, dtype in empty.items() if name not in documents.columns}
     documents = documents.with_columns(**missing).select(*DOCUMENT.names, *PLACE, "received_at")
     return documents.sort(ASKED_ABOUT).unique(ASKED_ABOUT, keep="first", maintain_order=True)

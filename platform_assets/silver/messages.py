@@ -17,6 +17,7 @@ from platform_assets.parsing import declared
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
 from resources.lakehouse.tables import Lakehouse
+from signals.documents.languages import languages_of
 from signals.documents.text import normal_forms
 
 TABLE = "silver/messages"
@@ -48,11 +49,14 @@ def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
         profiles: bronze/user_profiles of their authors.
     """
     normal, hashes = normal_forms(received["text"])
+    codes, scores = languages_of(normal)
     messages = received.with_columns(
         document_id="message_id",
         text_as_sent="text",
         text=pl.Series(normal, dtype=pl.String),
         content_hash=pl.Series(hashes, dtype=pl.String),
+        language=pl.Series(codes, dtype=pl.String),
+        language_score=pl.Series(scores, dtype=pl.Float64),
         sent_at=pl.coalesce("sent_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )

@@ -99,7 +99,7 @@ def predict(
 
     answers = predictions(task, file)
     if output == "labels":
-        sys.stdout.writelines(f"{answer['label']}\n" for answer in answers)
+        sys.stdout.writelines(f"{answer['label'] or 'unknown'}\n" for answer in answers)
     else:
         _print_json(answers, lines=output == "jsonl")
 

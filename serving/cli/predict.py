@@ -15,6 +15,7 @@ from resources.encoder import Encoder
 from resources.serving_models import serving_models
 from resources.settings import settings
 from signals.classify import DOCUMENT, Model, Models, classify
+from signals.documents.languages import languages_of
 from signals.documents.text import normal_forms
 from signals.tasks import TASKS
 from signals.traffic import Traffic
@@ -25,8 +26,10 @@ CHUNK_LINES = 1_024
 def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
     r"""Yield line, label, score and scores for each line of a file, with ``name`` where the task names its labels.
 
+    A line in a language that the model was not measured on, or without text, has no label but the ``abstention``.
+
     Lines end with ``\n`` only; a last line without one counts. Bytes that are no UTF-8 become replacement
-    characters. An empty line is a text like any other.
+    characters.
 
     Raises:
         typer.BadParameter: no such task or file, or the task is not asked of texts.
@@ -51,15 +54,21 @@ def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
 
 def _answers(model: Model, encoder: Encoder, lines: list[bytes], offset: int) -> Iterator[dict[str, Any]]:
     texts, hashes = normal_forms(line.decode("utf-8", "replace") for line in lines)
-    rows = [{"kind": model.task.documents[0], "content_hash": h, "text": t} for h, t in zip(hashes, texts, strict=True)]
+    codes, _ = languages_of(texts)
+    rows = [
+        {"kind": model.task.documents[0], "content_hash": content_hash, "text": text, "language": language}
+        for content_hash, text, language in zip(hashes, texts, codes, strict=True)
+    ]
     batch = pa.RecordBatch.from_pylist(rows, schema=DOCUMENT)
     models = Models({model.task.name: Traffic(model.version)}, {model.task.name: model})
     for decisions in classify([batch], models, encoder):
-        for number, decision in enumerate(decisions.select(["label", "score", "scores"]).to_pylist(), offset + 1):
+        answers = decisions.select(["label", "score", "scores", "abstention"]).to_pylist()
+        for number, decision in enumerate(answers, offset + 1):
             label = decision["label"]
             name = {"name": model.task.names[label]} if model.task.names.get(label) else {}
             scores = {pair["label"]: pair["score"] for pair in decision["scores"]}
-            yield {"line": number, "label": label, **name, "score": decision["score"], "scores": scores}
+            reason = {"abstention": decision["abstention"]} if label is None else {}
+            yield {"line": number, "label": label, **name, "score": decision["score"], **reason, "scores": scores}
 
 
 def _progress() -> Progress:

@@ -1,6 +1,7 @@
 """The language of a text: detected on the text, beside what its page declares."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -66,6 +67,12 @@ def language_of(text: str, declared: str | None = None) -> Language:
     unknown = code not in _detector().labels
     stands = alike or unknown or len(letters) < FEW_LETTERS or score < SURE
     return Language(code, None) if stands else Language(detected, round(score, 4))
+
+
+def languages_of(texts: Iterable[str]) -> tuple[list[str | None], list[float | None]]:
+    """Return the codes and scores of the languages of texts in their normal form, in order."""
+    languages = [language_of(text) for text in texts]
+    return [language.code for language in languages], [language.score for language in languages]
 
 
 def declared_code(declared: str | None) -> str | None:

@@ -14,6 +14,7 @@ select
     count(*) as pages,
     count(*) filter (risky) as risky_pages,
     {{ ratio('risky_pages', 'pages') }} as risky_share,
+    count(*) filter (risk = 'none') as none_pages,
     count(*) filter (risk = 'low') as low_pages,
     count(*) filter (risk = 'medium') as medium_pages,
     count(*) filter (risk = 'high') as high_pages,
