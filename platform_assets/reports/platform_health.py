@@ -416,5 +416,5 @@ def shift(answers: pl.DataFrame) -> float | None:
         .with_columns(share=pl.col("decisions") / pl.col("decisions").sum())
         for days in (first, last)
     ]
-    both = shares[0].join(shares[1], on="label", how="full", coalesce=True, suffix="_last")
-    return both.select((pl.col("share").fill_null(0) - pl.col("share_last").fill_null(0)).abs().sum() / 2).item()
+    joined = shares[0].join(shares[1], on="label", how="full", coalesce=True, suffix="_last")
+    return joined.select((pl.col("share").fill_null(0) - pl.col("share_last").fill_null(0)).abs().sum() / 2).item()
