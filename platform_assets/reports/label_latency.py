@@ -6,17 +6,7 @@ from typing import Any
 import polars as pl
 
 from platform_assets.operations.label_latency import MAX_SECONDS, SCHEMA, TABLE, newest
-from platform_assets.reports.page import (
-    Chart,
-    Column,
-    Grid,
-    Section,
-    dollars,
-    horizontal_layout,
-    label,
-    plural,
-    total,
-)
+from platform_assets.reports.page import Chart, Column, Grid, Section, dollars, horizontal_layout, label, plural, total
 from resources.lakehouse.tables import Lakehouse
 
 # Number of newest champions in the chart.

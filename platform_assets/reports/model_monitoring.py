@@ -240,10 +240,7 @@ def gaps(rows: pl.DataFrame) -> Chart:
     how = "too sure" if most > 0 else "not sure enough"
     reading = f"{task} is the most {how} over all days, by {percent(abs(most))} on {plural(labelled, 'document')}. "
     reading += "A day has few labels: single points are mostly chance."
-    layout = _day_layout(rows, "") | {
-        "yaxis": {"tickformat": "+~%"},
-        "shapes": [_reference_line(0, 0, 1, 0, "paper")],
-    }
+    layout = _day_layout(rows, "") | {"yaxis": {"tickformat": "+~%"}, "shapes": [_reference_line(0, 0, 1, 0, "paper")]}
     return Chart(title, reading, _task_lines(rows, gap, "percent"), layout, height=380)
 
 
