@@ -1,4 +1,4 @@
-"""The one entry point: every asset, check, sensor and resource of the platform. It does no I/O."""
+"""The entry point of the code location: every asset, check, sensor and resource. It does no I/O."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ from sensors.retrain_encoder import retrain_encoder
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions of the code location."""
-    known = settings()
+    configured = settings()
     layers = [bronze, silver, gold, published, reports, operations]
     return dg.Definitions(
         assets=[
@@ -27,11 +27,11 @@ def defs() -> dg.Definitions:
         ],
         asset_checks=[stream_lag],
         resources={
-            "lakehouse": lakehouse(known),
-            # Made anew for each run and look: which encoder serves is looked up once by each of them.
-            "encoder": dg.ResourceDefinition(lambda _: encoder(known)),
-            "registry": registry(known),
-            "open_signal_store": partial(signal_store, known),
+            "lakehouse": lakehouse(configured),
+            # A new one for each run and sensor evaluation, because each looks up once which encoder serves.
+            "encoder": dg.ResourceDefinition(lambda _: encoder(configured)),
+            "registry": registry(configured),
+            "open_signal_store": partial(signal_store, configured),
         },
         sensors=[materialize_stale, retrain_encoder],
         executor=dg.in_process_executor,

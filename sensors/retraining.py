@@ -112,9 +112,9 @@ def _decide(state: State, now: datetime) -> tuple[bool, str]:
     drifted = [window for window in windows if window.drifted]
     why = f"{new} new labels of {enough}, drift in {len(drifted)} of {len(windows)} windows"
     drifts_now = bool(drifted) and drifted[-1] is windows[-1]
-    fresh = drifts_now and (latest is None or latest.trained_at < drifted[-1].end)
+    drifts_since_training = drifts_now and (latest is None or latest.trained_at < drifted[-1].end)
     # Without new labels training would make the same model, so drift only lowers the threshold.
-    return fresh and len(drifted) >= MIN_DRIFTED and new > 0, why
+    return drifts_since_training and len(drifted) >= MIN_DRIFTED and new > 0, why
 
 
 def threshold(task: Task, champion: Training) -> int:

@@ -11,7 +11,18 @@ from markupsafe import Markup
 from governance.catalog import Table
 from governance.html import POLICY, html_page
 from governance.quality import validate
-from platform_assets.reports.page import Chart, Column, Grid, Headline, Page, Section, bars, crossing, heat, render
+from platform_assets.reports.page import (
+    Chart,
+    Column,
+    Grid,
+    Headline,
+    Page,
+    Section,
+    bars,
+    heatmap,
+    heatmap_layout,
+    render,
+)
 from resources.settings import PROJECT
 
 CHROMIUM = shutil.which("chromium")
@@ -44,7 +55,7 @@ def report() -> str:
     """Return a report whose every text is hostile."""
     said, *more = HOSTILE
     drawn = Chart(said, said, [bars(one, "var(--floor)", {"x": [*HOSTILE], "y": [1] * 6}) for one in HOSTILE])
-    cells = Chart(more[1], "", [heat(HOSTILE, HOSTILE, [[1.0] * 6] * 6)], crossing(HOSTILE, HOSTILE))
+    cells = Chart(more[1], "", [heatmap(HOSTILE, HOSTILE, [[1.0] * 6] * 6)], heatmap_layout(HOSTILE, HOSTILE))
     grid = Grid(said, said, [Column("a", said), Column("b", said, "chip")], [{"a": one, "b": one} for one in HOSTILE])
     page = Page(
         said, said, said, [Headline(said, said)], [Section(said, [drawn, cells, grid])],

@@ -1,4 +1,4 @@
-"""As received: one table a kind of record, with where each row came from."""
+"""Bronze: records as received, with the source of each; one table per kind of record."""
 
 from importlib import import_module
 

@@ -1,6 +1,6 @@
 """One row is one event of an advertisement: shown, viewable, clicked, converted.
 
-Money in US dollars.
+Money is in US dollars.
 """
 
 import polars as pl

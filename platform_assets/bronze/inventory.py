@@ -1,7 +1,7 @@
-"""One row is one hourly snapshot of a placement: how often it could be sold and was.
+"""One row is one hourly snapshot of a placement: impressions on offer, and impressions filled.
 
-Sizes in pixels, floor in US dollars per thousand. ``exchange`` (a domain) and ``seller_id`` (the account there) name
-who offers it, where that is told.
+Sizes are in pixels, the floor price in US dollars per thousand. ``exchange`` (a domain) and ``seller_id`` (the account
+there) name the seller, if known.
 """
 
 import polars as pl

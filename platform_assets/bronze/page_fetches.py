@@ -1,8 +1,8 @@
-"""One row is one fetch of a page or a picture, as the crawler wrote it.
+"""One row is one fetch of a page or an image, as the crawler wrote it.
 
-A page that was fetched twice has two rows. ``html`` (from JSON) or ``body`` (bytes, from files) holds what was fetched;
-``images`` is the JSON list of pictures that came with it. ``http_status``, ``content_type`` (with or without a
-charset), ``content_encoding`` and ``charset`` are what HTTP said, as received; ``body`` has its content coding undone.
+A page that was fetched twice has two rows. ``html`` (from JSON) or ``body`` (bytes, from files) is the content;
+``images`` is a JSON list of the page's images. ``http_status``, ``content_type`` (with or without a charset),
+``content_encoding`` and ``charset`` are from HTTP, as received. ``body`` is decoded from its content coding.
 """
 
 import polars as pl

@@ -1,7 +1,7 @@
-"""One row is one answer that a reviewer, or a labelled corpus, gave to one task.
+"""One row is one label that a reviewer, or a labelled corpus, gave for one task.
 
-It names a document, or carries the text itself. Answers come by file, by topic, and from the table ``labels`` of the
-database, one row for each version that was seen.
+It names a document, or has the text itself. Labels come by file, by topic, and from the table ``labels`` of the
+database, with one row for each version that was read.
 """
 
 import polars as pl

@@ -1,8 +1,8 @@
 """One row is one real-time auction: its OpenRTB 2.6 request, the bids on it, and who won.
 
 ``request`` and ``bids`` are JSON; a bid may have ``bidder``, ``status``, ``no_bid_reason``, ``latency_ms``,
-``price_cpm`` and its currency ``cur``, or ``price_cpm_usd``. ``clearing_price_cpm_usd`` is in US dollars per thousand,
-``market_price`` in the unit of a source that states none.
+``price_cpm`` and its currency ``cur``, or ``price_cpm_usd``. ``clearing_price_cpm_usd`` is in US dollars per thousand.
+``market_price`` comes from sources that state no unit.
 """
 
 import polars as pl

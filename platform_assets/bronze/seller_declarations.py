@@ -1,7 +1,7 @@
 """One row is one declaration of an ads.txt or a sellers.json: a seller, a variable, or the end of the file.
 
-``fetched_at`` names the version, and a version counts once its end has been read. ``declared_by`` is the site of an
-ads.txt, the exchange of a sellers.json; ``line`` is the line there, or the seller's number.
+``fetched_at`` identifies the version of the file; a version counts once its end has been read. ``declared_by`` is the
+site of an ads.txt, or the exchange of a sellers.json. ``line`` is the line there, or the seller's number.
 """
 
 import polars as pl
@@ -33,7 +33,7 @@ SCHEMA = SourceSchema(
         "other": pl.String,
     },
     key="declared_by",
-    # A file may have been fetched long before it is received: its rows are kept from when they came.
+    # Retention counts from the receipt of a file, which may have been fetched long before.
     event_time="received_at",
     nested=frozenset({"other"}),
 )

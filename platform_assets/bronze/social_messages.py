@@ -1,7 +1,7 @@
 """One row is one social message, as a platform delivered it.
 
-A message that was delivered twice has two rows. Messages come by file, by topic, and from the API that is pulled, which
-gives equal messages once.
+A message that was delivered twice has two rows. Messages come by file, by topic, and from the pulled API, whose equal
+messages are read once.
 """
 
 import polars as pl

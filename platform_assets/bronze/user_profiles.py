@@ -1,4 +1,4 @@
-"""One row is one version of a user's profile, with the consent that the user has given.
+"""One row is one version of a user's profile, with the user's consent.
 
 Updates come by file, and from the table ``users`` of the database.
 """

@@ -58,8 +58,8 @@ def encoder_model(
     """Promote or refuse the newest version, or one that is tuned now."""
     started = time.perf_counter()
 
-    def progress(done: int, of: int) -> None:
-        context.log_event(dg.AssetObservation(table_key(ENCODER_MODEL), metadata={"done": done, "of": of}))
+    def progress(done: int, total: int) -> None:
+        context.log_event(dg.AssetObservation(table_key(ENCODER_MODEL), metadata={"done": done, "of": total}))
 
     texts = teaching_texts(lakehouse)
     if texts < LEAST_TEXTS:
@@ -83,9 +83,9 @@ def tune_encoder(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, pro
     started, pinned = time.perf_counter(), lakehouse.pinned_to(["silver/labels"])
     rows = tuning.lessons(pinned.read("silver/labels"))
 
-    def report(done: int, of: int) -> None:
-        if done * PROGRESS_STEPS // of > (done - tuning.BATCH) * PROGRESS_STEPS // of:
-            progress(done, of)
+    def report(done: int, total: int) -> None:
+        if done * PROGRESS_STEPS // total > (done - tuning.BATCH) * PROGRESS_STEPS // total:
+            progress(done, total)
 
     tune = partial(
         tuning.tune,

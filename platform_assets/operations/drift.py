@@ -240,8 +240,8 @@ def stored_rows(lakehouse: Lakehouse, days: Sequence[str]) -> list[Row]:
     if not lakehouse.exists(TABLE):
         return []
     first, last = date.fromisoformat(min(days)), date.fromisoformat(max(days))
-    near = pl.col(DAY).is_between(first - LOOK_BACK, last + LOOK_BACK)
-    return lakehouse.scan(TABLE).filter(near, ~pl.col(DAY).cast(pl.String).is_in(days)).collect().to_dicts()
+    in_look_back = pl.col(DAY).is_between(first - LOOK_BACK, last + LOOK_BACK)
+    return lakehouse.scan(TABLE).filter(in_look_back, ~pl.col(DAY).cast(pl.String).is_in(days)).collect().to_dicts()
 
 
 def with_prediction_drift(measured: Iterable[Row], stored: Iterable[Row], first: date) -> pl.DataFrame:

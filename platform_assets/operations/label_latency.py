@@ -165,9 +165,9 @@ def first_seen(lakehouse: Lakehouse, task: str, earlier: Generation | None, vers
 
     Where that version is no longer kept, of the labels that landed after the earlier champion's training.
     """
-    columns, seen = ("task", "received_at"), earlier.labels if earlier else None
+    columns, earlier_version = ("task", "received_at"), earlier.labels if earlier else None
     try:
-        rows = rows_between(lakehouse, LABELS, seen, version, key=catalog.table(LABELS).key, columns=columns)
+        rows = rows_between(lakehouse, LABELS, earlier_version, version, key=catalog.table(LABELS).key, columns=columns)
     except VersionGoneError:
         rows = lakehouse.scan(LABELS).select(columns).collect()
         rows = rows.filter(pl.col("received_at") > earlier.trained_at) if earlier else rows
@@ -231,11 +231,11 @@ def changed(old: pl.DataFrame, new: pl.DataFrame, events: pl.DataFrame) -> dict[
         new: decisions of the newer one.
         events: silver/ad_events while the old answers were visible.
     """
-    both = old.unique(DOCUMENT_KEY).join(new.unique(DOCUMENT_KEY), on=DOCUMENT_KEY, suffix="_new")
-    differ = both.filter(pl.col("label") != pl.col("label_new"))
+    compared = old.unique(DOCUMENT_KEY).join(new.unique(DOCUMENT_KEY), on=DOCUMENT_KEY, suffix="_new")
+    differ = compared.filter(pl.col("label") != pl.col("label_new"))
     affected = events.join(differ.select("document_id").unique(), on="document_id", how="semi")
     return {
-        "compared": both.height,
+        "compared": compared.height,
         "changed": differ.height,
         "impressions": affected.filter(pl.col("event_type") == "impression").height,
         "spend_usd": affected["cost_usd"].sum(),

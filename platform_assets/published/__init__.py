@@ -1,1 +1,1 @@
-"""What consumers look up, outside the lakehouse."""
+"""Published: signals that consumers look up outside the lakehouse."""

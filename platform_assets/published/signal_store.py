@@ -1,7 +1,7 @@
 """One row is one day whose page signals have been put into the signal store, where ad decisioning looks them up.
 
-The store keeps the newest signals of each page, whoever puts them when: the stream puts its own, this table those that
-batch has made.
+The store keeps the newest signals of each page, in whatever order they are put. The stream puts its own signals; this
+table puts those of batch.
 """
 
 from collections.abc import Callable
@@ -31,13 +31,13 @@ def signal_store(
     write = start(context, lakehouse, TABLE, INPUTS)
     signals = lakehouse.read(INPUTS[0], write.days)
     with closing(open_signal_store()) as store:
-        kept = put(store, signals)
+        stored = put(store, signals)
     days = signals.group_by(DAY).agg(pages=pl.len().cast(pl.Int64)).sort(DAY)
     lakehouse.replace_days(TABLE, write.days, days, checkpoints=write.checkpoints)
-    return write.result({"rows_in": signals.height, "rows_out": kept}, rows_out=lakehouse.count(TABLE))
+    return write.result({"rows_in": signals.height, "rows_out": stored}, rows_out=lakehouse.count(TABLE))
 
 
 def put(store: SignalStore, signals: pl.DataFrame) -> int:
-    """Put page signals into the store; return how many it kept: it has newer ones of the others."""
-    moments = pl.col("fetched_at", "published_on").cast(pl.String)
-    return store.put(signals.drop(*PROVENANCE, DAY).with_columns(moments).to_dicts())
+    """Put page signals into the store; return how many it kept, because it may have newer ones."""
+    times = pl.col("fetched_at", "published_on").cast(pl.String)
+    return store.put(signals.drop(*PROVENANCE, DAY).with_columns(times).to_dicts())

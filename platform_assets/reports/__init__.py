@@ -1,1 +1,1 @@
-"""What a person reads: tables, and pages with plots."""
+"""Reports: tables, each with a page of plots."""

@@ -1,7 +1,7 @@
-"""One row is what one campaign got on one day on pages of one topic, sentiment and risk.
+"""One row is one campaign on one day on pages of one topic, sentiment and risk, with its ad performance.
 
-Money in US dollars; ``roas`` is revenue for each dollar of cost. Its page is ``reports/business_insights.html``, on the
-last 28 days; it also shows the exchange and the mood of the audience, and of the audience only sums.
+Money is in US dollars; ``roas`` is revenue per dollar of cost. Its page is ``reports/business_insights.html``, on the
+last 28 days; it also shows the exchange, and the mood of the audience as sums over all authors.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import polars as pl
 
 from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
-from platform_assets.reports.context import EVENTS, MEASURES, SIGNALS, beside
+from platform_assets.reports.context import EVENTS, MEASURES, SIGNALS, ad_performance
 from platform_assets.reports.page import (
     BY_DAY,
     KINDS,
@@ -25,18 +25,18 @@ from platform_assets.reports.page import (
     bars,
     by_day,
     concentration,
-    counted,
-    crossing,
     dollars,
     headline,
-    heat,
+    heatmap,
+    heatmap_layout,
+    horizontal_layout,
+    join_words,
     label,
     largest,
     last_days,
     lines,
-    listed,
-    lying,
     percent,
+    plural,
     publish,
     ratio,
     read,
@@ -53,7 +53,7 @@ HOURLY, INVENTORY, MOOD = "gold/ad_performance_hourly", "gold/inventory_daily", 
 RTB, SYNC, AUCTIONS = "gold/rtb_hourly", "gold/user_sync_hourly", "silver/rtb_auctions"
 INPUTS = (EVENTS, SIGNALS, HOURLY, INVENTORY, MOOD, RTB, SYNC, AUCTIONS)
 KEY = [DAY, "tenant_id", "campaign_id", "topic", "sentiment", "risk"]
-# Rates: a measure for each of another.
+# Rates: numerator, denominator and scale.
 RATES = {
     "viewability": ("viewable", "impressions", 1),
     "ctr": ("clicks", "impressions", 1),
@@ -61,22 +61,22 @@ RATES = {
     "cpm_usd": ("cost_usd", "impressions", 1000),
     "roas": ("revenue_usd", "cost_usd", 1),
 }
-MOST_TOPICS, MOST_CAMPAIGNS = 20, 25
-# A topic with a smaller part of all impressions says too little.
-ENOUGH = 0.01
-# Nine in ten such intervals hold the true rate.
-NINE_IN_TEN = 1.645
-# A day on which fewer authors wrote is left out: its mood would be that of a few persons.
-LEAST_AUTHORS = 5
+MAX_TOPICS, MAX_CAMPAIGNS = 20, 25
+# Topics with a smaller share of all impressions are left out.
+MIN_IMPRESSION_SHARE = 0.01
+# Quantile of the normal distribution for intervals of 90 %.
+Z_90 = 1.645
+# Days with fewer authors are left out: their mood would be that of identifiable persons.
+MIN_AUTHORS = 5
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-RATED = (
+RATE_COLUMNS = (
     Column("impressions", "Impressions", "count"),
     Column("viewability", "Viewability", "percent"),
     Column("ctr", "CTR", "percent"),
     Column("conversion_rate", "Conversion rate", "percent"),
     Column("cpm_usd", "CPM", "dollars"),
 )
-PAID = (
+MONEY_COLUMNS = (
     Column("cost_usd", "Spend", "dollars"),
     Column("conversions", "Conversions", "count"),
     Column("revenue_usd", "Revenue", "dollars"),
@@ -97,7 +97,7 @@ TERMS = {
     "Match": "A user’s id that a partner could match with its own.",
     "Risky": "Pages of high or floor risk, which are not brand-safe.",
     "Mood": "What the models say of messages whose authors consent. Only sums over all authors are shown, and none "
-    f"for a day with fewer than {LEAST_AUTHORS} authors.",
+    f"for a day with fewer than {MIN_AUTHORS} authors.",
 }
 
 
@@ -105,20 +105,20 @@ TERMS = {
 def business_insights(
     context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]
 ) -> dg.MaterializeResult:
-    """Add up what campaigns got in which context."""
+    """Sum the ad performance of campaigns by context."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    rows = insights(beside(lakehouse, write.days))
+    rows = insights(ad_performance(lakehouse, write.days))
     lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 
 def insights(ads: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of this table for what ``context.beside`` returned."""
-    return rated(ads, *KEY).sort(KEY)
+    """Return the rows of this table. For ``ads`` see ``context.ad_performance``."""
+    return with_rates(ads, *KEY).sort(KEY)
 
 
-def rated(rows: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """Return measures added up by some columns, with their rates; null where there is nothing to divide by."""
+def with_rates(rows: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Return measures summed by some columns, with their rates; null where the denominator is zero."""
     summed = rows.group_by(by).agg(pl.col(MEASURES).sum().round(6))
     rates = {name: ratio(scale * pl.col(part), pl.col(whole)) for name, (part, whole, scale) in RATES.items()}
     return summed.with_columns(**{name: rate.round(6) for name, rate in rates.items()})
@@ -135,10 +135,10 @@ def page(lakehouse: Lakehouse) -> Page:
     days = last_days(lakehouse, [TABLE, INVENTORY, MOOD, RTB, SYNC])
     tables = [read(lakehouse, table, days) for table in (TABLE, HOURLY, RTB, INVENTORY, SYNC, MOOD)]
     auctions = lakehouse.scan(AUCTIONS, days or None).select("winner", "bids")
-    return told(*tables, bidders(auctions), versions(lakehouse, [TABLE, *INPUTS]))
+    return build_page(*tables, bidders(auctions), versions(lakehouse, [TABLE, *INPUTS]))
 
 
-def told(
+def build_page(
     rows: pl.DataFrame,
     hourly: pl.DataFrame,
     rtb: pl.DataFrame,
@@ -148,16 +148,16 @@ def told(
     by_bidder: pl.DataFrame,
     made_from: Mapping[str, int],
 ) -> Page:
-    """Return what a person reads.
+    """Return the page.
 
     Args:
-        rows: this table's.
+        rows: rows of this table.
         hourly: gold/ad_performance_hourly.
         rtb: gold/rtb_hourly.
         inventory: gold/inventory_daily.
         syncs: gold/user_sync_hourly.
         authors: gold/psychosocial_daily.
-        by_bidder: what ``bidders`` returned.
+        by_bidder: see ``bidders``.
         made_from: versions of the tables read.
     """
     days = pl.concat([table.select(DAY) for table in (rows, rtb, inventory, syncs, authors)])[DAY].unique().sort()
@@ -174,12 +174,21 @@ def told(
             headline("Revenue per dollar", rows, rate("roas"), "dollars", rising="good"),
         ],
         sections=[
-            Section("Which contexts pay", [topics_clicked(rows), of_tone(rows), of_risk(rows), topics_paid(rows)]),
+            Section(
+                "Which contexts pay", [topic_click_rates(rows), by_sentiment(rows), by_risk(rows), topic_revenue(rows)]
+            ),
             Section("Campaigns", [campaigns(rows)]),
-            Section("When", [rhythm(hourly)]),
+            Section("When", [impressions_by_hour(hourly)]),
             Section(
                 "The exchange",
-                [funnel(rtb), losses(rtb), bidding(by_bidder), fill(inventory), allowed(inventory), matches(syncs)],
+                [
+                    funnel(rtb),
+                    losses(rtb),
+                    bidding(by_bidder),
+                    fill(inventory),
+                    authorisation(inventory),
+                    matches(syncs),
+                ],
             ),
             Section("The mood of the audience", [sentiments(authors), emotions(authors)]),
         ],
@@ -190,87 +199,89 @@ def told(
 
 
 def finding(rows: pl.DataFrame) -> str:
-    """Return the page in a sentence or two."""
-    shown, cost, brought, clicked, seen = rows.select(
+    """Return the page's finding."""
+    impressions, cost, revenue, click_share, view_share = rows.select(
         pl.col("impressions", "cost_usd", "revenue_usd").sum(),
         ctr=rate("ctr"),
         viewability=rate("viewability"),
     ).row(0)
-    if not shown:
+    if not impressions:
         return "No advertisement was shown in these days."
-    names, held = concentration(rows, "campaign_id", "revenue_usd")
-    whose = f"; {percent(held)} of it from {listed(names)}" if 1 <= len(names) <= 3 else ""
+    names, share = concentration(rows, "campaign_id", "revenue_usd")
+    by_whom = f"; {percent(share)} of it from {join_words(names)}" if 1 <= len(names) <= 3 else ""
     return (
-        f"{counted(shown, 'impression')} cost {dollars(cost)} and brought {dollars(brought)}{whose}. "
-        f"{percent(seen)} were in view and {percent(clicked)} were clicked."
+        f"{plural(impressions, 'impression')} cost {dollars(cost)} and brought {dollars(revenue)}{by_whom}. "
+        f"{percent(view_share)} were in view and {percent(click_share)} were clicked."
     )
 
 
-def topics_clicked(rows: pl.DataFrame) -> Chart:
-    """Return the click-through rate of each topic, and how far it may be chance."""
+def topic_click_rates(rows: pl.DataFrame) -> Chart:
+    """Return the chart of the click-through rate of each topic, with its interval."""
     title, average = "Click-through rate by topic of the page", rows.select(rate("ctr")).item()
-    found = rated(rows, "topic").filter(pl.col("impressions") > ENOUGH * pl.col("impressions").sum())
-    if found.is_empty() or not average:
+    topics = with_rates(rows, "topic").filter(
+        pl.col("impressions") > MIN_IMPRESSION_SHARE * pl.col("impressions").sum()
+    )
+    if topics.is_empty() or not average:
         return Chart(title)
     low, high = interval(pl.col("clicks"), pl.col("impressions"))
-    found = largest(found, "impressions", "topic").head(MOST_TOPICS).with_columns(low=low, high=high)
-    found = largest(found, "ctr", "topic")
-    above, below = found.filter(pl.col("low") > average), found.filter(pl.col("high") < average)
-    chance = found.filter(pl.col("low") <= average, pl.col("high") >= average)
-    drawn = [
-        dots("clearly above the average", "var(--good)", above),
-        dots("may be chance", "var(--muted)", chance),
-        dots("clearly below", "var(--high)", below),
+    topics = largest(topics, "impressions", "topic").head(MAX_TOPICS).with_columns(low=low, high=high)
+    topics = largest(topics, "ctr", "topic")
+    above, below = topics.filter(pl.col("low") > average), topics.filter(pl.col("high") < average)
+    chance = topics.filter(pl.col("low") <= average, pl.col("high") >= average)
+    traces = [
+        interval_markers("clearly above the average", "var(--good)", above),
+        interval_markers("may be chance", "var(--muted)", chance),
+        interval_markers("clearly below", "var(--high)", below),
     ]
     mean = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": average, "x1": average}
     line = {"line": {"color": "var(--ink)", "dash": "dot", "width": 1}}
-    layout = lying("percent", found["topic"]) | {"shapes": [mean | line]}
+    layout = horizontal_layout("percent", topics["topic"]) | {"shapes": [mean | line]}
     reading = f"The average is {percent(average)} (dotted)."
-    for where, names in (("above", above["topic"]), ("below", below["topic"])):
-        reading += f" Clearly {where} it: {listed(names)}." if len(names) else ""
-    reading += f" For {counted(chance.height, 'topic')} the difference may be chance." if chance.height else ""
-    return Chart(title, reading, drawn, layout, height=90 + 24 * found.height, wide=True)
+    for side, names in (("above", above["topic"]), ("below", below["topic"])):
+        reading += f" Clearly {side} it: {join_words(names)}." if len(names) else ""
+    reading += f" For {plural(chance.height, 'topic')} the difference may be chance." if chance.height else ""
+    return Chart(title, reading, traces, layout, height=90 + 24 * topics.height, wide=True)
 
 
-def dots(name: str, colour: str, found: pl.DataFrame) -> dict[str, Any]:
+def interval_markers(name: str, colour: str, topics: pl.DataFrame) -> dict[str, Any]:
     """Return a trace of topics' click-through rates with their intervals."""
-    more, less = ((found["high"] - found["ctr"]).clip(0), (found["ctr"] - found["low"]).clip(0))
-    spread = {"type": "data", "array": more.to_list(), "arrayminus": less.to_list(), "color": colour, "width": 0}
-    look = {"mode": "markers", "marker": {"color": colour, "size": 9}, "error_x": spread}
-    xy = {"x": found["ctr"].to_list(), "y": [label(topic) for topic in found["topic"]]}
-    return {"type": "scatter", "name": name, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>", **look, **xy}
+    upper, lower = ((topics["high"] - topics["ctr"]).clip(0), (topics["ctr"] - topics["low"]).clip(0))
+    spread = {"type": "data", "array": upper.to_list(), "arrayminus": lower.to_list(), "color": colour, "width": 0}
+    drawing = {"mode": "markers", "marker": {"color": colour, "size": 9}, "error_x": spread}
+    xy = {"x": topics["ctr"].to_list(), "y": [label(topic) for topic in topics["topic"]]}
+    return {"type": "scatter", "name": name, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>", **drawing, **xy}
 
 
 def interval(part: pl.Expr, whole: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """Return the Wilson score interval of part / whole: its ends."""
-    share, z = (part / whole).clip(0, 1), NINE_IN_TEN
+    """Return the ends of the Wilson score interval of part / whole."""
+    share, z = (part / whole).clip(0, 1), Z_90
     middle = share + z**2 / (2 * whole)
     spread = z * (share * (1 - share) / whole + z**2 / (4 * whole**2)).sqrt()
     return (middle - spread) / (1 + z**2 / whole), (middle + spread) / (1 + z**2 / whole)
 
 
-def of_tone(rows: pl.DataFrame) -> Grid:
-    """Return how advertisements do beside pages of each sentiment."""
-    found = largest(rated(rows, "sentiment").filter(pl.col("impressions") > 0), "ctr", "sentiment")
-    if found.is_empty():
+def by_sentiment(rows: pl.DataFrame) -> Grid:
+    """Return the table of ad performance by sentiment of the page."""
+    sentiment_rows = largest(with_rates(rows, "sentiment").filter(pl.col("impressions") > 0), "ctr", "sentiment")
+    if sentiment_rows.is_empty():
         return Grid("By sentiment of the page", wide=False)
-    best, worst = found.row(0, named=True), found.row(-1, named=True)
+    best, worst = sentiment_rows.row(0, named=True), sentiment_rows.row(-1, named=True)
     reading = f"Beside {best['sentiment']} pages {percent(best['ctr'])} of impressions were clicked"
-    reading += f", beside {worst['sentiment']} ones {percent(worst['ctr'])}." if found.height > 1 else "."
+    reading += f", beside {worst['sentiment']} ones {percent(worst['ctr'])}." if sentiment_rows.height > 1 else "."
     return Grid(
         "By sentiment of the page",
         reading,
-        [Column("sentiment", "Sentiment", "name"), *RATED[:4]],
-        found.to_dicts(),
+        [Column("sentiment", "Sentiment", "name"), *RATE_COLUMNS[:4]],
+        sentiment_rows.to_dicts(),
         wide=False,
     )
 
 
-def of_risk(rows: pl.DataFrame) -> Grid:
-    """Return how advertisements do beside pages of each risk."""
+def by_risk(rows: pl.DataFrame) -> Grid:
+    """Return the table of ad performance by risk of the page."""
     rank = pl.col("risk").replace_strict({risk: i for i, risk in enumerate(RISKS)}, default=9, return_dtype=pl.Int64)
-    found = rated(rows, "risk").filter(pl.col("impressions") > 0).sort(rank, descending=True)
-    if found.is_empty():
+    risk_rows = with_rates(rows, "risk").filter(pl.col("impressions") > 0).sort(rank, descending=True)
+    if risk_rows.is_empty():
         return Grid("By risk of the page", wide=False)
     risky, safe = (
         rows.filter(pl.col("risk").is_in(levels)).select(rate("viewability")).item() for levels in (RISKY, SAFE)
@@ -281,100 +292,105 @@ def of_risk(rows: pl.DataFrame) -> Grid:
     return Grid(
         "By risk of the page",
         reading,
-        [Column("risk", "Risk", "chip"), *RATED[:4]],
-        found.to_dicts(),
+        [Column("risk", "Risk", "chip"), *RATE_COLUMNS[:4]],
+        risk_rows.to_dicts(),
         wide=False,
     )
 
 
-def topics_paid(rows: pl.DataFrame) -> Grid:
-    """Return what each topic cost and brought."""
-    found = largest(rated(rows, "topic").filter(pl.col("impressions") > 0), "revenue_usd", "topic")
-    if found.is_empty():
+def topic_revenue(rows: pl.DataFrame) -> Grid:
+    """Return the table of cost and revenue by topic."""
+    topics = largest(with_rates(rows, "topic").filter(pl.col("impressions") > 0), "revenue_usd", "topic")
+    if topics.is_empty():
         return Grid("What each topic brought")
-    names, held = concentration(found, "topic", "revenue_usd")
+    names, share = concentration(topics, "topic", "revenue_usd")
     reading = "No topic brought revenue."
     if names:
-        reading = f"{percent(held)} of revenue came from {len(names)} of {counted(found.height, 'topic')}."
-    shown = found.head(MOST_TOPICS)
-    reading += f" The {MOST_TOPICS} with the most revenue are shown." if found.height > MOST_TOPICS else ""
-    return Grid("What each topic brought", reading, [Column("topic", "Topic"), *RATED, *PAID], shown.to_dicts())
+        reading = f"{percent(share)} of revenue came from {len(names)} of {plural(topics.height, 'topic')}."
+    top = topics.head(MAX_TOPICS)
+    reading += f" The {MAX_TOPICS} with the most revenue are shown." if topics.height > MAX_TOPICS else ""
+    return Grid(
+        "What each topic brought", reading, [Column("topic", "Topic"), *RATE_COLUMNS, *MONEY_COLUMNS], top.to_dicts()
+    )
 
 
 def campaigns(rows: pl.DataFrame) -> Grid:
-    """Return what each campaign cost and brought."""
+    """Return the table of cost and revenue by campaign."""
     tenants = rows.group_by("campaign_id").agg(pl.col("tenant_id").unique().sort().str.join(", "))
-    found = rated(rows, "campaign_id").join(tenants, on="campaign_id").filter(pl.col("impressions") > 0)
-    found = largest(found, "cost_usd", "campaign_id")
-    if found.is_empty():
+    campaign_rows = with_rates(rows, "campaign_id").join(tenants, on="campaign_id").filter(pl.col("impressions") > 0)
+    campaign_rows = largest(campaign_rows, "cost_usd", "campaign_id")
+    if campaign_rows.is_empty():
         return Grid("Campaigns by spend")
-    most, paid = found.row(0, named=True), largest(found, "roas", "campaign_id").row(0, named=True)
-    reading = (
-        f"{most['campaign_id']} spent the most, {dollars(most['cost_usd'])} of {dollars(total(found, 'cost_usd'))}."
-    )
+    most, paid = campaign_rows.row(0, named=True), largest(campaign_rows, "roas", "campaign_id").row(0, named=True)
+    all_spend = dollars(total(campaign_rows, "cost_usd"))
+    reading = f"{most['campaign_id']} spent the most, {dollars(most['cost_usd'])} of {all_spend}."
     reading += f" {paid['campaign_id']} brought the most for a dollar: {dollars(paid['roas'])}." if paid["roas"] else ""
-    columns = [Column("campaign_id", "Campaign", "name"), Column("tenant_id", "Tenants"), *RATED, *PAID]
-    return Grid("Campaigns by spend", reading, columns, found.head(MOST_CAMPAIGNS).to_dicts())
+    columns = [Column("campaign_id", "Campaign", "name"), Column("tenant_id", "Tenants"), *RATE_COLUMNS, *MONEY_COLUMNS]
+    return Grid("Campaigns by spend", reading, columns, campaign_rows.head(MAX_CAMPAIGNS).to_dicts())
 
 
-def rhythm(hourly: pl.DataFrame) -> Chart:
-    """Return impressions by weekday and hour, of a mean such day."""
+def impressions_by_hour(hourly: pl.DataFrame) -> Chart:
+    """Return the heat map of mean impressions by weekday and hour."""
     title = "Impressions by weekday and hour (UTC)"
     if not total(hourly, "impressions"):
         return Chart(title)
     weekday, hour = pl.col(DAY).dt.weekday(), pl.col("hour").dt.hour()
     days = hourly.group_by(weekday=weekday).agg(days=pl.col(DAY).n_unique())
-    found = hourly.group_by(weekday=weekday, hour=hour).agg(pl.col("impressions").sum()).join(days, on="weekday")
-    cells = {(day, at): number / of for day, at, number, of in found.rows()}
-    shown, clock = sorted(days["weekday"]), range(24)
-    weekdays, hours = [WEEKDAYS[day - 1] for day in shown], [f"{at:02}" for at in clock]
-    drawn = heat(hours, weekdays, [[cells.get((day, at)) for at in clock] for day in shown])
-    (day, at), most = max(cells.items(), key=lambda cell: (cell[1], cell[0]))
+    impressions = hourly.group_by(weekday=weekday, hour=hour).agg(pl.col("impressions").sum()).join(days, on="weekday")
+    cells = {(day, clock_hour): number / day_count for day, clock_hour, number, day_count in impressions.rows()}
+    weekday_numbers, clock = sorted(days["weekday"]), range(24)
+    weekdays, hours = [WEEKDAYS[day - 1] for day in weekday_numbers], [f"{clock_hour:02}" for clock_hour in clock]
+    trace = heatmap(
+        hours, weekdays, [[cells.get((day, clock_hour)) for clock_hour in clock] for day in weekday_numbers]
+    )
+    (day, clock_hour), most = max(cells.items(), key=lambda cell: (cell[1], cell[0]))
     by_hour = hourly.group_by(hour=hour).agg(pl.col("impressions").sum())
     quiet = by_hour.sort("impressions", "hour")["hour"][0]
     reading = (
-        f"{WEEKDAYS[day - 1]} from {at:02}:00 is the busiest hour, with {counted(most, 'impression')}; "
+        f"{WEEKDAYS[day - 1]} from {clock_hour:02}:00 is the busiest hour, with {plural(most, 'impression')}; "
         f"over all days the quietest begins at {quiet:02}:00."
     )
-    return Chart(title, reading, [drawn], crossing(hours, weekdays), height=70 + 32 * len(shown), wide=True)
+    return Chart(
+        title, reading, [trace], heatmap_layout(hours, weekdays), height=70 + 32 * len(weekday_numbers), wide=True
+    )
 
 
 def funnel(rtb: pl.DataFrame) -> Chart:
-    """Return what becomes of bid requests."""
+    """Return the funnel from bid request to win."""
     title = "From bid request to win"
-    asked, bids, lost, wins, auctions = rtb.select(
+    bid_requests, bids, lost, wins, auctions = rtb.select(
         pl.col("bid_requests").sum(),
         pl.col("bids").sum(),
         (pl.col("timeouts") + pl.col("errors")).sum().alias("lost"),
         pl.col("wins", "auctions").sum(),
     ).row(0)
-    if not asked:
+    if not bid_requests:
         return Chart(title)
-    steps = {"Bid requests": asked, "Answered in time": asked - lost, "Bids": bids, "Wins": wins}
-    drawn = {
+    steps = {"Bid requests": bid_requests, "Answered in time": bid_requests - lost, "Bids": bids, "Wins": wins}
+    trace = {
         "type": "funnel",
         "x": list(steps.values()),
-        "y": [f"{name} · {percent(number / asked)}" for name, number in steps.items()],
+        "y": [f"{name} · {percent(number / bid_requests)}" for name, number in steps.items()],
         "texttemplate": "%{value:,.0f}",
         "marker": {"color": ["var(--accent)"] * len(steps), "line": {"width": 0}},
         "connector": {"fillcolor": "var(--accent-soft)", "line": {"width": 0}},
         "hoverinfo": "skip",
     }
     reading = (
-        f"{percent(bids / asked)} of {counted(asked, 'bid request')} drew a bid; "
-        f"{percent(wins / auctions)} of {counted(auctions, 'auction')} had a winner."
+        f"{percent(bids / bid_requests)} of {plural(bid_requests, 'bid request')} drew a bid; "
+        f"{percent(wins / auctions)} of {plural(auctions, 'auction')} had a winner."
     )
-    return Chart(title, reading, [drawn], {"yaxis": {"showgrid": False}})
+    return Chart(title, reading, [trace], {"yaxis": {"showgrid": False}})
 
 
 def losses(rtb: pl.DataFrame) -> Chart:
-    """Return the bid requests that no answer came to in time, by day."""
+    """Return the chart of bid requests lost to time-outs and errors, by day."""
     title = "Bid requests lost to time-outs and errors, by day"
     if not total(rtb, "bid_requests"):
         return Chart(title)
     shares = {name: ratio(pl.col(name).sum(), pl.col("bid_requests").sum()) for name in ("timeouts", "errors")}
-    named = {"timeouts": ("timed out", "var(--high)"), "errors": ("failed", "var(--floor)")}
-    drawn = [bars(*named[name], by_day(rtb, share), "percent") for name, share in shares.items()]
+    styles = {"timeouts": ("timed out", "var(--high)"), "errors": ("failed", "var(--floor)")}
+    traces = [bars(*styles[name], by_day(rtb, share), "percent") for name, share in shares.items()]
     late, failed = rtb.select(**shares).row(0)
     daily = rtb.group_by(DAY).agg(lost=shares["timeouts"] + shares["errors"])
     worst, most = largest(daily, "lost", DAY).row(0)
@@ -382,33 +398,33 @@ def losses(rtb: pl.DataFrame) -> Chart:
         f"{percent(late)} of bid requests timed out and {percent(failed)} failed; "
         f"{worst:%-d %B} was the worst day, with {percent(most)} lost."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%"}})
+    return Chart(title, reading, traces, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%"}})
 
 
 def bidders(auctions: pl.LazyFrame) -> pl.DataFrame:
-    """Return how each bidder answers: winner and bids of silver/rtb_auctions, by bidder."""
+    """Return the outcome and latency of bid requests by bidder, from silver/rtb_auctions."""
     status, latency = pl.col("status"), pl.col("latency_ms")
-    asked = auctions.explode("bids").unnest("bids").filter(pl.col("bidder").is_not_null())
-    won = (status == "bid") & (pl.col("winner") == pl.col("bidder"))
-    found = asked.group_by("bidder").agg(
+    bid_rows = auctions.explode("bids").unnest("bids").filter(pl.col("bidder").is_not_null())
+    is_won = (status == "bid") & (pl.col("winner") == pl.col("bidder"))
+    by_bidder = bid_rows.group_by("bidder").agg(
         bid_requests=pl.len().cast(pl.Int64),
         bid_share=(status == "bid").mean(),
-        won_share=ratio(won.sum(), (status == "bid").sum()),
+        won_share=ratio(is_won.sum(), (status == "bid").sum()),
         timeout_share=(status == "timeout").mean(),
         error_share=(status == "error").mean(),
         median_ms=latency.median(),
         p95_ms=latency.quantile(0.95),
         price=pl.col("price_cpm_usd").filter(status == "bid").mean(),
     )
-    return found.sort("bidder").collect()
+    return by_bidder.sort("bidder").collect()
 
 
 def bidding(by_bidder: pl.DataFrame) -> Grid:
-    """Return how bidders compare."""
-    found = largest(by_bidder, "bid_requests", "bidder")
-    if found.is_empty():
+    """Return the table of bidders."""
+    bidder_rows = largest(by_bidder, "bid_requests", "bidder")
+    if bidder_rows.is_empty():
         return Grid("Bidders")
-    late, slow = (largest(found, name, "bidder").row(0, named=True) for name in ("timeout_share", "p95_ms"))
+    late, slow = (largest(bidder_rows, name, "bidder").row(0, named=True) for name in ("timeout_share", "p95_ms"))
     reading = f"{late['bidder']} times out most often ({percent(late['timeout_share'])})."
     reading += (
         f" One answer in twenty of {slow['bidder']} takes {slow['p95_ms']:,.0f} ms or more." if slow["p95_ms"] else ""
@@ -424,11 +440,11 @@ def bidding(by_bidder: pl.DataFrame) -> Grid:
         Column("p95_ms", "95th percentile ms", "count"),
         Column("price", "Mean bid CPM", "dollars"),
     ]
-    return Grid("Bidders", reading, columns, found.to_dicts())
+    return Grid("Bidders", reading, columns, bidder_rows.to_dicts())
 
 
 def fill(inventory: pl.DataFrame) -> Chart:
-    """Return the share of slots that were filled, by day and format."""
+    """Return the chart of the fill rate, by day and format."""
     title, filled = (
         "Inventory filled, by day and format",
         ratio(pl.col("filled").sum(), pl.col("avails").sum()),
@@ -438,102 +454,106 @@ def fill(inventory: pl.DataFrame) -> Chart:
     if not formats:
         return Chart(title)
     colours = ("var(--accent)", "var(--second)", "var(--high)", "var(--low)")
-    drawn = []
+    traces = []
     for name, colour in zip(formats, colours, strict=False):
-        part, whole = (pl.col(of).filter(pl.col("format") == name).sum() for of in ("filled", "avails"))
-        drawn.append(lines(name, colour, by_day(inventory, ratio(part, whole)), "percent"))
+        part, whole = (pl.col(column).filter(pl.col("format") == name).sum() for column in ("filled", "avails"))
+        traces.append(lines(name, colour, by_day(inventory, ratio(part, whole)), "percent"))
     share, avails = inventory.select(filled.alias("share"), pl.col("avails").sum()).row(0)
     each = [
         f"{percent(inventory.filter(pl.col('format') == name).select(filled).item())} of {name}" for name in formats
     ]
-    reading = f"{percent(share)} of {counted(avails, 'slot')} were filled: {listed(each)}."
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
+    reading = f"{percent(share)} of {plural(avails, 'slot')} were filled: {join_words(each)}."
+    return Chart(title, reading, traces, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
 
 
-def allowed(inventory: pl.DataFrame) -> Chart:
-    """Return the shares of slots whose sellers may sell them, may not, or are not known, by day."""
+def authorisation(inventory: pl.DataFrame) -> Chart:
+    """Return the chart of slots by authorisation of their seller and day."""
     title, avails = "Slots by authorisation of their seller, by day", pl.col("avails").sum()
     if not total(inventory, "avails"):
         return Chart(title)
-    named = {"authorised": "var(--good)", "unauthorised": "var(--floor)", "unknown": "var(--low)"}
-    shares = {name: ratio(pl.col(f"{name}_avails").sum(), avails) for name in named}
-    drawn = [bars(name, named[name], by_day(inventory, share), "percent") for name, share in shares.items()]
-    yes, no, unknown = inventory.select(**shares).row(0)
+    colours = {"authorised": "var(--good)", "unauthorised": "var(--floor)", "unknown": "var(--low)"}
+    shares = {name: ratio(pl.col(f"{name}_avails").sum(), avails) for name in colours}
+    traces = [bars(name, colours[name], by_day(inventory, share), "percent") for name, share in shares.items()]
+    authorised, unauthorised, unknown = inventory.select(**shares).row(0)
     reading = (
-        f"{percent(yes)} of slots were offered by sellers that ads.txt and sellers.json allow, "
-        f"{percent(no)} by others; of {percent(unknown)} it is not known."
+        f"{percent(authorised)} of slots were offered by sellers that ads.txt and sellers.json allow, "
+        f"{percent(unauthorised)} by others; of {percent(unknown)} it is not known."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%"}})
+    return Chart(title, reading, traces, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%"}})
 
 
 def matches(syncs: pl.DataFrame) -> Chart:
-    """Return how many of the users each partner could match."""
+    """Return the chart of user matching by partner."""
     title, attempts = "User matching by partner", pl.col("attempts").sum()
-    found = syncs.group_by("partner").agg(
+    partners = syncs.group_by("partner").agg(
         *(ratio(pl.col(name).sum(), attempts).alias(name) for name in ("matched", "unmatched", "errors")),
         attempts=attempts,
     )
-    found = largest(found.filter(pl.col("attempts") > 0), "matched", "partner")
-    if found.is_empty():
+    partners = largest(partners.filter(pl.col("attempts") > 0), "matched", "partner")
+    if partners.is_empty():
         return Chart(title)
-    names = [label(name) for name in found["partner"]]
-    named = {"matched": "var(--accent)", "unmatched": "var(--low)", "errors": "var(--high)"}
-    drawn = [bars(name, colour, {"x": found[name].to_list(), "y": names}, "percent") for name, colour in named.items()]
+    names = [label(name) for name in partners["partner"]]
+    colours = {"matched": "var(--accent)", "unmatched": "var(--low)", "errors": "var(--high)"}
+    traces = [
+        bars(name, colour, {"x": partners[name].to_list(), "y": names}, "percent") for name, colour in colours.items()
+    ]
     share = syncs.select(ratio(pl.col("matched").sum(), attempts)).item()
-    best, worst = found.row(0, named=True), found.row(-1, named=True)
-    reading = f"{percent(share)} of {counted(total(found, 'attempts'), 'attempt')} matched: {best['partner']} "
+    best, worst = partners.row(0, named=True), partners.row(-1, named=True)
+    reading = f"{percent(share)} of {plural(total(partners, 'attempts'), 'attempt')} matched: {best['partner']} "
     reading += f"{percent(best['matched'])}"
-    reading += f", {worst['partner']} only {percent(worst['matched'])}." if found.height > 1 else "."
-    return Chart(title, reading, drawn, lying("percent", found["partner"]))
+    reading += f", {worst['partner']} only {percent(worst['matched'])}." if partners.height > 1 else "."
+    return Chart(title, reading, traces, horizontal_layout("percent", partners["partner"]))
 
 
-def crowd(authors: pl.DataFrame) -> pl.DataFrame:
-    """Return the days on which enough authors wrote that none of them can be told."""
-    days = authors.group_by(DAY).agg(pl.col("author_id").n_unique()).filter(pl.col("author_id") >= LEAST_AUTHORS)
+def anonymous_days(authors: pl.DataFrame) -> pl.DataFrame:
+    """Return authors' rows of days with enough authors that none can be identified."""
+    days = authors.group_by(DAY).agg(pl.col("author_id").n_unique()).filter(pl.col("author_id") >= MIN_AUTHORS)
     return authors.filter(pl.col(DAY).is_in(days[DAY].implode()))
 
 
 def sentiments(authors: pl.DataFrame) -> Chart:
-    """Return the shares of positive and negative messages, by day."""
-    title, found = "Positive and negative messages, by day", crowd(authors)
-    if found.is_empty():
+    """Return the chart of positive and negative messages, by day."""
+    title, anonymous = "Positive and negative messages, by day", anonymous_days(authors)
+    if anonymous.is_empty():
         return Chart(title)
-    named = {"positive": "var(--good)", "negative": "var(--high)"}
-    shares = {name: weighted(f"{name}_share") for name in named}
-    drawn = [lines(name, named[name], by_day(found, share), "percent") for name, share in shares.items()]
-    positive, negative = found.select(**shares).row(0)
+    colours = {"positive": "var(--good)", "negative": "var(--high)"}
+    shares = {name: message_share(f"{name}_share") for name in colours}
+    traces = [lines(name, colours[name], by_day(anonymous, share), "percent") for name, share in shares.items()]
+    positive, negative = anonymous.select(**shares).row(0)
     daily = largest(
-        found.group_by(DAY).agg(balance=shares["positive"] - shares["negative"]).drop_nulls(), "balance", DAY
+        anonymous.group_by(DAY).agg(balance=shares["positive"] - shares["negative"]).drop_nulls(), "balance", DAY
     )
-    reading = f"Of {counted(total(found, 'messages'), 'message')}, {percent(positive or 0)} were positive "
+    reading = f"Of {plural(total(anonymous, 'messages'), 'message')}, {percent(positive or 0)} were positive "
     reading += f"and {percent(negative or 0)} negative"
     best, worst = daily.head(1).rows(), daily.tail(1).rows()
     differ = best and best[0][1] > worst[0][1]
     reading += f"; {best[0][0]:%-d %B} was the brightest day, {worst[0][0]:%-d %B} the darkest." if differ else "."
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
+    return Chart(title, reading, traces, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
 
 
-def weighted(share: str) -> pl.Expr:
-    """Return authors' shares as that of all of their messages."""
-    known = pl.col("messages").filter(pl.col(share).is_not_null())
-    return ratio((pl.col(share) * pl.col("messages")).sum(), known.sum())
+def message_share(share: str) -> pl.Expr:
+    """Return the share over all messages from the shares of authors."""
+    messages = pl.col("messages").filter(pl.col(share).is_not_null())
+    return ratio((pl.col(share) * pl.col("messages")).sum(), messages.sum())
 
 
 def emotions(authors: pl.DataFrame) -> Chart:
-    """Return messages by emotion and day."""
-    title, found = "Messages by emotion, by day", crowd(authors)
-    named = {
+    """Return the chart of messages by emotion and day."""
+    title, anonymous = "Messages by emotion, by day", anonymous_days(authors)
+    colours = {
         "joy": "var(--medium)",
         "optimism": "var(--good)",
         "sadness": "var(--accent)",
         "anger": "var(--floor)",
     }
-    totals = {name: total(found, f"{name}_messages") for name in named}
+    totals = {name: total(anonymous, f"{name}_messages") for name in colours}
     if not sum(totals.values()):
         return Chart(title)
-    drawn = [bars(name, colour, by_day(found, pl.col(f"{name}_messages").sum())) for name, colour in named.items()]
+    traces = [
+        bars(name, colour, by_day(anonymous, pl.col(f"{name}_messages").sum())) for name, colour in colours.items()
+    ]
     most = max(totals, key=lambda name: (totals[name], name))
     reading = (
         f"{most.capitalize()} is the commonest emotion, in {percent(totals[most] / sum(totals.values()))} of messages."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY})
+    return Chart(title, reading, traces, {"xaxis": BY_DAY})

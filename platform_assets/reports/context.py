@@ -1,4 +1,4 @@
-"""The ad events of some days, added up by what was known of the page that each happened on."""
+"""Ad performance of some days, by campaign and by the signals of the page."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ CONTEXT = ("topic", "sentiment", "threat", "risk")
 KEY = [DAY, "tenant_id", "campaign_id", "site", *CONTEXT]
 
 
-def beside(lakehouse: Lakehouse, days: Sequence[str]) -> pl.DataFrame:
-    """Return what campaigns got on sites on these days, by topic, sentiment, threat and risk of the pages."""
-    return added_up(lakehouse.scan(EVENTS, days)).collect()
+def ad_performance(lakehouse: Lakehouse, days: Sequence[str]) -> pl.DataFrame:
+    """Return ``MEASURES`` by ``KEY`` of some days."""
+    return aggregate(lakehouse.scan(EVENTS, days)).collect()
 
 
-def added_up(hours: pl.LazyFrame) -> pl.LazyFrame:
+def aggregate(hours: pl.LazyFrame) -> pl.LazyFrame:
     """Return ``MEASURES`` by ``KEY`` for rows of gold/ad_performance_hourly."""
-    named = hours.rename({"iab_category_name": "topic"}).with_columns(pl.col(KEY[1:]).fill_null(UNKNOWN))
-    return named.group_by(KEY).agg(pl.col(MEASURES).sum().round(6)).sort(KEY)
+    rows = hours.rename({"iab_category_name": "topic"}).with_columns(pl.col(KEY[1:]).fill_null(UNKNOWN))
+    return rows.group_by(KEY).agg(pl.col(MEASURES).sum().round(6)).sort(KEY)

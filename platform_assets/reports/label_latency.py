@@ -1,4 +1,4 @@
-"""How long labels wait until a model that has seen them answers, and what ran under the old answers meanwhile."""
+"""The section on label latency: how long labels wait for a model that has seen them, and the cost of the gap."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import polars as pl
 
 from platform_assets.operations.label_latency import MAX_SECONDS, SCHEMA, TABLE, newest
-from platform_assets.reports.page import Chart, Column, Grid, Section, counted, dollars, label, lying, total
+from platform_assets.reports.page import Chart, Column, Grid, Section, dollars, horizontal_layout, label, plural, total
 from resources.lakehouse.tables import Lakehouse
 
-# The newest champions are drawn, up to so many.
-DRAWN = 24
+# Number of newest champions in the chart.
+MAX_CHAMPIONS = 24
 MARKS = {
     "seconds_last": ("the label that landed last", "var(--accent)"),
     "seconds_p50": ("half of the labels", "var(--second)"),
@@ -27,48 +27,48 @@ def staleness(lakehouse: Lakehouse) -> Section:
 
 
 def waits(rows: pl.DataFrame) -> Chart:
-    """Return how long each champion's labels waited for its first decision, newest champions first.
+    """Return the chart of how long each champion's labels waited for its first decision, newest champions first.
 
     Args:
         rows: operations/label_latency.
     """
     title = "From a label’s landing to the first decision by a champion that has seen it"
-    known = rows.drop_nulls(["before_version", "decided_at", "seconds_last"]).sort("decided_at", descending=True)
-    if known.is_empty():
+    learnt = rows.drop_nulls(["before_version", "decided_at", "seconds_last"]).sort("decided_at", descending=True)
+    if learnt.is_empty():
         return Chart(title)
     late = newest(rows).filter(pl.col("seconds_last") > MAX_SECONDS)["task"].to_list()
-    last = known.row(0, named=True)
+    last = learnt.row(0, named=True)
     reading = (
-        f"{last['task']} has learnt last, from {counted(last['labels'], 'label')}: {lasting(last['seconds_last'])} "
+        f"{last['task']} has learnt last, from {plural(last['labels'], 'label')}: {lasting(last['seconds_last'])} "
         f"after the last of them landed, {lasting(last['seconds_p50'])} after half of them had. "
     )
     reading += f"Later than {MAX_SECONDS} s: {', '.join(late)}." if late else f"None took over {MAX_SECONDS} s."
-    shown = known.head(DRAWN)
-    names = [f"{task} {version}" for task, version in shown.select("task", "model_version").iter_rows()]
-    drawn = [
+    drawn_rows = learnt.head(MAX_CHAMPIONS)
+    names = [f"{task} {version}" for task, version in drawn_rows.select("task", "model_version").iter_rows()]
+    traces = [
         {
             "type": "scatter",
             "mode": "markers",
             "name": label(name),
-            "x": shown[column].to_list(),
-            "y": [label(one) for one in names],
-            "text": [lasting(value) for value in shown[column]],
+            "x": drawn_rows[column].to_list(),
+            "y": [label(name) for name in names],
+            "text": [lasting(value) for value in drawn_rows[column]],
             "hovertemplate": f"%{{y}}: %{{text}}<extra>{label(name)}</extra>",
             "marker": {"color": colour, "size": 10},
         }
         for column, (name, colour) in MARKS.items()
     ]
     axis = {"type": "log", "tickvals": TICKS, "ticktext": [lasting(tick) for tick in TICKS]}
-    bound = {"type": "line", "x0": MAX_SECONDS, "x1": MAX_SECONDS, "yref": "paper", "y0": 0, "y1": 1}
-    layout = lying("count", names) | {
+    limit = {"type": "line", "x0": MAX_SECONDS, "x1": MAX_SECONDS, "yref": "paper", "y0": 0, "y1": 1}
+    layout = horizontal_layout("count", names) | {
         "xaxis": axis,
-        "shapes": [{**bound, "line": {"color": "var(--muted)", "dash": "dot"}}],
+        "shapes": [{**limit, "line": {"color": "var(--muted)", "dash": "dot"}}],
     }
-    return Chart(title, reading, drawn, layout, height=90 + 26 * len(names), wide=True)
+    return Chart(title, reading, traces, layout, height=90 + 26 * len(names), wide=True)
 
 
 def gaps(rows: pl.DataFrame) -> Grid:
-    """Return, for each task, its newest champion's gap and what it cost, and the labels that still wait.
+    """Return the table of each task's newest champion, the cost of its gap, and the labels that still wait.
 
     Args:
         rows: operations/label_latency.
@@ -76,15 +76,15 @@ def gaps(rows: pl.DataFrame) -> Grid:
     title = "What the gap costs, and what still waits"
     if rows.is_empty():
         return Grid(title)
-    open_ones = rows.filter(pl.col("decided_at").is_null())
-    waiting = open_ones.group_by("task").agg(waiting=pl.col("labels").sum(), longest=pl.col("seconds_max").max())
+    open_rows = rows.filter(pl.col("decided_at").is_null())
+    waiting = open_rows.group_by("task").agg(waiting=pl.col("labels").sum(), longest=pl.col("seconds_max").max())
     champions = rows.drop_nulls("model_version").sort("model_version").unique("task", keep="last")
-    told = champions.join(waiting, on="task", how="full", coalesce=True).sort("task")
+    tasks = champions.join(waiting, on="task", how="full", coalesce=True).sort("task")
     cost = rows.select(pl.col("compared", "changed", "impressions", "spend_usd").sum()).row(0, named=True)
     reading = (
-        f"Newer champions say otherwise of {counted(cost['changed'], 'document')}, of {cost['compared']:,} that could "
-        f"be compared; {counted(cost['impressions'], 'impression')} and {dollars(cost['spend_usd'])} ran on them "
-        f"before. {counted(total(told, 'waiting'), 'label')} still wait."
+        f"Newer champions say otherwise of {plural(cost['changed'], 'document')}, of {cost['compared']:,} that could "
+        f"be compared; {plural(cost['impressions'], 'impression')} and {dollars(cost['spend_usd'])} ran on them "
+        f"before. {plural(total(tasks, 'waiting'), 'label')} still wait."
     )
     columns = [
         Column("task", "Task", "name"),
@@ -99,15 +99,15 @@ def gaps(rows: pl.DataFrame) -> Grid:
         Column("waiting", "Labels waiting", "count"),
         Column("longest", "Longest"),
     ]
-    return Grid(title, reading, columns, [_shown(row) for row in told.iter_rows(named=True)])
+    return Grid(title, reading, columns, [_formatted(row) for row in tasks.iter_rows(named=True)])
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    ended = row["decided_at"] is not None
-    waited = {"last": row["seconds_last"] if ended else None, "most": row["seconds_max"] if ended else None}
-    spoken = {name: value if value is None else lasting(value) for name, value in waited.items()}
+def _formatted(row: Mapping[str, Any]) -> dict[str, Any]:
+    is_decided = row["decided_at"] is not None
+    seconds = {"last": row["seconds_last"] if is_decided else None, "most": row["seconds_max"] if is_decided else None}
+    texts = {name: value if value is None else lasting(value) for name, value in seconds.items()}
     longest = row["longest"] if row["longest"] is None else lasting(row["longest"])
-    return {**row, **spoken, "longest": longest}
+    return {**row, **texts, "longest": longest}
 
 
 def lasting(seconds: float) -> str:

@@ -1,7 +1,6 @@
-"""One row is what was measured of how one task was answered on one day.
+"""One row is one task on one day, with its drift, its calibration and the delay of its labels.
 
-Its page is ``reports/model_monitoring.html``, on the last 28 days: drift of what is asked and answered, calibration,
-and the delay of labels.
+Its page is ``reports/model_monitoring.html``, on the last 28 days.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,16 +27,16 @@ from platform_assets.reports.page import (
     Section,
     by_day,
     count,
-    counted,
+    format_value,
     headline,
+    join_words,
     last_days,
     lines,
-    listed,
     percent,
+    plural,
     publish,
     ratio,
     read,
-    show,
     versions,
 )
 from resources.lakehouse.days import DAY
@@ -48,12 +47,12 @@ from signals.tasks import TASKS
 
 TABLE = "reports/model_monitoring"
 INPUTS = (DRIFT,)
-COUNTED = ("answers", "reliability")
+COUNT_COLUMNS = ("answers", "reliability")
 COLOURS = ("accent", "high", "good", "floor", "second", "medium", "low", "ink")
 HOUR = 3_600
-# A point of the reliability curve is of at least so many documents.
-LEAST_IN_BIN = 20
-WHAT = {
+# Minimum number of documents of a point of the reliability curve.
+MIN_IN_BIN = 20
+MEASURE_TEXTS = {
     "input": ("texts asked, beside those that trained", "texts"),
     "category": ("labels given, beside the held-out rows", "labels"),
     "prediction": ("labels and scores, beside earlier days", "labels and scores"),
@@ -77,9 +76,9 @@ TERMS = {
 
 @dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
 def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Show what was measured of every task."""
+    """Copy the measures of every task, and publish the page."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    rows = lakehouse.read(DRIFT, write.days).drop(COUNTED).sort(DAY, "task")
+    rows = lakehouse.read(DRIFT, write.days).drop(COUNT_COLUMNS).sort(DAY, "task")
     lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
@@ -88,21 +87,21 @@ def page(lakehouse: Lakehouse) -> Page:
     """Return the page on the last days of the table."""
     days = last_days(lakehouse, INPUTS)
     made_from = versions(lakehouse, [TABLE, *INPUTS, STALENESS])
-    return told(read(lakehouse, DRIFT, days), staleness(lakehouse), made_from, datetime.now(UTC).date())
+    return build_page(read(lakehouse, DRIFT, days), staleness(lakehouse), made_from, datetime.now(UTC).date())
 
 
-def told(rows: pl.DataFrame, behind: Section, made_from: Mapping[str, int], today: date) -> Page:
-    """Return what a person reads.
+def build_page(rows: pl.DataFrame, latency: Section, made_from: Mapping[str, int], today: date) -> Page:
+    """Return the page.
 
     Args:
-        rows: operations/drift of the days shown.
-        behind: how far the models are behind their labels.
+        rows: operations/drift of the page's days.
+        latency: the section on label latency.
         made_from: versions of the tables read.
-        today: the day that is not over.
+        today: the current day, which is not over.
     """
     rows = rows.sort(DAY, "task")
-    states = [_state(task, of, today) for (task,), of in rows.group_by("task", maintain_order=True)]
-    known, measured = rows.filter(pl.col("labelled") > 0), rows.drop_nulls("drifted")
+    states = [_state(task, task_rows, today) for (task,), task_rows in rows.group_by("task", maintain_order=True)]
+    labelled, measured = rows.filter(pl.col("labelled") > 0), rows.drop_nulls("drifted")
     right = ratio((pl.col("accuracy") * pl.col("labelled")).sum(), pl.col("labelled").sum())
     return Page(
         title="Model monitoring",
@@ -114,15 +113,15 @@ def told(rows: pl.DataFrame, behind: Section, made_from: Mapping[str, int], toda
             headline("Windows that drifted", measured, pl.col("drifted").mean(), "percent", rising="bad"),
             Headline("Tasks that drift", f"{sum(state['drifts'] for state in states)} of {len(states)}"),
             headline("Labels that came", rows, pl.col("labels").sum(), "count", rising="good"),
-            headline("Answers right, of those labelled", known, right, "percent", rising="good"),
+            headline("Answers right, of those labelled", labelled, right, "percent", rising="good"),
         ],
         sections=[
             Section(
                 "Are models asked what taught them?", [*(drifts(rows, name) for name in MEASURES), newest(rows, states)]
             ),
-            Section("Do they know when they are right?", [reliability(rows), gaps(known), calibration(rows)]),
+            Section("Do they know when they are right?", [reliability(rows), gaps(labelled), calibration(rows)]),
             Section("When do labels tell?", [delays(rows)]),
-            behind,
+            latency,
         ],
         terms=TERMS,
         days=rows[DAY].unique().sort().to_list(),
@@ -131,10 +130,10 @@ def told(rows: pl.DataFrame, behind: Section, made_from: Mapping[str, int], toda
 
 
 def _state(task: str, rows: pl.DataFrame, today: date) -> dict[str, Any]:
-    """Return what the last windows of a task's newest version that are over say; ``rows`` are of the task, by day."""
+    """Return the drift state of a task's newest version over its last complete windows; ``rows`` are sorted by day."""
     version = rows["model_version"].max()
-    of_it = rows.filter(pl.col("model_version") == version, pl.col(DAY) < today, pl.col("drifted").is_not_null())
-    last = of_it.tail(WINDOWS)
+    own = rows.filter(pl.col("model_version") == version, pl.col(DAY) < today, pl.col("drifted").is_not_null())
+    last = own.tail(WINDOWS)
     drifted = int(last["drifted"].sum())
     return {
         "task": task,
@@ -147,51 +146,51 @@ def _state(task: str, rows: pl.DataFrame, today: date) -> dict[str, Any]:
 
 
 def finding(states: Sequence[Mapping[str, Any]], measured: pl.DataFrame) -> str:
-    """Return the page in a sentence or two."""
+    """Return the page's finding."""
     if measured.is_empty():
         needed = f"{MIN_ROWS} documents of a day, and a model that knows its rows"
         return f"No window could be measured yet: that takes {needed}."
     drifting = [state["task"] for state in states if state["drifts"]]
     over = {name: int((measured[f"{name}_drift"] > measured[f"{name}_limit"]).sum()) for name in MEASURES}
     windows = int(measured["drifted"].sum())
-    said = f"{windows} of {counted(measured.height, 'window')} drifted. "
+    text = f"{windows} of {plural(measured.height, 'window')} drifted. "
     if windows:
         most = max(over, key=lambda name: over[name])
-        said += f"Most often {most} did, in {count(over[most])}. "
+        text += f"Most often {most} did, in {count(over[most])}. "
     if not drifting:
-        return f"{said}No task drifts: none has {MIN_DRIFTED} such days among its last {WINDOWS}, the latest included."
-    verb = "drifts" if len(drifting) == 1 else "drift"
-    return f"{said}{listed(drifting)} {verb}: the next new labels train {'it' if len(drifting) == 1 else 'them'} again."
+        return f"{text}No task drifts: none has {MIN_DRIFTED} such days among its last {WINDOWS}, the latest included."
+    verb, pronoun = ("drifts", "it") if len(drifting) == 1 else ("drift", "them")
+    return f"{text}{join_words(drifting)} {verb}: the next new labels train {pronoun} again."
 
 
 def drifts(rows: pl.DataFrame, name: str) -> Chart:
-    """Return how many times its limit a measure was, by task and day."""
-    title, of = WHAT[name]
+    """Return the chart of a measure as a multiple of its limit, by task and day."""
+    title, things = MEASURE_TEXTS[name]
     times = pl.col(f"{name}_drift") / pl.col(f"{name}_limit")
-    known = rows.with_columns(times=times).drop_nulls("times")
+    measured = rows.with_columns(times=times).drop_nulls("times")
     title = f"{name.capitalize()} drift: {title}"
-    if known.is_empty():
+    if measured.is_empty():
         return Chart(title)
-    task, day, most = known.sort("times", "task", descending=[True, False]).select("task", DAY, "times").row(0)
-    over = known.filter(pl.col("times") > 1)
-    reading = f"{task} was the furthest off, on {day:%-d %B}: its {of} were at {most:.2f} times the limit. "
-    reading += f"{over.height} of {counted(known.height, 'window')} passed it"
-    reading += f", of {listed(over['task'].unique().sort())}." if over.height else "."
-    layout = _over_days(known, "times its limit") | {"shapes": [_line(0, 1, 1, 1, "paper")]}
-    drawn = _of_tasks(known, pl.col("times").mean(), "decimal")
-    return Chart(title, reading, drawn, layout, wide=name == MEASURES[-1])
+    task, day, most = measured.sort("times", "task", descending=[True, False]).select("task", DAY, "times").row(0)
+    over = measured.filter(pl.col("times") > 1)
+    reading = f"{task} was the furthest off, on {day:%-d %B}: its {things} were at {most:.2f} times the limit. "
+    reading += f"{over.height} of {plural(measured.height, 'window')} passed it"
+    reading += f", of {join_words(over['task'].unique().sort())}." if over.height else "."
+    layout = _day_layout(measured, "times its limit") | {"shapes": [_reference_line(0, 1, 1, 1, "paper")]}
+    traces = _task_lines(measured, pl.col("times").mean(), "decimal")
+    return Chart(title, reading, traces, layout, wide=name == MEASURES[-1])
 
 
 def newest(rows: pl.DataFrame, states: Sequence[Mapping[str, Any]]) -> Grid:
-    """Return how each task stands now."""
+    """Return the table of each task's current state."""
     if not states:
         return Grid("Where each task stands")
-    far = [state for state in states if state["windows"]]
-    reading = f"No day that is over could be measured of {listed(s['task'] for s in states if not s['windows'])}."
-    if len(far) == len(states):
+    measured = [state for state in states if state["windows"]]
+    reading = f"No day that is over could be measured of {join_words(s['task'] for s in states if not s['windows'])}."
+    if len(measured) == len(states):
         reading = "Every task could be measured."
     times = pl.max_horizontal(*(pl.col(f"{name}_drift") / pl.col(f"{name}_limit") for name in MEASURES))
-    by_task = {task: by_day(of, times.mean())["y"] for (task,), of in rows.sort(DAY).group_by("task")}
+    by_task = {task: by_day(task_rows, times.mean())["y"] for (task,), task_rows in rows.sort(DAY).group_by("task")}
     columns = [
         Column("task", "Task", "name"),
         Column("version", "Version", "count"),
@@ -206,62 +205,62 @@ def newest(rows: pl.DataFrame, states: Sequence[Mapping[str, Any]]) -> Grid:
 
 
 def reliability(rows: pl.DataFrame) -> Chart:
-    """Return how often answers of each confidence were right, by task."""
+    """Return the reliability curve of each task."""
     title = "Right answers by confidence"
-    bins = _pooled(rows).filter(pl.col("rows") >= LEAST_IN_BIN)
+    bins = _pooled(rows).filter(pl.col("rows") >= MIN_IN_BIN)
     if bins.is_empty():
         return Chart(title)
     bins = bins.with_columns(sure=pl.col("confidence") / pl.col("rows"), share=pl.col("right") / pl.col("rows"))
     bins = bins.with_columns(off=pl.col("share") - pl.col("sure"))
     task, sure, share = bins.sort(pl.col("off").abs(), descending=True).select("task", "sure", "share").row(0)
     reading = f"On the dotted line a score is how often it is right. {task} is the furthest from it: where it was "
-    reading += f"{percent(sure)} sure, {percent(share)} were right. Points of fewer than {LEAST_IN_BIN} are left out."
-    drawn = [
-        lines(name, _colour(name), {"x": of["sure"].round(2).to_list(), "y": of["share"].to_list()}, "percent")
-        for (name,), of in bins.sort("task", "sure").group_by("task", maintain_order=True)
+    reading += f"{percent(sure)} sure, {percent(share)} were right. Points of fewer than {MIN_IN_BIN} are left out."
+    traces = [
+        lines(name, _colour(name), {"x": points["sure"].round(2).to_list(), "y": points["share"].to_list()}, "percent")
+        for (name,), points in bins.sort("task", "sure").group_by("task", maintain_order=True)
     ]
     axis = {"tickformat": "~%", "range": [0, 1.03]}
     layout = {
         "xaxis": axis | {"title": {"text": "confidence"}},
         "yaxis": axis | {"title": {"text": "right"}},
-        "shapes": [_line(0, 0, 1, 1, "x")],
+        "shapes": [_reference_line(0, 0, 1, 1, "x")],
     }
-    return Chart(title, reading, drawn, layout, height=380)
+    return Chart(title, reading, traces, layout, height=380)
 
 
-def gaps(known: pl.DataFrame) -> Chart:
-    """Return by how much confidence was above the share of right answers, by task and day of the label."""
+def gaps(rows: pl.DataFrame) -> Chart:
+    """Return the chart of confidence minus accuracy, by task and day of the label."""
     title = "Confidence above right answers, by day of the label"
-    if known.is_empty():
+    if rows.is_empty():
         return Chart(title)
-    both = (pl.col("confidence") - pl.col("accuracy")) * pl.col("labelled")
-    gap = ratio(both.sum(), pl.col("labelled").sum())
-    by_task = known.group_by("task").agg(gap=gap, labelled=pl.col("labelled").sum())
+    weighted_gap = (pl.col("confidence") - pl.col("accuracy")) * pl.col("labelled")
+    gap = ratio(weighted_gap.sum(), pl.col("labelled").sum())
+    by_task = rows.group_by("task").agg(gap=gap, labelled=pl.col("labelled").sum())
     task, most, labelled = by_task.sort(pl.col("gap").abs(), "task", descending=[True, False]).row(0)
     how = "too sure" if most > 0 else "not sure enough"
-    reading = f"{task} is the most {how} over all days, by {percent(abs(most))} on {counted(labelled, 'document')}. "
+    reading = f"{task} is the most {how} over all days, by {percent(abs(most))} on {plural(labelled, 'document')}. "
     reading += "A day has few labels: single points are mostly chance."
-    layout = _over_days(known, "") | {"yaxis": {"tickformat": "+~%"}, "shapes": [_line(0, 0, 1, 0, "paper")]}
-    return Chart(title, reading, _of_tasks(known, gap, "percent"), layout, height=380)
+    layout = _day_layout(rows, "") | {"yaxis": {"tickformat": "+~%"}, "shapes": [_reference_line(0, 0, 1, 0, "paper")]}
+    return Chart(title, reading, _task_lines(rows, gap, "percent"), layout, height=380)
 
 
 def calibration(rows: pl.DataFrame) -> Grid:
-    """Return how sure and how right each task was, on labels that its model was not trained on."""
+    """Return the table of confidence and accuracy of each task, on labels that did not train its model."""
     title = "Calibration, over all days shown"
     bins = _pooled(rows)
     if bins["rows"].sum() == 0:
         return Grid(title)
-    found = []
-    for (task,), of in bins.filter(pl.col("rows") > 0).group_by("task", maintain_order=True):
-        sums = of.select("rows", "confidence", "right").to_numpy()
+    tasks = []
+    for (task,), task_bins in bins.filter(pl.col("rows") > 0).group_by("task", maintain_order=True):
+        sums = task_bins.select("rows", "confidence", "right").to_numpy()
         labelled, confidence, right = sums.sum(axis=0)
         shares = {"confidence": confidence / labelled, "accuracy": right / labelled}
-        found.append({"task": task, "labelled": labelled, **shares, "error": calibration_error(sums)})
-    enough = [row for row in found if row["labelled"] >= MIN_ROWS]
+        tasks.append({"task": task, "labelled": labelled, **shares, "error": calibration_error(sums)})
+    enough = [row for row in tasks if row["labelled"] >= MIN_ROWS]
     reading = f"No task has {MIN_ROWS} such labels: the errors are mostly chance."
     if enough:
         worst = max(enough, key=lambda row: row["error"])
-        off = show(worst["error"], "decimal")
+        off = format_value(worst["error"], "decimal")
         reading = f"{worst['task']} is the least calibrated of those with {MIN_ROWS} labels: {off} off."
     columns = [
         Column("task", "Task", "name"),
@@ -270,22 +269,22 @@ def calibration(rows: pl.DataFrame) -> Grid:
         Column("accuracy", "Right", "percent"),
         Column("error", "Calibration error", "decimal"),
     ]
-    return Grid(title, reading, columns, found)
+    return Grid(title, reading, columns, tasks)
 
 
 def delays(rows: pl.DataFrame) -> Chart:
-    """Return the median delay of the labels of each day, by task."""
+    """Return the chart of the median label delay, by task and day."""
     title = "From a document to its label, the median by day of the label"
-    known = rows.drop_nulls("label_delay_p50")
-    if known.is_empty():
+    labelled = rows.drop_nulls("label_delay_p50")
+    if labelled.is_empty():
         return Chart(title)
-    late = known.sort("label_delay_p95", "task", descending=[True, False]).row(0, named=True)
-    usual = known.select(pl.col("label_delay_p50").median()).item() / HOUR
-    reading = f"On a usual day half of the labels come within {show(usual, 'decimal')} hours. The slowest "
+    late = labelled.sort("label_delay_p95", "task", descending=[True, False]).row(0, named=True)
+    usual = labelled.select(pl.col("label_delay_p50").median()).item() / HOUR
+    reading = f"On a usual day half of the labels come within {format_value(usual, 'decimal')} hours. The slowest "
     reading += f"were those of {late['task']} on {late[DAY]:%-d %B}: one in twenty took "
-    reading += f"{show(late['label_delay_p95'] / HOUR, 'decimal')} hours or more."
-    drawn = _of_tasks(known, pl.col("label_delay_p50").mean() / HOUR, "decimal")
-    return Chart(title, reading, drawn, _over_days(known, "hours"), wide=True)
+    reading += f"{format_value(late['label_delay_p95'] / HOUR, 'decimal')} hours or more."
+    traces = _task_lines(labelled, pl.col("label_delay_p50").mean() / HOUR, "decimal")
+    return Chart(title, reading, traces, _day_layout(labelled, "hours"), wide=True)
 
 
 def _pooled(rows: pl.DataFrame) -> pl.DataFrame:
@@ -295,25 +294,25 @@ def _pooled(rows: pl.DataFrame) -> pl.DataFrame:
     return sums.agg(pl.col("rows", "confidence", "right").sum()).sort("task", "bin")
 
 
-def _of_tasks(rows: pl.DataFrame, value: pl.Expr, shown: Any) -> list[dict[str, Any]]:
-    """Return a line a task through the days."""
+def _task_lines(rows: pl.DataFrame, value: pl.Expr, style: Any) -> list[dict[str, Any]]:
+    """Return one line per task over the days."""
     parts = rows.sort("task", DAY).group_by("task", maintain_order=True)
-    return [lines(task, _colour(task), by_day(of, value), shown) for (task,), of in parts]
+    return [lines(task, _colour(task), by_day(task_rows, value), style) for (task,), task_rows in parts]
 
 
-def _over_days(rows: pl.DataFrame, unit: str) -> dict[str, Any]:
-    """Return the layout of lines over days, some of which have no point on some days."""
+def _day_layout(rows: pl.DataFrame, unit: str) -> dict[str, Any]:
+    """Return the layout of lines over days; a line may lack points on some days."""
     days = rows[DAY].unique().sort().dt.strftime("%-d %b").to_list()
     axis = {**BY_DAY, "categoryorder": "array", "categoryarray": days}
     return {"xaxis": axis, "yaxis": {"rangemode": "tozero", "title": {"text": unit}}}
 
 
-def _line(x0: float, y0: float, x1: float, y1: float, across: str) -> dict[str, Any]:
-    """Return a dotted line to compare with; ``across`` is the reference of its ``x``."""
-    look = {"color": "var(--muted)", "width": 1.5, "dash": "dot"}
-    return {"type": "line", "xref": across, "x0": x0, "x1": x1, "y0": y0, "y1": y1, "line": look, "layer": "below"}
+def _reference_line(x0: float, y0: float, x1: float, y1: float, across: str) -> dict[str, Any]:
+    """Return a dotted reference line; ``across`` is the reference of its ``x``."""
+    drawing = {"color": "var(--muted)", "width": 1.5, "dash": "dot"}
+    return {"type": "line", "xref": across, "x0": x0, "x1": x1, "y0": y0, "y1": y1, "line": drawing, "layer": "below"}
 
 
 def _colour(task: object) -> str:
-    place = list(TASKS).index(str(task)) if task in TASKS else len(TASKS)
-    return f"var(--{COLOURS[place % len(COLOURS)]})"
+    index = list(TASKS).index(str(task)) if task in TASKS else len(TASKS)
+    return f"var(--{COLOURS[index % len(COLOURS)]})"

@@ -1,7 +1,7 @@
-"""A report page: what it says, as plain data, and its rendering as one HTML file that needs nothing else.
+"""A report page as plain data, and its rendering as one self-contained HTML file.
 
-A block (chart or grid) that is given no data says so. Text from tables is escaped where the page is rendered;
-what Plotly draws, which reads a little HTML of its own, goes through ``label``.
+A block (chart or grid) without data says so. The template escapes text from tables. Plotly interprets some HTML, so
+text in a plot goes through ``label``.
 """
 
 import html
@@ -23,25 +23,25 @@ from signals.documents.urls import WEB
 from signals.risks import LEVELS, UNKNOWN
 
 FOLDER = Path(__file__).parent
-# A page looks back this many days from the newest day of its data.
-WINDOW = timedelta(days=28)
-# Colours of risks, gravest first: variables of the style sheet, for a chart follows the reader's light or dark mode.
+# A page covers this time up to the newest day of its data.
+MAX_AGE = timedelta(days=28)
+# Colours of risks, gravest first: variables of the style sheet, so that charts follow light and dark mode.
 RISKS = {level: f"var(--{level})" for level in reversed(LEVELS) if level != UNKNOWN}
 KINDS = ("delta", "polars", "plotly")
-NOTHING = "–"
-# A longer name on an axis is cut.
-LONGEST = 36
-# So few things are counted on an axis one by one.
-FEW = 8
+MISSING = "–"
+# Longer axis labels are cut.
+MAX_LABEL = 36
+# An axis of smaller counts has a tick at each unit.
+MAX_UNIT_TICKS = 8
 
-Shown = Literal[
+Style = Literal[
     "text", "title", "name", "count", "percent", "dollars", "decimal", "moment", "chip", "bar", "line", "code"
 ]
 
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure at the top of a page, how it has moved, and whether that is ``good`` or ``bad``."""
+    """A figure at the top of a page, its change, and whether that is ``good`` or ``bad``."""
 
     label: str
     value: str
@@ -52,7 +52,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot (Plotly's traces and layout), and one sentence that says what it shows."""
+    """A plot (Plotly's traces and layout), with a sentence that sums it up."""
 
     title: str
     reading: str = ""
@@ -70,24 +70,24 @@ class Chart:
 
     @property
     def figure(self) -> dict[str, Any]:
-        """The plot as Plotly.js takes it."""
+        """The plot as Plotly.js expects it."""
         axes = {name: {**AXIS, **self.layout.get(name, {})} for name in ("xaxis", "yaxis")}
         return {"data": self.data, "layout": {**LAYOUT, "height": self.height, **self.layout, **axes}}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a grid: the key in its rows, its head, how it is shown, and the key of its links."""
+    """A column of a grid: the key in its rows, its head, the style of its values, and the key of its links."""
 
     name: str
     head: str
-    shown: Shown = "text"
+    style: Style = "text"
     link: str = ""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table, and one sentence that says what it shows."""
+    """A table, with a sentence that sums it up."""
 
     title: str
     reading: str = ""
@@ -107,7 +107,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report: what it found, its figures, its sections, the words it uses, and what it was made from."""
+    """A report page: its finding, headlines, sections, glossary, and the versions of the tables read."""
 
     title: str
     purpose: str
@@ -119,7 +119,7 @@ class Page:
     versions: Mapping[str, int]
 
 
-FORMS = {"count": ",d", "percent": ".1%", "dollars": "$,.2f", "decimal": ",.2f"}
+NUMBER_FORMATS = {"count": ",d", "percent": ".1%", "dollars": "$,.2f", "decimal": ",.2f"}
 AXIS = {
     "automargin": True,
     "fixedrange": True,
@@ -145,12 +145,12 @@ BY_DAY = {"type": "category", "showgrid": False}
 
 
 def render(page: Page, made_at: datetime) -> bytes:
-    """Return a page as one HTML file, with its styles, its data and Plotly inside."""
+    """Return a page as one HTML file that contains its styles, data and Plotly."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    said = {"page": page, "compared": compared(page.days), "made_at": made_at}
-    body = Markup(_template().render(said))  # noqa: S704 - escaped by the template
+    variables = {"page": page, "compared": comparison_note(page.days), "made_at": made_at}
+    body = Markup(_template().render(variables))  # noqa: S704 - escaped by the template
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return html_page(f"{page.title} – Seamless", body, style, [get_plotlyjs(), script]).encode()
 
@@ -166,24 +166,24 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"show": show, "web": web, "sparkline": sparkline}
+    environment.filters |= {"format_value": format_value, "safe_link": safe_link, "sparkline": sparkline}
     return environment.get_template("page.html")
 
 
 def publish(lakehouse: Lakehouse, table: str, page: Page) -> dg.MetadataValue:
-    """Write a table's page beside it, and return where it is, for the materialisation."""
-    where = write_file(lakehouse, f"{table}.html", render(page, datetime.now(UTC)))
-    return dg.MetadataValue.url(where) if "://" in where else dg.MetadataValue.path(where)
+    """Write a table's page beside it, and return its location for the materialisation."""
+    location = write_file(lakehouse, f"{table}.html", render(page, datetime.now(UTC)))
+    return dg.MetadataValue.url(location) if "://" in location else dg.MetadataValue.path(location)
 
 
 def last_days(lakehouse: Lakehouse, tables: Iterable[str]) -> list[str]:
-    """Return the days that a page on these tables covers: those with rows up to the newest, oldest first."""
-    found = sorted({date.fromisoformat(day) for table in tables for day in lakehouse.days(table)})
-    return [day.isoformat() for day in found if day > found[-1] - WINDOW]
+    """Return the days with rows that a page on these tables covers, oldest first."""
+    days = sorted({date.fromisoformat(day) for table in tables for day in lakehouse.days(table)})
+    return [day.isoformat() for day in days if day > days[-1] - MAX_AGE]
 
 
 def read(lakehouse: Lakehouse, table: str, days: Sequence[str], columns: Sequence[str] = ()) -> pl.DataFrame:
-    """Return a table's rows of some days; without NaN, which JSON does not know."""
+    """Return a table's rows of some days; NaN, which JSON lacks, becomes null."""
     rows = lakehouse.scan(table, days or None)
     rows = rows.select(columns) if columns else rows
     return rows.collect().fill_nan(None)
@@ -200,43 +200,43 @@ def total(rows: pl.DataFrame, name: str) -> Any:
 
 
 def ratio(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
-    """Return part / whole, null where there is no whole."""
+    """Return part / whole; null where the whole is zero."""
     return pl.when(whole > 0).then(part / whole)
 
 
 def headline(
-    name: str, rows: pl.DataFrame, value: pl.Expr, shown: Shown, *, rising: Literal["good", "bad", ""] = ""
+    name: str, rows: pl.DataFrame, value: pl.Expr, style: Style, *, rising: Literal["good", "bad", ""] = ""
 ) -> Headline:
     """Return a figure over all rows, and its change from the first half of their days to the last.
 
     Args:
-        name: what it is.
+        name: label of the figure.
         rows: rows with ``event_date``.
         value: aggregate over rows.
-        shown: how it is shown; a percent changes by points, all else in relation to what it was.
-        rising: what it means that it rises.
+        style: style of the value; a percent changes by points, all else relatively.
+        rising: whether a rise is good or bad.
     """
     parts = halves(rows[DAY])
     first, last = (rows.filter(pl.col(DAY).is_in(days.implode())).select(value).item() for days in parts)
     line = rows.group_by(DAY).agg(value=value).sort(DAY)["value"].to_list()
     change, tone = "", ""
-    if len(parts[0]) and first is not None and last is not None and (shown == "percent" or first):
-        moved = last - first if shown == "percent" else last / first - 1
-        size = f"{abs(moved) * 100:.1f} points" if shown == "percent" else percent(abs(moved))
-        change = f"{'▲' if moved > 0 else '▼'} {size}" if round(moved, 3) else "unchanged"
+    if len(parts[0]) and first is not None and last is not None and (style == "percent" or first):
+        change_by = last - first if style == "percent" else last / first - 1
+        size = f"{abs(change_by) * 100:.1f} points" if style == "percent" else percent(abs(change_by))
+        change = f"{'▲' if change_by > 0 else '▼'} {size}" if round(change_by, 3) else "unchanged"
         falling = {"good": "bad", "bad": "good", "": ""}[rising]
-        tone = "" if change == "unchanged" else rising if moved > 0 else falling
-    return Headline(name, show(rows.select(value).item(), shown), change, tone, sparkline(line))
+        tone = "" if change == "unchanged" else rising if change_by > 0 else falling
+    return Headline(name, format_value(rows.select(value).item(), style), change, tone, sparkline(line))
 
 
 def halves(days: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Return the first and the last half of days; a middle day is in neither, and one day alone has no halves."""
-    known = days.unique().sort()
-    return known.head(len(known) // 2), known.tail(len(known) // 2)
+    """Return the first and the last half of days; a middle day is in neither."""
+    distinct = days.unique().sort()
+    return distinct.head(len(distinct) // 2), distinct.tail(len(distinct) // 2)
 
 
-def compared(days: Sequence[date]) -> str:
-    """Return what the changes of a page's headlines compare."""
+def comparison_note(days: Sequence[date]) -> str:
+    """Return the sentence on what the headlines' changes compare."""
     if len(days) == 1:
         return "One day so far: there is nothing to compare it with."
     return "Changes compare the later half of these days with the earlier half." if days else ""
@@ -244,47 +244,49 @@ def compared(days: Sequence[date]) -> str:
 
 def by_day(rows: pl.DataFrame, value: pl.Expr) -> dict[str, list[Any]]:
     """Return a trace's ``x`` (days) and ``y`` (an aggregate of each day's rows)."""
-    found = rows.group_by(DAY).agg(value=value).sort(DAY)
-    return {"x": found[DAY].dt.strftime("%-d %b").to_list(), "y": found["value"].to_list()}
+    daily = rows.group_by(DAY).agg(value=value).sort(DAY)
+    return {"x": daily[DAY].dt.strftime("%-d %b").to_list(), "y": daily["value"].to_list()}
 
 
-def bars(name: object, colour: str, xy: Mapping[str, list[Any]], shown: Shown = "count") -> dict[str, Any]:
-    """Return a trace of bars, upright if ``x`` are names or days."""
+def bars(name: object, colour: str, xy: Mapping[str, list[Any]], style: Style = "count") -> dict[str, Any]:
+    """Return a trace of bars: vertical if ``x`` holds names or days."""
     upright = not xy["x"] or isinstance(xy["x"][0], str)
-    which, much = ("x", "y") if upright else ("y", "x")
-    hover = f"%{{{which}}}: %{{{much}:{FORMS[shown]}}}<extra>{label(name)}</extra>"
-    edge = {"width": 1, "color": "var(--card)"}
+    names, values = ("x", "y") if upright else ("y", "x")
+    hover = f"%{{{names}}}: %{{{values}:{NUMBER_FORMATS[style]}}}<extra>{label(name)}</extra>"
+    line = {"width": 1, "color": "var(--card)"}
     return {
         "type": "bar",
         "name": label(name),
         "orientation": "v" if upright else "h",
-        "marker": {"color": colour, "line": edge},
+        "marker": {"color": colour, "line": line},
         "hovertemplate": hover,
         **xy,
     }
 
 
-def lines(name: object, colour: str, xy: Mapping[str, list[Any]], shown: Shown = "count") -> dict[str, Any]:
-    """Return a trace of a line through points."""
-    hover = f"%{{x}}: %{{y:{FORMS[shown]}}}<extra>{label(name)}</extra>"
-    look = {"line": {"color": colour, "width": 2}, "marker": {"color": colour, "size": 6}}
+def lines(name: object, colour: str, xy: Mapping[str, list[Any]], style: Style = "count") -> dict[str, Any]:
+    """Return a trace of a line with markers."""
+    hover = f"%{{x}}: %{{y:{NUMBER_FORMATS[style]}}}<extra>{label(name)}</extra>"
+    drawing = {"line": {"color": colour, "width": 2}, "marker": {"color": colour, "size": 6}}
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": label(name),
         "hovertemplate": hover,
-        **look,
+        **drawing,
         **xy,
     }
 
 
-def heat(across: Sequence[object], down: Sequence[object], numbers: Sequence[Sequence[float | None]]) -> dict[str, Any]:
-    """Return a trace of cells that are darker where there is more, and say how much."""
+def heatmap(
+    across: Sequence[object], down: Sequence[object], values: Sequence[Sequence[float | None]]
+) -> dict[str, Any]:
+    """Return a trace of a heat map whose cells show their values."""
     return {
         "type": "heatmap",
         "x": [label(name) for name in across],
         "y": [label(name) for name in down],
-        "z": numbers,
+        "z": values,
         "texttemplate": "%{z:,.0f}",
         "colorscale": [[0, "var(--accent-soft)"], [1, "var(--accent)"]],
         "showscale": False,
@@ -294,54 +296,57 @@ def heat(across: Sequence[object], down: Sequence[object], numbers: Sequence[Seq
     }
 
 
-def crossing(across: Sequence[object], down: Sequence[object], angle: int = 0) -> dict[str, Any]:
+def heatmap_layout(across: Sequence[object], down: Sequence[object], angle: int = 0) -> dict[str, Any]:
     """Return the layout of a heat map."""
-    over = named(across) | {"side": "top", "tickangle": angle}
-    return {"xaxis": over, "yaxis": named(down) | {"autorange": "reversed"}}
+    top = category_axis(across) | {"side": "top", "tickangle": angle}
+    return {"xaxis": top, "yaxis": category_axis(down) | {"autorange": "reversed"}}
 
 
-def lying(shown: Shown, names: Iterable[object]) -> dict[str, Any]:
-    """Return the layout of bars that lie, named from top to bottom."""
-    along = {"tickformat": "~%" if shown == "percent" else FORMS[shown], "rangemode": "tozero"}
-    return {"xaxis": along, "yaxis": named(names) | {"autorange": "reversed"}}
+def horizontal_layout(style: Style, names: Iterable[object]) -> dict[str, Any]:
+    """Return the layout of horizontal bars, labelled from top to bottom."""
+    values = {"tickformat": "~%" if style == "percent" else NUMBER_FORMATS[style], "rangemode": "tozero"}
+    return {"xaxis": values, "yaxis": category_axis(names) | {"autorange": "reversed"}}
 
 
-def whole(most: float) -> dict[str, Any]:
-    """Return an axis of numbers that are whole, up to ``most``."""
-    return {"rangemode": "tozero", **({"dtick": 1} if most < FEW else {"tickformat": FORMS["count"]})}
+def count_axis(most: float) -> dict[str, Any]:
+    """Return an axis of whole numbers up to ``most``."""
+    return {
+        "rangemode": "tozero",
+        **({"dtick": 1} if most < MAX_UNIT_TICKS else {"tickformat": NUMBER_FORMATS["count"]}),
+    }
 
 
-def named(names: Iterable[object]) -> dict[str, Any]:
-    """Return an axis of names in this order, each cut to a length that leaves room for the plot."""
-    known = [label(name) for name in names]
-    cut = [
-        html.escape(name if len(name) <= LONGEST else f"{name[: LONGEST - 1].rstrip()}…")
-        for name in map(html.unescape, known)
+def category_axis(names: Iterable[object]) -> dict[str, Any]:
+    """Return an axis of names in this order, each cut to ``MAX_LABEL`` characters."""
+    labels = [label(name) for name in names]
+    ticks = [
+        html.escape(name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1].rstrip()}…")
+        for name in map(html.unescape, labels)
     ]
-    order = {"type": "category", "categoryorder": "array", "categoryarray": known}
-    return order | {"tickmode": "array", "tickvals": known, "ticktext": cut, "showgrid": False}
+    order = {"type": "category", "categoryorder": "array", "categoryarray": labels}
+    return order | {"tickmode": "array", "tickvals": labels, "ticktext": ticks, "showgrid": False}
 
 
 def label(text: object) -> str:
-    """Return text that Plotly shows as it is."""
+    """Return text escaped for Plotly."""
     return html.escape(UNKNOWN if text is None else str(text))
 
 
 def sparkline(values: Sequence[float | None]) -> str:
     """Return the points of a line through values, in a box of 100 by 24."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
+    present = [value for value in values if value is not None]
+    if len(present) < 2:
         return ""
-    low, span = min(known), (max(known) - min(known)) or 1.0
+    low, span = min(present), (max(present) - min(present)) or 1.0
     step = 100 / (len(values) - 1)
     return " ".join(f"{i * step:.1f},{22 - 20 * (v - low) / span:.1f}" for i, v in enumerate(values) if v is not None)
 
 
-def show(value: Any, shown: Shown = "text") -> str:
-    """Return a value as a person reads it."""
+def format_value(value: Any, style: Style = "text") -> str:
+    """Return a value as text."""
     if value is None:
-        return NOTHING
-    forms = {
+        return MISSING
+    formats = {
         "count": lambda: count(value),
         "percent": lambda: percent(value),
         "bar": lambda: percent(value),
@@ -349,7 +354,7 @@ def show(value: Any, shown: Shown = "text") -> str:
         "decimal": lambda: f"{value:,.2f}",
         "moment": lambda: f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value),
     }
-    return forms.get(shown, lambda: str(value))()
+    return formats.get(style, lambda: str(value))()
 
 
 def count(value: float) -> str:
@@ -358,7 +363,7 @@ def count(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Return 12.3 %; two places where one would say almost nothing."""
+    """Return 12.3 %; two decimal places for small shares."""
     return f"{value * 100:.{2 if 0 < abs(value) < 0.00995 else 1}f}\u00a0%"
 
 
@@ -367,32 +372,32 @@ def dollars(value: float) -> str:
     return f"{'−' if value < 0 else ''}${abs(value):,.2f}"
 
 
-def counted(number: float, thing: str) -> str:
+def plural(number: float, thing: str) -> str:
     """Return ``1 page`` or ``1,234 pages``."""
     return f"{count(number)} {thing}{'' if number == 1 else 's'}"
 
 
-def listed(names: Iterable[object]) -> str:
+def join_words(names: Iterable[object]) -> str:
     """Return ``a, b and c``."""
     words = [UNKNOWN if name is None else str(name) for name in names]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def largest(rows: pl.DataFrame, values: str | Sequence[str], *names: str) -> pl.DataFrame:
-    """Return rows, those with the largest values first; equal ones in the order of their names."""
-    wanted = [values] if isinstance(values, str) else list(values)
-    down = [True] * len(wanted) + [False] * len(names)
-    return rows.sort(*wanted, *names, descending=down, nulls_last=True)
+    """Return rows sorted by value, largest first, then by name."""
+    columns = [values] if isinstance(values, str) else list(values)
+    descending = [True] * len(columns) + [False] * len(names)
+    return rows.sort(*columns, *names, descending=descending, nulls_last=True)
 
 
 def concentration(rows: pl.DataFrame, name: str, value: str, enough: float = 0.5) -> tuple[list[Any], float]:
-    """Return the fewest names that together hold ``enough`` of a value, the largest first, and what they hold."""
-    found = largest(rows.group_by(name).agg(pl.col(value).sum()).filter(pl.col(value) > 0), value, name)
-    held = (found[value].cum_sum() / found[value].sum()).to_list()
-    needed = next((i for i, share in enumerate(held) if share >= enough), -1) + 1
-    return found[name].head(needed).to_list(), held[needed - 1] if needed else 0.0
+    """Return the fewest names that together have ``enough`` of a total, largest first, and their share."""
+    groups = largest(rows.group_by(name).agg(pl.col(value).sum()).filter(pl.col(value) > 0), value, name)
+    shares = (groups[value].cum_sum() / groups[value].sum()).to_list()
+    needed = next((i for i, share in enumerate(shares) if share >= enough), -1) + 1
+    return groups[name].head(needed).to_list(), shares[needed - 1] if needed else 0.0
 
 
-def web(url: str | None) -> str:
-    """Return an address that may be a link, or nothing."""
+def safe_link(url: str | None) -> str:
+    """Return a URL that is safe to link, else an empty string."""
     return url if url and url.lower().startswith(WEB) else ""

@@ -1,8 +1,7 @@
-"""One row is what one table holds of one day, and what was quarantined on the way to it.
+"""One row is one table on one day: the number of its rows, and of rows quarantined on the way to it.
 
-There is a row where the table has rows of the day or lost some. A record that could not be read has no day of its own
-and counts for the day it arrived. Its page is ``reports/platform_health.html``, on the last 28 days; it also shows the
-models.
+A table has a row for each day with rows or quarantined rows. An unreadable record counts for the day it arrived. The
+page is ``reports/platform_health.html``, on the last 28 days; it also shows the models.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from platform_assets.conventions import table_spec
 from platform_assets.operations.model_versions import SCHEMA as MODEL_VERSION
 from platform_assets.operations.model_versions import TABLE as VERSIONS
 from platform_assets.publishing import QUARANTINE, start
-from platform_assets.reports.ab_tests import ab_tests, tried
+from platform_assets.reports.ab_tests import ab_tests, shadow_comparisons
 from platform_assets.reports.page import (
     BY_DAY,
     KINDS,
@@ -30,23 +29,23 @@ from platform_assets.reports.page import (
     bars,
     by_day,
     count,
-    counted,
+    count_axis,
+    format_value,
     halves,
     headline,
+    horizontal_layout,
+    join_words,
     label,
     largest,
     last_days,
     lines,
-    listed,
-    lying,
     percent,
+    plural,
     publish,
     ratio,
     read,
-    show,
     total,
     versions,
-    whole,
 )
 from platform_assets.silver.quarantine import WRITERS
 from resources.lakehouse.days import DAY
@@ -58,12 +57,12 @@ TABLE = "reports/platform_health"
 DECISIONS = "silver/decisions"
 TABLES = (*WRITERS, *catalog.names("gold"))
 INPUTS = (*TABLES, QUARANTINE)
-# The day of a declaration is when its file came, not when something happened: others are not behind it.
+# A declaration is dated by the arrival of its file, so other tables are not behind it.
 DATED = pl.col("table") != "bronze/seller_declarations"
 LAYERS = {"bronze": "var(--second)", "silver": "var(--muted)", "gold": "var(--medium)"}
-ROWS, LOST = pl.col("rows").sum(), pl.col("quarantined").sum()
-REFUSERS = ("bronze", "silver")
-MOST_RULES = 15
+ROWS, QUARANTINED = pl.col("rows").sum(), pl.col("quarantined").sum()
+REJECTING_LAYERS = ("bronze", "silver")
+MAX_RULES = 15
 TERMS = {
     "Bronze, silver, gold": "As received; typed, cleaned and judged; as consumers read it.",
     "Quarantined": "A row that broke a rule, kept in silver/quarantine with the rule’s name. Nothing is dropped "
@@ -81,37 +80,37 @@ TERMS = {
 
 @dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[VERSIONS], kinds=KINDS))
 def platform_health(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Count what every table holds and lost."""
+    """Count the rows and the quarantined rows of every table."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    rows = health(held(snapshot(lakehouse), TABLES, write.days), lakehouse.read(QUARANTINE, write.days))
+    rows = health(row_counts(snapshot(lakehouse), TABLES, write.days), lakehouse.read(QUARANTINE, write.days))
     lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
 
-def held(lakehouse: Lakehouse, tables: Iterable[str], days: Sequence[str]) -> pl.DataFrame:
-    """Return how many rows tables have of some days, from their logs alone."""
-    found = [pl.DataFrame(schema={DAY: pl.Date, "table": pl.String, "rows": pl.Int64})]
+def row_counts(lakehouse: Lakehouse, tables: Iterable[str], days: Sequence[str]) -> pl.DataFrame:
+    """Return the number of rows of tables on some days, from their logs alone."""
+    counts = [pl.DataFrame(schema={DAY: pl.Date, "table": pl.String, "rows": pl.Int64})]
     for table in tables:
         if lakehouse.exists(table):
             files = pl.DataFrame(lakehouse.open(table).get_add_actions(flatten=True))
             day = pl.col(f"partition.{DAY}").cast(pl.Date)
-            found.append(files.select(day.alias(DAY), pl.lit(table).alias("table"), rows=pl.col("num_records")))
-    held = pl.concat(found, how="vertical_relaxed").filter(pl.col(DAY).cast(pl.String).is_in(days))
-    return held.group_by(DAY, "table").agg(ROWS)
+            counts.append(files.select(day.alias(DAY), pl.lit(table).alias("table"), rows=pl.col("num_records")))
+    rows = pl.concat(counts, how="vertical_relaxed").filter(pl.col(DAY).cast(pl.String).is_in(days))
+    return rows.group_by(DAY, "table").agg(ROWS)
 
 
-def health(held: pl.DataFrame, quarantine: pl.DataFrame) -> pl.DataFrame:
+def health(counts: pl.DataFrame, quarantine: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of this table.
 
     Args:
-        held: what ``held`` returned.
+        counts: see ``row_counts``.
         quarantine: silver/quarantine of the same days.
     """
     rules = largest(quarantine.group_by(DAY, "table", "rule").agg(n=pl.len().cast(pl.Int64)), "n", "rule")
-    lost = rules.group_by(DAY, "table", maintain_order=True).agg(
+    rejected = rules.group_by(DAY, "table", maintain_order=True).agg(
         quarantined=pl.col("n").sum(), top_rule=pl.col("rule").first()
     )
-    rows = held.join(lost, on=[DAY, "table"], how="full", coalesce=True)
+    rows = counts.join(rejected, on=[DAY, "table"], how="full", coalesce=True)
     return (
         rows.with_columns(pl.col("rows", "quarantined").fill_null(0), layer=pl.col("table").str.split("/").list.first())
         .filter((pl.col("rows") > 0) | (pl.col("quarantined") > 0))
@@ -124,16 +123,16 @@ def health(held: pl.DataFrame, quarantine: pl.DataFrame) -> pl.DataFrame:
 def page(lakehouse: Lakehouse) -> Page:
     """Return the page on the last days of the tables."""
     days = last_days(lakehouse, TABLES)
-    # What could not be read counts for the day it arrived, which may be later than any day of the data.
+    # An unreadable record counts for the day it arrived, which may be after the data's newest day.
     days += [day for day in lakehouse.days(TABLE) if days and day > days[-1]]
     models = lakehouse.read(VERSIONS) if lakehouse.exists(VERSIONS) else pl.DataFrame(schema=MODEL_VERSION)
     answers = lakehouse.scan(DECISIONS, days or None).group_by(DAY, "task", "model_version", "label")
-    return told(
+    return build_page(
         read(lakehouse, TABLE, days),
         read(lakehouse, QUARANTINE, days, [DAY, "table", "rule"]),
         models,
         answers.agg(decisions=pl.len().cast(pl.Int64), score=pl.col("score").sum()).collect().fill_nan(None),
-        tried(lakehouse, days),
+        shadow_comparisons(lakehouse, days),
         written(lakehouse),
         versions(lakehouse, [TABLE, *INPUTS, VERSIONS]),
         datetime.now(UTC),
@@ -142,56 +141,60 @@ def page(lakehouse: Lakehouse) -> Page:
 
 def written(lakehouse: Lakehouse) -> dict[str, datetime | None]:
     """Return when each table was last written; None if never."""
-    found: dict[str, datetime | None] = dict.fromkeys(TABLES)
+    times: dict[str, datetime | None] = dict.fromkeys(TABLES)
     for table in filter(lakehouse.exists, TABLES):
-        found[table] = lakehouse.written(table)
-    return found
+        times[table] = lakehouse.written(table)
+    return times
 
 
-def told(
+def build_page(
     rows: pl.DataFrame,
     quarantine: pl.DataFrame,
     models: pl.DataFrame,
     answers: pl.DataFrame,
-    beside: pl.DataFrame,
+    comparisons: pl.DataFrame,
     last_written: Mapping[str, datetime | None],
     made_from: Mapping[str, int],
     now: datetime,
 ) -> Page:
-    """Return what a person reads.
+    """Return the page.
 
     Args:
-        rows: this table's.
+        rows: rows of this table.
         quarantine: day, table and rule of silver/quarantine, same days.
         models: operations/model_versions.
         answers: number and summed score of decisions by day, task, model_version and label.
-        beside: what ``trials.tried`` returned.
-        last_written: what ``written`` returned.
+        comparisons: see ``shadow_comparisons``.
+        last_written: see ``written``.
         made_from: versions of the tables read.
         now: the time.
     """
     champions = models.filter(pl.col("is_champion"))
-    asked, stored, far = serving(answers, champions), rows.filter(pl.col("rows") > 0), reach(rows, last_written)
+    champion_answers, stored, reach_rows = (
+        serving(answers, champions),
+        rows.filter(pl.col("rows") > 0),
+        reach(rows, last_written),
+    )
     received = stored.filter(pl.col("layer") == "bronze")
-    newest, lost = stored.filter(DATED).select(pl.col(DAY).max()).item(), total(rows, "quarantined")
-    age = f"{counted((now.date() - newest).days, 'day')} ago" if newest else ""
-    share = lost / (total(received, "rows") + lost) if lost else 0.0
+    newest, quarantined = stored.filter(DATED).select(pl.col(DAY).max()).item(), total(rows, "quarantined")
+    age = f"{plural((now.date() - newest).days, 'day')} ago" if newest else ""
+    share = quarantined / (total(received, "rows") + quarantined) if quarantined else 0.0
     return Page(
         title="Platform health",
         purpose="Whether data flows, what was quarantined, and which models answer.",
-        finding=finding(total(received, "rows"), lost, far, champions),
+        finding=finding(total(received, "rows"), quarantined, reach_rows, champions),
         headlines=[
-            Headline("Newest day of data", f"{newest:%-d %b}" if newest else show(None), age),
+            Headline("Newest day of data", f"{newest:%-d %b}" if newest else format_value(None), age),
             headline("Rows received", received, ROWS, "count", rising="good"),
-            Headline("Rows quarantined", count(lost)),
+            Headline("Rows quarantined", count(quarantined)),
             Headline("Quarantined share", percent(share)),
-            headline("Answers of champions", asked, pl.col("decisions").sum(), "count", rising="good"),
+            headline("Answers of champions", champion_answers, pl.col("decisions").sum(), "count", rising="good"),
             Headline("Tasks with a champion", f"{champions['task'].n_unique()} of {len(TASKS)}"),
         ],
         sections=[
-            Section("Does data flow?", [flow(stored), quarantined_by_day(rows), tables(far)]),
+            Section("Does data flow?", [flow(stored), quarantined_by_day(rows), tables(reach_rows)]),
             Section("What was quarantined, and why", [rules(quarantine)]),
-            Section("Models", [registered(models), decided(asked), *ab_tests(beside)]),
+            Section("Models", [registered(models), decided(champion_answers), *ab_tests(comparisons)]),
         ],
         terms=TERMS,
         days=stored[DAY].unique().sort().to_list(),
@@ -201,86 +204,95 @@ def told(
 
 def serving(answers: pl.DataFrame, champions: pl.DataFrame) -> pl.DataFrame:
     """Return the answers of each task's champion, or of its newest version where no champion is recorded."""
-    known = champions.select("task", champion=pl.col("model_version"))
+    recorded = champions.select("task", champion=pl.col("model_version"))
     newest = pl.col("model_version").max().over("task")
-    ranked = answers.join(known, on="task", how="left").with_columns(pl.col("champion").fill_null(newest))
+    ranked = answers.join(recorded, on="task", how="left").with_columns(pl.col("champion").fill_null(newest))
     return ranked.filter(pl.col("model_version") == pl.col("champion")).drop("champion")
 
 
 def reach(rows: pl.DataFrame, last_written: Mapping[str, datetime | None]) -> pl.DataFrame:
-    """Return one row a table: its rows, its newest day, by how many days it is behind, and what it lost."""
+    """Return one row per table: its rows, its newest day, the days it is behind, and its quarantined rows."""
     with_rows = pl.col("rows") > 0
-    named = {"table": list(last_written), "written": list(last_written.values())}
-    known = pl.DataFrame(named, schema={"table": pl.String, "written": pl.Datetime("us", "UTC")})
-    of = rows.group_by("table").agg(
+    columns = {"table": list(last_written), "written": list(last_written.values())}
+    written = pl.DataFrame(columns, schema={"table": pl.String, "written": pl.Datetime("us", "UTC")})
+    totals = rows.group_by("table").agg(
         ROWS,
-        LOST,
+        QUARANTINED,
         usual=pl.col("rows").filter(with_rows).median(),
         newest=pl.col(DAY).filter(with_rows).max(),
-        share=ratio(LOST, ROWS + LOST),
+        share=ratio(QUARANTINED, ROWS + QUARANTINED),
     )
-    found = known.join(of, on="table", how="left", maintain_order="left")
+    reached = written.join(totals, on="table", how="left", maintain_order="left")
     behind = (pl.col("newest").filter(DATED).max() - pl.col("newest")).dt.total_days().clip(lower_bound=0)
-    return found.with_columns(pl.col("rows", "quarantined").fill_null(0), behind=behind)
+    return reached.with_columns(pl.col("rows", "quarantined").fill_null(0), behind=behind)
 
 
-def finding(received: int, lost: int, far: pl.DataFrame, champions: pl.DataFrame) -> str:
-    """Return the page in a sentence or two."""
-    if not received + lost:
+def finding(received: int, quarantined: int, reach_rows: pl.DataFrame, champions: pl.DataFrame) -> str:
+    """Return the page's finding."""
+    if not received + quarantined:
         return "Nothing has arrived yet."
-    said = f"{counted(received, 'row')} arrived, {count(lost)} ({percent(lost / (received + lost))}) were quarantined. "
-    late = far.filter(pl.col("behind").is_null() | (pl.col("behind") > 0)).height
-    said += f"{counted(late, 'table')} of {far.height} lack the newest day. " if late else "Every table is up to date. "
+    share = percent(quarantined / (received + quarantined))
+    text = f"{plural(received, 'row')} arrived, {count(quarantined)} ({share}) were quarantined. "
+    late = reach_rows.filter(pl.col("behind").is_null() | (pl.col("behind") > 0)).height
+    text += (
+        f"{plural(late, 'table')} of {reach_rows.height} lack the newest day. "
+        if late
+        else "Every table is up to date. "
+    )
     if champions.is_empty():
-        return f"{said}No champion is recorded yet."
+        return f"{text}No champion is recorded yet."
     missing = sorted(set(TASKS) - set(champions["task"]))
-    return said + (f"No model answers for {listed(missing)}." if missing else "Every task has a champion.")
+    return text + (f"No model answers for {join_words(missing)}." if missing else "Every task has a champion.")
 
 
 def flow(rows: pl.DataFrame) -> Chart:
-    """Return rows by layer and day."""
+    """Return the chart of rows by layer and day."""
     title = "Rows by layer and day of the event"
     if not total(rows, "rows"):
         return Chart(title)
     days = rows.group_by(DAY).agg(
         *(pl.col("rows").filter(pl.col("layer") == layer).sum().alias(layer) for layer in LAYERS)
     )
-    drawn = [lines(layer, colour, by_day(days, pl.col(layer).sum())) for layer, colour in LAYERS.items()]
+    traces = [lines(layer, colour, by_day(days, pl.col(layer).sum())) for layer, colour in LAYERS.items()]
     most, least = (days.sort("bronze", DAY, descending=[down, False]).row(0, named=True) for down in (True, False))
     reading = f"{most[DAY]:%-d %B} brought the most rows, {count(most['bronze'])}"
     reading += f"; {least[DAY]:%-d %B} the fewest, {count(least['bronze'])}." if days.height > 1 else "."
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"rangemode": "tozero"}})
+    return Chart(title, reading, traces, {"xaxis": BY_DAY, "yaxis": {"rangemode": "tozero"}})
 
 
 def quarantined_by_day(rows: pl.DataFrame) -> Chart:
-    """Return quarantined rows by day, by the layer that refused them."""
+    """Return the chart of quarantined rows by day and layer."""
     title = "Quarantined rows by day"
     if not total(rows, "quarantined"):
         return Chart(title)
-    drawn = [
+    traces = [
         bars(
             f"refused by {layer}",
             LAYERS[layer],
             by_day(rows, pl.col("quarantined").filter(pl.col("layer") == layer).sum()),
         )
-        for layer in REFUSERS
+        for layer in REJECTING_LAYERS
     ]
-    table, most = largest(rows.group_by("table").agg(LOST), "quarantined", "table").row(0)
-    day, on_it = largest(rows.group_by(DAY).agg(LOST), "quarantined", DAY).row(0)
-    reading = f"{table} refused the most, {count(most)} of {counted(total(rows, 'quarantined'), 'row')}; "
-    reading += f"{count(on_it)} of all count for {day:%-d %B}."
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": whole(on_it)})
+    table, most = largest(rows.group_by("table").agg(QUARANTINED), "quarantined", "table").row(0)
+    day, on_day = largest(rows.group_by(DAY).agg(QUARANTINED), "quarantined", DAY).row(0)
+    reading = f"{table} refused the most, {count(most)} of {plural(total(rows, 'quarantined'), 'row')}; "
+    reading += f"{count(on_day)} of all count for {day:%-d %B}."
+    return Chart(title, reading, traces, {"xaxis": BY_DAY, "yaxis": count_axis(on_day)})
 
 
-def tables(far: pl.DataFrame) -> Grid:
-    """Return how far each table reaches, and what it lost."""
-    newest = far.filter(DATED).select(pl.col("newest").max()).item()
+def tables(reach_rows: pl.DataFrame) -> Grid:
+    """Return the table of each table's newest day and quarantined rows."""
+    newest = reach_rows.filter(DATED).select(pl.col("newest").max()).item()
     if newest is None:
         return Grid("Tables")
-    empty, late = (far.filter(which)["table"].to_list() for which in (pl.col("rows") == 0, pl.col("behind") > 0))
-    reading = f"{far.height - len(empty) - len(late)} of {counted(far.height, 'table')} reach {newest:%-d %B}."
-    reading += f" Behind: {listed(late)}." if late else ""
-    reading += f" Without rows in these days: {listed(empty)}." if empty else ""
+    empty, late = (
+        reach_rows.filter(condition)["table"].to_list() for condition in (pl.col("rows") == 0, pl.col("behind") > 0)
+    )
+    reading = (
+        f"{reach_rows.height - len(empty) - len(late)} of {plural(reach_rows.height, 'table')} reach {newest:%-d %B}."
+    )
+    reading += f" Behind: {join_words(late)}." if late else ""
+    reading += f" Without rows in these days: {join_words(empty)}." if empty else ""
     columns = [
         Column("table", "Table", "name"),
         Column("newest", "Newest day", "moment"),
@@ -291,33 +303,33 @@ def tables(far: pl.DataFrame) -> Grid:
         Column("share", "Share", "percent"),
         Column("written", "Last written (UTC)", "moment"),
     ]
-    return Grid("Tables", reading, columns, far.to_dicts())
+    return Grid("Tables", reading, columns, reach_rows.to_dicts())
 
 
 def rules(quarantine: pl.DataFrame) -> Chart:
-    """Return which rules of which tables were broken."""
+    """Return the chart of broken rules, by table."""
     title = "Rules that rows broke, and the table that refused them"
-    found = largest(quarantine.group_by("table", "rule").agg(n=pl.len().cast(pl.Int64)), "n", "table", "rule")
-    if found.is_empty():
+    broken = largest(quarantine.group_by("table", "rule").agg(n=pl.len().cast(pl.Int64)), "n", "table", "rule")
+    if broken.is_empty():
         return Chart(title)
-    of_rule, most = largest(found.group_by("rule").agg(pl.col("n").sum()), "n", "rule").row(0)
-    reading = f"“{of_rule}” was broken most often, by {count(most)} of {counted(total(found, 'n'), 'row')}."
-    hidden = found.height - MOST_RULES
-    reading += f" {counted(hidden, 'rarer pair')} of table and rule not shown." if hidden > 0 else ""
-    shown = found.head(MOST_RULES).with_columns(
+    of_rule, most = largest(broken.group_by("rule").agg(pl.col("n").sum()), "n", "rule").row(0)
+    reading = f"“{of_rule}” was broken most often, by {count(most)} of {plural(total(broken, 'n'), 'row')}."
+    hidden = broken.height - MAX_RULES
+    reading += f" {plural(hidden, 'rarer pair')} of table and rule not shown." if hidden > 0 else ""
+    top = broken.head(MAX_RULES).with_columns(
         name=pl.concat_str("rule", pl.col("table").str.split("/").list.last(), separator=" · ")
     )
-    drawn = []
-    for layer in REFUSERS:
-        of_it = shown.filter(pl.col("table").str.starts_with(layer))
-        names = [label(name) for name in of_it["name"]]
-        drawn.append(bars(f"refused by {layer}", LAYERS[layer], {"x": of_it["n"].to_list(), "y": names}))
-    layout = lying("count", shown["name"]) | {"xaxis": whole(shown["n"][0])}
-    return Chart(title, reading, drawn, layout, height=60 + 24 * shown.height, wide=True)
+    traces = []
+    for layer in REJECTING_LAYERS:
+        subset = top.filter(pl.col("table").str.starts_with(layer))
+        names = [label(name) for name in subset["name"]]
+        traces.append(bars(f"refused by {layer}", LAYERS[layer], {"x": subset["n"].to_list(), "y": names}))
+    layout = horizontal_layout("count", top["name"]) | {"xaxis": count_axis(top["n"][0])}
+    return Chart(title, reading, traces, layout, height=60 + 24 * top.height, wide=True)
 
 
 def registered(models: pl.DataFrame) -> Grid:
-    """Return the champion of each task, how good it is, and why it was let through."""
+    """Return the table of champions: their metrics, and the gate's reason."""
     if models.is_empty():
         return Grid("Champions")
     tasks = pl.DataFrame([{"task": task.name, "metric": task.metric, "floor": task.floor} for task in TASKS.values()])
@@ -328,10 +340,10 @@ def registered(models: pl.DataFrame) -> Grid:
         promoted_why=pl.col("promoted_why").fill_null("no champion"),
     )
     reading = "No task has a champion."
-    known = rows.drop_nulls("room").sort("room", "task").to_dicts()
-    if known:
-        value, floor = known[0]["metric_value"], known[0]["floor"]
-        reading = f"{known[0]['task']} is nearest to its floor, {value:.2f} where {floor:.2f} is needed."
+    measured_champions = rows.drop_nulls("room").sort("room", "task").to_dicts()
+    if measured_champions:
+        value, floor = measured_champions[0]["metric_value"], measured_champions[0]["floor"]
+        reading = f"{measured_champions[0]['task']} is nearest to its floor, {value:.2f} where {floor:.2f} is needed."
     measured = largest(rows.drop_nulls("calibration_error"), "calibration_error", "task").to_dicts()
     if measured:
         error = measured[0]["calibration_error"]
@@ -352,12 +364,15 @@ def registered(models: pl.DataFrame) -> Grid:
 
 
 def decided(answers: pl.DataFrame) -> Grid:
-    """Return what champions answered, how sure they were, and how far their answers have moved."""
+    """Return the table of champions' decisions: number, mean score, and shift of their labels."""
     if answers.is_empty():
         return Grid("Answers of the champions")
-    rows = [_answers(task, of) for (task,), of in answers.sort("task").group_by("task", maintain_order=True)]
+    rows = [
+        _answers(task, task_answers)
+        for (task,), task_answers in answers.sort("task").group_by("task", maintain_order=True)
+    ]
     least = min(rows, key=lambda row: row["score"] if row["score"] is not None else 1.0)
-    reading = f"{least['task']} is the least sure, {show(least['score'], 'decimal')} on average."
+    reading = f"{least['task']} is the least sure, {format_value(least['score'], 'decimal')} on average."
     moved = [row for row in rows if row["shift"] is not None]
     if moved:
         most = max(moved, key=lambda row: row["shift"])
@@ -390,7 +405,7 @@ def _answers(task: str, answers: pl.DataFrame) -> dict[str, Any]:
 
 
 def shift(answers: pl.DataFrame) -> float | None:
-    """Return the part of answers that lie on other labels in the last half of the days than in the first."""
+    """Return the share of answers on other labels in the last half of the days than in the first."""
     first, last = halves(answers[DAY])
     if first.is_empty():
         return None
@@ -401,5 +416,5 @@ def shift(answers: pl.DataFrame) -> float | None:
         .with_columns(share=pl.col("decisions") / pl.col("decisions").sum())
         for days in (first, last)
     ]
-    both = shares[0].join(shares[1], on="label", how="full", coalesce=True, suffix="_last")
-    return both.select((pl.col("share").fill_null(0) - pl.col("share_last").fill_null(0)).abs().sum() / 2).item()
+    joined = shares[0].join(shares[1], on="label", how="full", coalesce=True, suffix="_last")
+    return joined.select((pl.col("share").fill_null(0) - pl.col("share_last").fill_null(0)).abs().sum() / 2).item()

@@ -1,7 +1,7 @@
-"""One row is what pages, or messages, of one topic and threat amounted to in one place on one day.
+"""One row is the pages, or messages, of one topic, threat and risk in one place on one day, with the ads beside them.
 
-``documents`` are those judged that day; impressions and cost are the day's beside such pages, whenever those were
-judged. Its page is ``reports/risk_analysis.html``, on the last 28 days.
+``documents`` are those decided that day. Impressions and cost are the day's, on such pages, whenever those were
+decided. Its page is ``reports/risk_analysis.html``, on the last 28 days.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ import polars as pl
 
 from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
-from platform_assets.reports.context import EVENTS, SIGNALS, beside
+from platform_assets.reports.context import EVENTS, SIGNALS, ad_performance
 from platform_assets.reports.page import (
     BY_DAY,
-    FORMS,
     KINDS,
+    NUMBER_FORMATS,
     RISKS,
     UNKNOWN,
     Chart,
@@ -27,24 +27,24 @@ from platform_assets.reports.page import (
     by_day,
     concentration,
     count,
-    counted,
-    crossing,
+    count_axis,
     dollars,
     headline,
-    heat,
+    heatmap,
+    heatmap_layout,
+    horizontal_layout,
+    join_words,
     label,
     largest,
     last_days,
     lines,
-    listed,
-    lying,
     percent,
+    plural,
     publish,
     ratio,
     read,
     total,
     versions,
-    whole,
 )
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
@@ -56,12 +56,12 @@ TABLE = "reports/risk_analysis"
 MESSAGES, DECISIONS, CAMPAIGNS = "silver/message_signals", "silver/decisions", "reports/business_insights"
 INPUTS = (SIGNALS, EVENTS, MESSAGES)
 KEY = [DAY, "tenant_id", "kind", "place", "topic", "threat", "risk"]
-GIVEN = (DAY, "tenant_id", "threat", "threat_score", "toxicity", "hate")
-SEEN = (DAY, "tenant_id", "document_id", "url", "site", "title", "fetched_at", "threat", "threat_score", "risk")
-SHOWN = ("impressions", "viewable", "clicks", "cost_usd")
-NAMES = {**TASKS["threat"].names, UNKNOWN: "Not judged"}
-MOST_DANGEROUS, MOST_SITES, MOST_TOPICS, MOST_CAMPAIGNS = 15, 15, 16, 12
-# Threats are drawn in shades of the colour of their risk, gravest risk first.
+MODEL_COLUMNS = (DAY, "tenant_id", "threat", "threat_score", "toxicity", "hate")
+PAGE_COLUMNS = (DAY, "tenant_id", "document_id", "url", "site", "title", "fetched_at", "threat", "threat_score", "risk")
+AD_MEASURES = ("impressions", "viewable", "clicks", "cost_usd")
+THREAT_NAMES = {**TASKS["threat"].names, UNKNOWN: "Not judged"}
+MAX_PAGES, MAX_SITES, MAX_TOPICS, MAX_CAMPAIGNS = 15, 15, 16, 12
+# Threats have shades of the colour of their risk, gravest risk first.
 SHADES = {
     "floor": ("var(--floor)", "var(--floor-2)", "var(--floor-3)", "var(--floor-4)"),
     "high": ("var(--high)", "var(--high-2)", "var(--high-3)"),
@@ -93,10 +93,10 @@ TERMS = {
 
 @dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[DECISIONS, CAMPAIGNS], kinds=KINDS))
 def risk_analysis(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Add up what is risky, where, and what ran beside it."""
+    """Count documents by risk and place, and the ads beside them."""
     write = start(context, lakehouse, TABLE, INPUTS)
     pages, messages = (lakehouse.read(table, write.days) for table in (SIGNALS, MESSAGES))
-    rows = risks(pages, messages, beside(lakehouse, write.days))
+    rows = risks(pages, messages, ad_performance(lakehouse, write.days))
     lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
@@ -107,53 +107,55 @@ def risks(pages: pl.DataFrame, messages: pl.DataFrame, ads: pl.DataFrame) -> pl.
     Args:
         pages: gold/contextual_signals.
         messages: silver/message_signals.
-        ads: what ``context.beside`` returned.
+        ads: see ``context.ad_performance``.
     """
-    of_pages = pages.select(*GIVEN, "risk", kind=pl.lit("page"), place="site", topic="iab_category_name")
-    of_messages = messages.select(
-        *GIVEN, risk="threat_risk", kind=pl.lit("message"), place="platform", topic="iab_category_name"
+    page_rows = pages.select(*MODEL_COLUMNS, "risk", kind=pl.lit("page"), place="site", topic="iab_category_name")
+    message_rows = messages.select(
+        *MODEL_COLUMNS, risk="threat_risk", kind=pl.lit("message"), place="platform", topic="iab_category_name"
     )
-    named = pl.concat([of_pages, of_messages]).with_columns(pl.col(KEY[1:]).fill_null(UNKNOWN))
-    judged = named.group_by(KEY).agg(
+    documents = pl.concat([page_rows, message_rows]).with_columns(pl.col(KEY[1:]).fill_null(UNKNOWN))
+    judged = documents.group_by(KEY).agg(
         documents=pl.len().cast(pl.Int64),
         mean_threat_score=pl.col("threat_score").mean().round(6),
         offensive=(pl.col("toxicity") == "offensive").sum().cast(pl.Int64),
         hateful=(pl.col("hate") == "hate").sum().cast(pl.Int64),
     )
-    shown = ads.with_columns(kind=pl.lit("page"), place="site").group_by(KEY).agg(pl.col(SHOWN).sum().round(6))
-    rows = judged.join(shown, on=KEY, how="full", coalesce=True).sort(KEY)
-    counts = pl.col("documents", "offensive", "hateful", *SHOWN).fill_null(0)
-    return rows.with_columns(counts, threat_name=pl.col("threat").replace(NAMES))
+    advertising = (
+        ads.with_columns(kind=pl.lit("page"), place="site").group_by(KEY).agg(pl.col(AD_MEASURES).sum().round(6))
+    )
+    rows = judged.join(advertising, on=KEY, how="full", coalesce=True).sort(KEY)
+    counts = pl.col("documents", "offensive", "hateful", *AD_MEASURES).fill_null(0)
+    return rows.with_columns(counts, threat_name=pl.col("threat").replace(THREAT_NAMES))
 
 
 def page(lakehouse: Lakehouse) -> Page:
     """Return the page on the last days of the table."""
     days = last_days(lakehouse, [TABLE])
     rows, campaigns = read(lakehouse, TABLE, days), read(lakehouse, CAMPAIGNS, days)
-    worst = gravest(read(lakehouse, SIGNALS, days, SEEN))
-    about = pl.col("document_id").is_in(worst["document_id"].implode()) & (pl.col("task") == "threat")
+    worst = gravest(read(lakehouse, SIGNALS, days, PAGE_COLUMNS))
+    of_worst = pl.col("document_id").is_in(worst["document_id"].implode()) & (pl.col("task") == "threat")
     answers = (
         lakehouse.scan(DECISIONS, days or None)
-        .filter(about, pl.col("traffic_arm") != "shadow")
+        .filter(of_worst, pl.col("traffic_arm") != "shadow")
         .select("decision_id", "tenant_id", "document_id", "label", "decided_at")
     )
     made_from = versions(lakehouse, [TABLE, CAMPAIGNS, *INPUTS, DECISIONS])
-    return told(rows, campaigns, worst, answers.collect(), made_from)
+    return build_page(rows, campaigns, worst, answers.collect(), made_from)
 
 
-def told(
+def build_page(
     rows: pl.DataFrame,
     campaigns: pl.DataFrame,
     worst: pl.DataFrame,
     answers: pl.DataFrame,
     made_from: Mapping[str, int],
 ) -> Page:
-    """Return what a person reads.
+    """Return the page.
 
     Args:
-        rows: this table's.
+        rows: rows of this table.
         campaigns: reports/business_insights of the same days.
-        worst: the rows of gold/contextual_signals that ``gravest`` chose.
+        worst: see ``gravest``.
         answers: decision_id, tenant_id, document_id, label and decided_at of decisions about them.
         made_from: versions of the tables read.
     """
@@ -171,11 +173,11 @@ def told(
             headline("Share of all spend", pages, ratio(RISKY_COST, COST), "percent", rising="bad"),
         ],
         sections=[
-            Section("What was found", [threats_by_day(pages), spend_by_day(pages), meeting(pages)]),
+            Section("What was found", [threats_by_day(pages), spend_by_day(pages), topics_and_threats(pages)]),
             Section("Where it is", [sites(pages)]),
             Section("What ran beside it", [spend_by_campaign(campaigns), spend_by_threat(pages)]),
             Section("The most dangerous pages", [listing(worst, answers)]),
-            Section("Messages", [tone(messages), platforms(messages)]),
+            Section("Messages", [message_shares(messages), platforms(messages)]),
         ],
         terms=TERMS,
         days=rows[DAY].unique().sort().to_list(),
@@ -184,82 +186,86 @@ def told(
 
 
 def finding(pages: pl.DataFrame, campaigns: pl.DataFrame) -> str:
-    """Return the page in a sentence or two."""
+    """Return the page's finding."""
     judged, risky, spent, cost = pages.select(judged=JUDGED, risky=RISKY_DOCUMENTS, spent=COST, cost=RISKY_COST).row(0)
     if not judged:
         return "No page was judged in these days."
-    said = f"{percent(risky / judged)} of {counted(judged, 'judged page')} are risky."
+    text = f"{percent(risky / judged)} of {plural(judged, 'judged page')} are risky."
     if not spent:
-        return f"{said} No advertisement is known to have run."
-    names, held = concentration(campaigns.filter(IS_RISKY), "campaign_id", "cost_usd")
-    whose = f"; {percent(held)} of that was spent by {listed(names)}" if 1 <= len(names) <= 3 else ""
-    return f"{said} {dollars(cost)} of advertising, {percent(cost / spent)} of all spend, ran beside them{whose}."
+        return f"{text} No advertisement is known to have run."
+    names, share = concentration(campaigns.filter(IS_RISKY), "campaign_id", "cost_usd")
+    by_whom = f"; {percent(share)} of that was spent by {join_words(names)}" if 1 <= len(names) <= 3 else ""
+    return f"{text} {dollars(cost)} of advertising, {percent(cost / spent)} of all spend, ran beside them{by_whom}."
 
 
 def threats_by_day(pages: pl.DataFrame) -> Chart:
-    """Return pages with a threat by day, each threat in a shade of its risk."""
-    title, found = "Pages with a threat, by day", pages.filter(THREATENING & (pl.col("documents") > 0))
-    if found.is_empty():
+    """Return the chart of pages with a threat by day, each threat in a shade of its risk."""
+    title, threatening = "Pages with a threat, by day", pages.filter(THREATENING & (pl.col("documents") > 0))
+    if threatening.is_empty():
         return Chart(title)
-    threats = largest(found.group_by("risk", "threat_name").agg(DOCUMENTS), "documents", "threat_name")
-    drawn = []
+    threats = largest(threatening.group_by("risk", "threat_name").agg(DOCUMENTS), "documents", "threat_name")
+    traces = []
     for risk, shades in SHADES.items():
         for i, name in enumerate(threats.filter(pl.col("risk") == risk)["threat_name"]):
-            of_it = pl.col("documents").filter((pl.col("threat_name") == name) & (pl.col("risk") == risk))
-            drawn.append(bars(name, shades[min(i, len(shades) - 1)], by_day(pages, of_it.sum())))
+            count_of_threat = pl.col("documents").filter((pl.col("threat_name") == name) & (pl.col("risk") == risk))
+            traces.append(bars(name, shades[min(i, len(shades) - 1)], by_day(pages, count_of_threat.sum())))
     number, name, most = total(threats, "documents"), threats["threat_name"][0], threats["documents"][0]
-    worst, on_it = largest(found.group_by(DAY).agg(DOCUMENTS), "documents", DAY).row(0)
+    worst, on_day = largest(threatening.group_by(DAY).agg(DOCUMENTS), "documents", DAY).row(0)
     reading = (
-        f"“{name}” is the commonest of {counted(number, 'threat')} found ({percent(most / number)}); "
-        f"{worst:%-d %B} was the worst day, with {count(on_it)}."
+        f"“{name}” is the commonest of {plural(number, 'threat')} found ({percent(most / number)}); "
+        f"{worst:%-d %B} was the worst day, with {count(on_day)}."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": whole(on_it)}, height=370)
+    return Chart(title, reading, traces, {"xaxis": BY_DAY, "yaxis": count_axis(on_day)}, height=370)
 
 
 def spend_by_day(pages: pl.DataFrame) -> Chart:
-    """Return spend beside pages with a threat, by day and risk."""
-    title, found = (
+    """Return the chart of spend beside pages with a threat, by day and risk."""
+    title, threatening = (
         "Spend beside pages with a threat, by day",
         pages.filter(THREATENING & (pl.col("cost_usd") > 0)),
     )
-    if found.is_empty():
+    if threatening.is_empty():
         return Chart(title)
-    of = {risk: pl.col("cost_usd").filter(pl.col("risk") == risk).sum() for risk in SHADES}
-    drawn = [bars(risk, RISKS[risk], by_day(pages, cost), "dollars") for risk, cost in of.items()]
-    floor, high, medium = found.select(**of).row(0)
-    worst, most = largest(found.group_by(DAY).agg(RISKY_COST), "cost_usd", DAY).row(0)
+    by_risk = {risk: pl.col("cost_usd").filter(pl.col("risk") == risk).sum() for risk in SHADES}
+    traces = [bars(risk, RISKS[risk], by_day(pages, cost), "dollars") for risk, cost in by_risk.items()]
+    floor, high, medium = threatening.select(**by_risk).row(0)
+    worst, most = largest(threatening.group_by(DAY).agg(RISKY_COST), "cost_usd", DAY).row(0)
     reading = (
         f"{dollars(floor)} ran beside floor content, {dollars(high)} beside high and {dollars(medium)} beside medium "
         f"risk; {worst:%-d %B} was the day with most beside high or floor, {dollars(most)}."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": FORMS["dollars"]}}, height=370)
+    return Chart(
+        title, reading, traces, {"xaxis": BY_DAY, "yaxis": {"tickformat": NUMBER_FORMATS["dollars"]}}, height=370
+    )
 
 
-def meeting(pages: pl.DataFrame) -> Chart:
-    """Return where topics and threats meet."""
-    title, found = "Where topics and threats meet", pages.filter(THREATENING & (pl.col("documents") > 0))
-    if found.is_empty():
+def topics_and_threats(pages: pl.DataFrame) -> Chart:
+    """Return the heat map of topics and threats."""
+    title, threatening = "Where topics and threats meet", pages.filter(THREATENING & (pl.col("documents") > 0))
+    if threatening.is_empty():
         return Chart(title)
-    cells = found.group_by("topic", "threat_name").agg(DOCUMENTS)
+    cells = threatening.group_by("topic", "threat_name").agg(DOCUMENTS)
     topics, threats = (
         largest(cells.group_by(name).agg(DOCUMENTS), "documents", name)[name].to_list()
         for name in ("topic", "threat_name")
     )
-    held = {(topic, threat): number for topic, threat, number in cells.rows()}
-    names, share = concentration(found, "topic", "documents")
+    numbers = {(topic, threat): number for topic, threat, number in cells.rows()}
+    names, share = concentration(threatening, "topic", "documents")
     topic, threat, most = largest(cells, "documents", "topic", "threat_name").row(0)
     reading = (
-        f"{topic} and “{threat}” meet most often, on {counted(most, 'page')}; {percent(share)} of the pages with a "
-        f"threat are about {len(names)} of {counted(len(topics), 'topic')}."
+        f"{topic} and “{threat}” meet most often, on {plural(most, 'page')}; {percent(share)} of the pages with a "
+        f"threat are about {len(names)} of {plural(len(topics), 'topic')}."
     )
-    shown = topics[:MOST_TOPICS]
-    cell = heat(threats, shown, [[held.get((topic, threat)) for threat in threats] for topic in shown])
-    return Chart(title, reading, [cell], crossing(threats, shown, -35), height=150 + 26 * len(shown), wide=True)
+    top_topics = topics[:MAX_TOPICS]
+    cell = heatmap(threats, top_topics, [[numbers.get((topic, threat)) for threat in threats] for topic in top_topics])
+    return Chart(
+        title, reading, [cell], heatmap_layout(threats, top_topics, -35), height=150 + 26 * len(top_topics), wide=True
+    )
 
 
 def sites(pages: pl.DataFrame) -> Grid:
-    """Return the sites with the most risky pages."""
-    found = pages.group_by("place", "tenant_id").agg(
+    """Return the table of sites with the most risky pages."""
+    site_rows = pages.group_by("place", "tenant_id").agg(
         documents=DOCUMENTS,
         risky=RISKY_DOCUMENTS,
         share=ratio(RISKY_DOCUMENTS, JUDGED),
@@ -268,14 +274,15 @@ def sites(pages: pl.DataFrame) -> Grid:
         impressions=RISKY_IMPRESSIONS,
         cost_usd=RISKY_COST,
     )
-    found = largest(found.filter(pl.col("risky") > 0), ["risky", "share"], "place")
-    if found.is_empty():
+    site_rows = largest(site_rows.filter(pl.col("risky") > 0), ["risky", "share"], "place")
+    if site_rows.is_empty():
         return Grid("Riskiest sites")
-    names, held = concentration(found, "place", "risky")
-    top = largest(found, ["share", "risky"], "place").row(0, named=True)
+    all_sites = plural(pages["place"].n_unique(), "site")
+    names, concentrated = concentration(site_rows, "place", "risky")
+    top = largest(site_rows, ["share", "risky"], "place").row(0, named=True)
     reading = (
-        f"{percent(held)} of the risky pages are on {len(names)} of {counted(pages['place'].n_unique(), 'site')}. "
-        f"{top['place']} has the highest share: {percent(top['share'])} of {counted(top['documents'], 'page')}."
+        f"{percent(concentrated)} of the risky pages are on {len(names)} of {all_sites}. "
+        f"{top['place']} has the highest share: {percent(top['share'])} of {plural(top['documents'], 'page')}."
     )
     columns = [
         Column("place", "Site", "name", link="url"),
@@ -288,84 +295,84 @@ def sites(pages: pl.DataFrame) -> Grid:
         Column("impressions", "Impressions beside risk", "count"),
         Column("cost_usd", "Spend beside risk", "dollars"),
     ]
-    rows = found.head(MOST_SITES).with_columns(url=pl.concat_str(pl.lit("https://"), "place"))
+    rows = site_rows.head(MAX_SITES).with_columns(url=pl.concat_str(pl.lit("https://"), "place"))
     return Grid("Riskiest sites", reading, columns, rows.to_dicts())
 
 
 def commonest_threat() -> pl.Expr:
-    """Return the threat of the most documents of a group."""
+    """Return the most common threat of a group, by documents."""
     threats = THREATENING & (pl.col("documents") > 0)
     names, numbers = pl.col("threat_name").filter(threats), pl.col("documents").filter(threats)
     return names.sort_by(numbers, names, descending=[True, False]).first()
 
 
 def spend_by_campaign(campaigns: pl.DataFrame) -> Chart:
-    """Return what each campaign spent beside risky pages."""
+    """Return the chart of each campaign's spend beside risky pages."""
     title, levels = "Spend beside risky pages, by campaign", RISKY[::-1]
-    found = campaigns.group_by("campaign_id").agg(
+    campaign_rows = campaigns.group_by("campaign_id").agg(
         *(pl.col("cost_usd").filter(pl.col("risk") == level).sum().alias(level) for level in levels),
         cost_usd=RISKY_COST,
         share=ratio(RISKY_COST, COST),
     )
-    found = largest(found.filter(pl.col("cost_usd") > 0), "cost_usd", "campaign_id")
-    if found.is_empty():
+    campaign_rows = largest(campaign_rows.filter(pl.col("cost_usd") > 0), "cost_usd", "campaign_id")
+    if campaign_rows.is_empty():
         return Chart(title)
-    names, held = concentration(found, "campaign_id", "cost_usd")
-    top = largest(found, "share", "campaign_id").row(0, named=True)
-    number = counted(campaigns["campaign_id"].n_unique(), "campaign")
+    names, concentrated = concentration(campaign_rows, "campaign_id", "cost_usd")
+    top = largest(campaign_rows, "share", "campaign_id").row(0, named=True)
+    number = plural(campaigns["campaign_id"].n_unique(), "campaign")
     reading = (
-        f"{percent(held)} of the spend beside risky pages came from {len(names)} of {number}. "
+        f"{percent(concentrated)} of the spend beside risky pages came from {len(names)} of {number}. "
         f"{top['campaign_id']} spent the largest part of its own money there: {percent(top['share'])}."
     )
-    shown = found.head(MOST_CAMPAIGNS)
-    names = [label(name) for name in shown["campaign_id"]]
-    drawn = [bars(level, RISKS[level], {"x": shown[level].to_list(), "y": names}, "dollars") for level in levels]
-    layout = lying("dollars", shown["campaign_id"])
-    return Chart(title, reading, drawn, layout, height=90 + 27 * shown.height)
+    top_rows = campaign_rows.head(MAX_CAMPAIGNS)
+    names = [label(name) for name in top_rows["campaign_id"]]
+    traces = [bars(level, RISKS[level], {"x": top_rows[level].to_list(), "y": names}, "dollars") for level in levels]
+    layout = horizontal_layout("dollars", top_rows["campaign_id"])
+    return Chart(title, reading, traces, layout, height=90 + 27 * top_rows.height)
 
 
 def spend_by_threat(pages: pl.DataFrame) -> Chart:
-    """Return what was spent beside each threat."""
+    """Return the chart of spend beside each threat."""
     title = "Spend beside each threat"
-    found = pages.filter(THREATENING).group_by("threat_name", "risk").agg(COST, IMPRESSIONS)
-    found = largest(found.filter(pl.col("cost_usd") > 0), "cost_usd", "threat_name")
-    if found.is_empty():
+    threat_rows = pages.filter(THREATENING).group_by("threat_name", "risk").agg(COST, IMPRESSIONS)
+    threat_rows = largest(threat_rows.filter(pl.col("cost_usd") > 0), "cost_usd", "threat_name")
+    if threat_rows.is_empty():
         return Chart(title)
-    drawn = []
+    traces = []
     for risk in SHADES:
-        of_it = found.filter(pl.col("risk") == risk)
-        names = [label(name) for name in of_it["threat_name"]]
-        drawn.append(bars(risk, RISKS[risk], {"x": of_it["cost_usd"].to_list(), "y": names}, "dollars"))
-    top = found.row(0, named=True)
+        subset = threat_rows.filter(pl.col("risk") == risk)
+        names = [label(name) for name in subset["threat_name"]]
+        traces.append(bars(risk, RISKS[risk], {"x": subset["cost_usd"].to_list(), "y": names}, "dollars"))
+    top = threat_rows.row(0, named=True)
     reading = (
         f"“{top['threat_name']}” took the most, {dollars(top['cost_usd'])} for "
-        f"{counted(top['impressions'], 'impression')}: {percent(top['cost_usd'] / total(found, 'cost_usd'))} "
+        f"{plural(top['impressions'], 'impression')}: {percent(top['cost_usd'] / total(threat_rows, 'cost_usd'))} "
         "of what was spent beside any threat."
     )
-    layout = lying("dollars", found["threat_name"])
-    return Chart(title, reading, drawn, layout, height=90 + 27 * found.height)
+    layout = horizontal_layout("dollars", threat_rows["threat_name"])
+    return Chart(title, reading, traces, layout, height=90 + 27 * threat_rows.height)
 
 
 def gravest(signals: pl.DataFrame) -> pl.DataFrame:
-    """Return the newest signals of the pages that are most dangerous: gravest risk first, then the surest."""
+    """Return the newest signals of the gravest pages: by risk, then by score."""
     newest = signals.sort("fetched_at", "url").unique(["tenant_id", "document_id"], keep="last").filter(IS_RISKY)
     order = [False, True, False]
-    return newest.sort(RANK, "threat_score", "url", descending=order, nulls_last=True).head(MOST_DANGEROUS)
+    return newest.sort(RANK, "threat_score", "url", descending=order, nulls_last=True).head(MAX_PAGES)
 
 
 def listing(worst: pl.DataFrame, answers: pl.DataFrame) -> Grid:
-    """Return the most dangerous pages, why they are, and which decision says so."""
-    title = f"The {MOST_DANGEROUS} gravest, the surest first"
+    """Return the table of the gravest pages, with the decision about each."""
+    title = f"The {MAX_PAGES} gravest, the surest first"
     if worst.is_empty():
         return Grid(title)
     newest = answers.rename({"label": "threat"}).sort("decided_at", "decision_id")
     key = ["tenant_id", "document_id", "threat"]
     rows = worst.join(newest.unique(key, keep="last"), on=key, how="left", maintain_order="left").with_columns(
-        title=pl.coalesce(pl.col("title").replace("", None), "url"), threat_name=pl.col("threat").replace(NAMES)
+        title=pl.coalesce(pl.col("title").replace("", None), "url"), threat_name=pl.col("threat").replace(THREAT_NAMES)
     )
     floor = worst.filter(pl.col("risk") == "floor").height
     reading = (
-        f"{floor} of these {counted(worst.height, 'page')} {'is' if floor == 1 else 'are'} floor content. "
+        f"{floor} of these {plural(worst.height, 'page')} {'is' if floor == 1 else 'are'} floor content. "
         "“seamless audit” with a decision says why its page was flagged. The links lead to the pages themselves."
     )
     columns = [
@@ -380,8 +387,8 @@ def listing(worst: pl.DataFrame, answers: pl.DataFrame) -> Grid:
     return Grid(title, reading, columns, rows.to_dicts())
 
 
-def tone(messages: pl.DataFrame) -> Chart:
-    """Return the shares of risky, offensive and hateful messages by day."""
+def message_shares(messages: pl.DataFrame) -> Chart:
+    """Return the chart of the shares of risky, offensive and hateful messages by day."""
     title = "Risky, offensive and hateful messages, by day"
     if not total(messages, "documents"):
         return Chart(title)
@@ -390,34 +397,34 @@ def tone(messages: pl.DataFrame) -> Chart:
         "offensive": ("var(--accent)", ratio(pl.col("offensive").sum(), DOCUMENTS)),
         "hateful": ("var(--floor)", ratio(pl.col("hateful").sum(), DOCUMENTS)),
     }
-    drawn = [lines(name, colour, by_day(messages, share), "percent") for name, (colour, share) in shares.items()]
+    traces = [lines(name, colour, by_day(messages, share), "percent") for name, (colour, share) in shares.items()]
     offensive, hateful, number = messages.select(
         offensive=shares["offensive"][1], hateful=shares["hateful"][1], number=DOCUMENTS
     ).row(0)
     worst, most = largest(messages.group_by(DAY).agg(share=shares["offensive"][1]), "share", DAY).row(0)
     reading = (
-        f"Of {counted(number, 'message')}, {percent(offensive)} were offensive and {percent(hateful)} hateful; "
+        f"Of {plural(number, 'message')}, {percent(offensive)} were offensive and {percent(hateful)} hateful; "
         f"{worst:%-d %B} was the worst day, with {percent(most)} offensive."
     )
-    return Chart(title, reading, drawn, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
+    return Chart(title, reading, traces, {"xaxis": BY_DAY, "yaxis": {"tickformat": "~%", "rangemode": "tozero"}})
 
 
 def platforms(messages: pl.DataFrame) -> Grid:
-    """Return how the platforms of messages compare."""
+    """Return the table of messages by platform."""
     title = "Messages by platform"
-    found = messages.group_by("place").agg(
+    platform_rows = messages.group_by("place").agg(
         documents=DOCUMENTS,
         risky=ratio(RISKY_DOCUMENTS, JUDGED).fill_null(0.0),
         offensive=ratio(pl.col("offensive").sum(), DOCUMENTS),
         hateful=ratio(pl.col("hateful").sum(), DOCUMENTS),
         threat=commonest_threat(),
     )
-    found = largest(found.filter(pl.col("documents") > 0), "risky", "place")
-    if found.is_empty():
+    platform_rows = largest(platform_rows.filter(pl.col("documents") > 0), "risky", "place")
+    if platform_rows.is_empty():
         return Grid(title, wide=False)
-    first, last = found.row(0, named=True), found.row(-1, named=True)
+    first, last = platform_rows.row(0, named=True), platform_rows.row(-1, named=True)
     reading = f"{first['place']} carries the most risk ({percent(first['risky'])} of its messages)"
-    reading += f", {last['place']} the least ({percent(last['risky'])})." if found.height > 1 else "."
+    reading += f", {last['place']} the least ({percent(last['risky'])})." if platform_rows.height > 1 else "."
     columns = [
         Column("place", "Platform", "name"),
         Column("documents", "Messages", "count"),
@@ -426,4 +433,4 @@ def platforms(messages: pl.DataFrame) -> Grid:
         Column("hateful", "Hateful", "percent"),
         Column("threat", "Commonest threat"),
     ]
-    return Grid(title, reading, columns, found.to_dicts(), wide=False)
+    return Grid(title, reading, columns, platform_rows.to_dicts(), wide=False)

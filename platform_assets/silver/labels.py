@@ -107,8 +107,8 @@ def _join_documents(rows: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
     """
     has_tenant = pl.col("tenant_id").is_not_null()
     newest = documents.unique("name", keep="last", maintain_order=True)
-    others = rows.filter(~has_tenant).drop("tenant_id").join(newest, on="name", how="left")
-    return pl.concat([join_by_tenant(rows.filter(has_tenant), documents, "name"), others], how="diagonal")
+    without_tenant = rows.filter(~has_tenant).drop("tenant_id").join(newest, on="name", how="left")
+    return pl.concat([join_by_tenant(rows.filter(has_tenant), documents, "name"), without_tenant], how="diagonal")
 
 
 def _document_name(document_id: str) -> str:

@@ -16,7 +16,7 @@ from platform_assets.reports import model_monitoring as monitoring
 from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
 from platform_assets.reports import risk_analysis as risk
-from platform_assets.reports.ab_tests import ab_tests, tried
+from platform_assets.reports.ab_tests import ab_tests, shadow_comparisons
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
@@ -242,14 +242,14 @@ def blocks(page):
 class TestRows:
     def test_ads_add_up_by_what_was_known_of_their_page(self):
         hours = table("gold/ad_performance_hourly", *events("impression", "click", beside=a_page()))
-        got = context.added_up(hours.lazy()).collect()
+        got = context.aggregate(hours.lazy()).collect()
         assert got.select(DAY, "threat", "risk", "topic", "impressions", "clicks", "cost_usd").rows() == [
             (DAY_1, "crime", "high", "Crime", 1, 1, 0.25)
         ]
 
     def test_an_ad_on_a_page_that_nobody_judged_is_kept(self):
         shown = table("gold/ad_performance_hourly", *events("impression", campaign=None))
-        got = context.added_up(shown.lazy()).collect()
+        got = context.aggregate(shown.lazy()).collect()
         assert got.select(*context.KEY[2:], "impressions").rows() == [
             ("unknown", "news.example", "unknown", "unknown", "unknown", "unknown", 1)
         ]
@@ -258,7 +258,7 @@ class TestRows:
         found = table("gold/contextual_signals", a_page(), a_page("https://news.example/b", threat_score=0.7))
         hours = [*events("impression", "viewable", beside=a_page())]
         hours += events("impression", beside=a_page(), event_date=DAY_2)
-        ads = context.added_up(table("gold/ad_performance_hourly", *hours).lazy()).collect()
+        ads = context.aggregate(table("gold/ad_performance_hourly", *hours).lazy()).collect()
         rows = risk.risks(
             found, table("silver/message_signals", a_message(), a_message(threat=None, threat_risk=None)), ads
         )
@@ -284,7 +284,7 @@ class TestRows:
             *events("impression", "impression", "click"),
             *events("conversion", campaign="cmp-2"),
         )
-        rows = business.insights(context.added_up(shown.lazy()).collect())
+        rows = business.insights(context.aggregate(shown.lazy()).collect())
         rates = rows.select("campaign_id", "ctr", "conversion_rate", "cpm_usd", "roas").rows()
         assert rates == [("cmp-1", 0.5, 0.0, 250.0, 0.0), ("cmp-2", None, None, None, None)]
 
@@ -330,8 +330,8 @@ class TestFigures:
             "0.0 %",
             "100.0 %",
         ]
-        assert (pages.counted(1, "page"), pages.counted(0, "page")) == ("1 page", "0 pages")
-        assert pages.listed(["a", None, "c"]) == "a, unknown and c"
+        assert (pages.plural(1, "page"), pages.plural(0, "page")) == ("1 page", "0 pages")
+        assert pages.join_words(["a", None, "c"]) == "a, unknown and c"
 
     def test_a_headline_compares_the_halves_of_its_days(self):
         days = [DAY_1 + timedelta(days=i) for i in range(3)]
@@ -463,7 +463,7 @@ class TestPages:
             has = {"+": True, "-": False, "?": None}
             windows = [a_window(drifted=has[d], event_date=day) for d, day in zip(drifted, days, strict=True)]
             behind = pages.Section("", [])
-            return monitoring.told(table("operations/drift", *windows), behind, {}, days[-1]).finding
+            return monitoring.build_page(table("operations/drift", *windows), behind, {}, days[-1]).finding
 
         assert "threat drifts: the next new labels train it again." in finding("-+-++-")
         assert "No task drifts" in finding("-+++-+")
@@ -496,7 +496,7 @@ class TestPages:
     def test_no_author_can_be_told(self, lakehouse):
         assert "author-" not in html_of(lakehouse, business.TABLE)
         few = table("gold/psychosocial_daily", *({"author_id": f"author-{i}", "messages": 1} for i in range(4)))
-        assert business.crowd(few).is_empty()
+        assert business.anonymous_days(few).is_empty()
         assert not business.sentiments(few).data
         assert not business.emotions(few).data
 
@@ -519,7 +519,7 @@ class TestPages:
             {"label_id": "2", "content_hash": "h-a", "label": "arms"} | label,
             {"label_id": "3", "content_hash": "h-d", "label": "crime"} | label,
         ]))  # fmt: skip
-        found = tried(lakehouse, [])
+        found = shadow_comparisons(lakehouse, [])
         assert found.rows(named=True) == [{
             "task": "threat", "champion": 2, "challenger": 3, "documents": 6, "answered": 4,
             "agreement": pytest.approx(1 / 3), "champion_score": 0.5, "challenger_score": 0.5,
