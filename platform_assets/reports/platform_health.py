@@ -51,6 +51,7 @@ from platform_assets.silver.quarantine import WRITERS
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
+from signals.classify import LANGUAGE, NO_TEXT
 from signals.tasks import TASKS
 
 TABLE = "reports/platform_health"
@@ -126,7 +127,7 @@ def page(lakehouse: Lakehouse) -> Page:
     # An unreadable record counts for the day it arrived, which may be after the data's newest day.
     days += [day for day in lakehouse.days(TABLE) if days and day > days[-1]]
     models = lakehouse.read(VERSIONS) if lakehouse.exists(VERSIONS) else pl.DataFrame(schema=MODEL_VERSION)
-    answers = lakehouse.scan(DECISIONS, days or None).group_by(DAY, "task", "model_version", "label")
+    answers = lakehouse.scan(DECISIONS, days or None).group_by(DAY, "task", "model_version", "label", "abstention")
     return build_page(
         read(lakehouse, TABLE, days),
         read(lakehouse, QUARANTINE, days, [DAY, "table", "rule"]),
@@ -163,7 +164,7 @@ def build_page(
         rows: rows of this table.
         quarantine: day, table and rule of silver/quarantine, same days.
         models: operations/model_versions.
-        answers: number and summed score of decisions by day, task, model_version and label.
+        answers: number and summed score of decisions by day, task, model_version, label and abstention.
         comparisons: see ``shadow_comparisons``.
         last_written: see ``written``.
         made_from: versions of the tables read.
@@ -385,12 +386,16 @@ def decided(answers: pl.DataFrame) -> Grid:
         Column("label", "Commonest answer"),
         Column("share", "Its share", "bar"),
         Column("shift", "Shift", "percent"),
+        Column(LANGUAGE, "No answer: language", "count"),
+        Column(NO_TEXT, "No answer: no text", "count"),
     ]
     return Grid("Answers of the champions", reading, columns, rows)
 
 
 def _answers(task: str, answers: pl.DataFrame) -> dict[str, Any]:
     mean = ratio(pl.col("score").sum(), pl.col("decisions").sum())
+    abstained = dict(answers.drop_nulls("abstention").group_by("abstention").agg(pl.col("decisions").sum()).iter_rows())
+    answers = answers.drop_nulls("label")
     labels = largest(answers.group_by("label").agg(pl.col("decisions").sum()), "decisions", "label")
     names = TASKS[task].names if task in TASKS else {}
     return {
@@ -398,9 +403,11 @@ def _answers(task: str, answers: pl.DataFrame) -> dict[str, Any]:
         "decisions": total(labels, "decisions"),
         "score": answers.select(mean).item(),
         "by_day": by_day(answers, mean)["y"],
-        "label": names.get(labels["label"][0], labels["label"][0]),
-        "share": labels["decisions"][0] / total(labels, "decisions"),
+        "label": names.get(labels["label"][0], labels["label"][0]) if labels.height else None,
+        "share": labels["decisions"][0] / total(labels, "decisions") if labels.height else None,
         "shift": shift(answers),
+        LANGUAGE: abstained.get(LANGUAGE, 0),
+        NO_TEXT: abstained.get(NO_TEXT, 0),
     }
 
 

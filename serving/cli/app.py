@@ -105,6 +105,15 @@ def predict(
 
 
 @app.command()
+def explain(name: Annotated[str, typer.Argument(help="URL of a page, or id of a message.")]) -> None:
+    """Show why a document was judged as it was, and which words would have to go for it to be harmless."""
+    from serving.cli.explain import explain as lines
+
+    for line in lines(name):
+        typer.echo(line)
+
+
+@app.command()
 def stream(
     drain: Annotated[bool, typer.Option("--drain", help="End once every topic was read to its end.")] = False,
 ) -> None:

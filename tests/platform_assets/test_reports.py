@@ -39,6 +39,7 @@ SCHEMAS = {
     },
     "silver/decisions": {
         "decision_id": TEXT, "tenant_id": TEXT, "document_id": TEXT, "task": TEXT, "label": TEXT, "score": REAL,
+        "abstention": TEXT,
         "model_version": WHOLE, "decided_at": TIME, "content_hash": TEXT, "traffic_arm": TEXT, DAY: pl.Date,
     },
     "silver/rtb_auctions": {"auction_id": TEXT, "winner": TEXT, "bids": pl.List(BID), DAY: pl.Date},

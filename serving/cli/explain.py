@@ -1,0 +1,105 @@
+"""`seamless explain`: why a page or message was judged as it was, and what would make it harmless."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from resources.lakehouse.tables import Lakehouse, lakehouse
+from resources.serving_models import ServingModels, serving_models
+from resources.settings import settings
+from signals.classify import DOCUMENT, Models, classify
+from signals.documents.text import document_text
+from signals.documents.urls import canonical_url
+from signals.risks import SAFE
+from signals.tasks import TASKS
+from signals.traffic import Traffic
+
+# Signals and documents of each kind, and the column by which the newest counts.
+TABLES = {
+    "page": ("silver/page_signals", "silver/pages", "fetched_at"),
+    "message": ("silver/message_signals", "silver/messages", "sent_at"),
+}
+# Words that are taken away, one after the other, until the text is harmless.
+MAX_WORDS = 20
+PASSAGE = 240
+
+
+class UnknownDocumentError(LookupError):
+    """No page or message has a name."""
+
+
+def explain(name: str) -> Iterator[str]:
+    """Yield lines about the newest signals of a document: topics, risks, and the passage and words behind each.
+
+    Args:
+        name: URL or document id.
+
+    Raises:
+        UnknownDocumentError: no page or message has that name, or it has not been decided yet.
+    """
+    tables = lakehouse(settings())
+    kind, signal, text = _newest(tables, name)
+    yield f"{signal['document_id']}  ({kind}, {signal['language'] or 'language not shown'})"
+    yield f"risk: {signal['risk'] if kind == 'page' else signal['threat_risk'] or 'unknown'}"
+    for topic in signal["topics"] or []:
+        yield f"topic: {topic['path']} ({topic['score']:.2f})"
+    risks = {risk["category"]: risk for risk in signal["risks"] or []}
+    for risk in risks.values():
+        yield f"risk: {TASKS['threat'].names[risk['category']]}, {risk['level']} ({risk['score']:.2f})"
+    for evidence in signal["evidence"] or []:
+        if evidence["task"] == "threat" and evidence["label"] not in risks:
+            continue
+        passage = " ".join(text[evidence["start"] : evidence["end"]].split())
+        shortened = passage if len(passage) <= PASSAGE else f"{passage[:PASSAGE]}…"
+        label = TASKS[evidence["task"]].names[evidence["label"]]
+        yield f"{label}: “{shortened}”"
+        yield f"  words: {', '.join(evidence['words']) or 'none; the whole passage'}"
+    if risks and not {risk["level"] for risk in risks.values()} <= set(SAFE):
+        words = words_to_remove(serving_models(settings()), kind, text)
+        yield (
+            f"harmless without: {', '.join(words)}" if words else f"not harmless without its {MAX_WORDS} gravest words"
+        )
+
+
+def words_to_remove(serving: ServingModels, kind: str, text: str) -> list[str]:
+    """Return the words that would have to go for a text to have no risk; none if ``MAX_WORDS`` do not suffice.
+
+    The word that speaks most for the likeliest risk goes first. So a shorter list may exist.
+    """
+    champion = serving.champion("threat")
+    models = Models({"threat": Traffic(champion.version)}, {"threat": champion})
+    removed: list[str] = []
+    while len(removed) <= MAX_WORDS:
+        row = {"kind": kind, "text": text, "content_hash": ""}
+        (decisions,) = classify([pa.RecordBatch.from_pylist([row], DOCUMENT)], models, serving.encoder)
+        decision = decisions.to_pylist()[0]
+        if decision["label"] in (None, champion.task.nothing):
+            return removed
+        words = next((one["words"] for one in decision["evidence"] if one["label"] == decision["label"]), [])
+        if not words:
+            return []
+        removed.append(words[0])
+        text = re.sub(rf"\b{re.escape(words[0])}\b", "", text, flags=re.IGNORECASE)
+    return []
+
+
+def _newest(tables: Lakehouse, name: str) -> tuple[str, dict[str, Any], str]:
+    """Return the kind, the newest signals and the text of a document."""
+    for kind, (signals, documents, moment) in TABLES.items():
+        if not tables.exists(signals):
+            continue
+        rows = tables.scan(signals)
+        named = pl.col("document_id").is_in([name, canonical_url(name)])
+        if kind == "page":
+            named |= pl.col("url") == name
+        newest = rows.filter(named).sort(moment).tail(1).collect().to_dicts()
+        if newest:
+            same = (pl.col("document_id") == newest[0]["document_id"]) & (
+                pl.col("content_hash") == newest[0]["content_hash"]
+            )
+            document = tables.scan(documents).filter(same).head(1).collect().to_dicts()[0]
+            return kind, newest[0], document_text(document.get("title"), document["text"])
+    raise UnknownDocumentError(f"no decided page or message is called {name}")
