@@ -159,12 +159,13 @@ def test_predict_answers_each_line_in_order_whatever_it_holds(home: Path):
     labels = seamless(home, "predict", "--task", "sentiment", "--input", "texts.txt", "--format", "labels")
     assert labels.returncode == 0, labels.stderr
     assert len(labels.stdout.splitlines()) == len(lines)
-    assert set(labels.stdout.split()) <= set(TASKS["sentiment"].labels)
+    assert set(labels.stdout.split()) <= {*TASKS["sentiment"].labels, "unknown"}
     detailed = seamless(home, "predict", "--task", "sentiment", "--input", "texts.txt")
     answers = [json.loads(line) for line in detailed.stdout.splitlines()]
     assert [answer["line"] for answer in answers] == [1, 2, 3, 4, 5, 6]
-    assert [answer["label"] for answer in answers] == labels.stdout.split()
+    assert [answer["label"] or "unknown" for answer in answers] == labels.stdout.split()
     assert answers[0]["label"] == "positive"
+    assert (answers[1]["label"], answers[1]["abstention"]) == (None, "no_text")
 
 
 def test_predict_says_what_batch_said(home: Path, lake: Lakehouse):
