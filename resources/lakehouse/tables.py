@@ -39,7 +39,7 @@ class VersionGoneError(LookupError):
 
 @dataclass(frozen=True)
 class ReadRows:
-    """The input of a table's new rows. It tells them from rows that a stream adds meanwhile.
+    """The input of a table's new rows, to distinguish them from rows that a stream adds meanwhile.
 
     Attributes:
         version: the table's version when the input was read; None if it did not exist.

@@ -172,9 +172,9 @@ def test_a_training_that_is_killed_half_way_promotes_nothing_and_is_done_again(
         raise Killed
 
     resources = {"lakehouse": lake, "encoder": encoder, "registry": registry}
-    for place in ("register", "judge", "promote"):
+    for owner, place in ((Registry, "register"), (Registry, "judge"), (promotion, "promote")):
         with monkeypatch.context() as patched:
-            patched.setattr(Registry, place, die)
+            patched.setattr(owner, place, die)
             with pytest.raises(Killed):
                 dg.materialize([model_asset(IRONY)], resources=resources)
         assert registry.champion("irony") == trained, place
