@@ -198,7 +198,7 @@ class Lakehouse:
 
         return _retried(write)
 
-    def keep_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: Sequence[str], by: str) -> int:
+    def merge_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: Sequence[str], by: str) -> int:
         """Merge some days' rows into a table that holds, over all days, the newest row of each key.
 
         A key moves to the day of its newest row. A stored row of these days whose key ``rows`` lacks is deleted.
