@@ -154,7 +154,7 @@ def exchange(day: int) -> Records:
 
 
 def deliveries(days: int, seed: int = 0) -> Iterator[Records]:
-    """Yield each day's records by folder; some earlier records are repeated, half of those dated a day later."""
+    """Yield each day's records by folder; some earlier ones are repeated, most of them dated a day later."""
     chance, past = random.Random(seed), defaultdict(list)
     for day in range(days):
         fresh: Records = {"pages": fetches(day), "messages": messages(day, chance), "users": profiles(day, chance)}

@@ -50,6 +50,6 @@ class Plugin(BasePlugin):
         days = [str(first + timedelta(days=offset)) for offset in range((last - first).days + 1)]
         rows = self.connection.cursor().sql(f"from {relation} order by all").pl()
         if "newest" in config:
-            self.lakehouse.keep_newest(table, days, rows, **config["newest"])
+            self.lakehouse.merge_newest(table, days, rows, **config["newest"])
         else:
             self.lakehouse.replace_days(table, days, rows)

@@ -31,7 +31,7 @@ def query(lakehouse: Lakehouse, sql: str, *, as_role: str, tenant: str | None) -
     reader = role(as_role, tenant)
     # No folder to spill to: every query could read and write it, whatever access it has.
     with duckdb.connect(":memory:", config={"threads": 2, "temp_directory": ""}) as connection:
-        # Before the tables are registered, for their times keep the zone of that moment.
+        # UTC, whatever the machine's zone. Set before the tables are registered: their times keep the zone of then.
         connection.execute("SET TimeZone = 'UTC'")
         denied = []
         for layer in catalog.layers():

@@ -41,7 +41,7 @@ class SignalStore(ABC):
 
     def get(self, tenant_id: str, document_id: str) -> dict[str, Any] | None:
         """Return the newest signals of a page, or None."""
-        return decoded(self._read(key_of(tenant_id, document_id)))
+        return decoded(self._read(store_key(tenant_id, document_id)))
 
     @abstractmethod
     def close(self) -> None:
@@ -109,7 +109,7 @@ class RemoteStore(SignalStore):
         return len(chosen)
 
 
-def key_of(tenant_id: str, document_id: str) -> bytes:
+def store_key(tenant_id: str, document_id: str) -> bytes:
     """Return the key of a tenant's page."""
     key = f"{tenant_id}\n{document_id}".encode("utf-8", "replace")
     return key if len(key) <= MAX_KEY else key[: MAX_KEY - 32] + sha256(key).digest()
@@ -119,7 +119,7 @@ def newest(signals: Iterable[Mapping[str, Any]]) -> dict[bytes, Mapping[str, Any
     """Return the newest signals of each page by its key."""
     by_key: dict[bytes, Mapping[str, Any]] = {}
     for record in signals:
-        key = key_of(record["tenant_id"], record["document_id"])
+        key = store_key(record["tenant_id"], record["document_id"])
         if key not in by_key or record["fetched_at"] >= by_key[key]["fetched_at"]:
             by_key[key] = record
     return by_key

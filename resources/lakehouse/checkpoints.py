@@ -50,8 +50,10 @@ LEDGER = "ledger"
 LISTED = CheckpointKind("listed")
 # By incremental source: number of its commits.
 COMMITS = CheckpointKind("commits")
-# Versions of the last insert and of the last compaction.
-INSERTED, COMPACTED = "inserts", "compacted"
+# Version of the last insert: both of two concurrent inserts write it, so one of their commits conflicts.
+INSERTED = "inserts"
+# Version of the last compaction.
+COMPACTED = "compacted"
 
 
 def inputs_checkpoint(made_by: str, day: str) -> str:

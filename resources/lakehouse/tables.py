@@ -39,7 +39,7 @@ class VersionGoneError(LookupError):
 
 @dataclass(frozen=True)
 class ReadRows:
-    """The input of a table's new rows. It tells them from rows that a stream adds meanwhile.
+    """The input of a table's new rows, to distinguish them from rows that a stream adds meanwhile.
 
     Attributes:
         version: the table's version when the input was read; None if it did not exist.
@@ -198,7 +198,7 @@ class Lakehouse:
 
         return _retried(write)
 
-    def keep_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: Sequence[str], by: str) -> int:
+    def merge_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: Sequence[str], by: str) -> int:
         """Merge some days' rows into a table that holds, over all days, the newest row of each key.
 
         A key moves to the day of its newest row. A stored row of these days whose key ``rows`` lacks is deleted.

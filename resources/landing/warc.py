@@ -176,13 +176,13 @@ def _http(response: Response, block: bytes, length: int, max_bytes: int) -> Resp
     try:
         body = block[body_start:]
         if "chunked" in headers.get("transfer-encoding", "").lower():
-            body = dechunked(body)
-        return response._replace(body=uncoded(body, coding, max_bytes))
+            body = join_chunks(body)
+        return response._replace(body=decode_content(body, coding, max_bytes))
     except CodingError as error:
         return response._replace(broken=str(error))
 
 
-def dechunked(body: bytes) -> bytes:
+def join_chunks(body: bytes) -> bytes:
     """Return a body without the chunks of HTTP/1.1; unchanged if a crawler has joined them already.
 
     Raises:
@@ -208,7 +208,7 @@ def dechunked(body: bytes) -> bytes:
         offset += 2 if body.startswith(b"\r\n", offset) else 1 if body.startswith(b"\n", offset) else 0
 
 
-def uncoded(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
+def decode_content(body: bytes, content_encoding: str | None, max_bytes: int) -> bytes:
     """Return a body without its content codings; unchanged if a crawler has removed them already.
 
     Args:

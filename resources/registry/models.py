@@ -224,7 +224,9 @@ class Registry:
         while token != "":
             page = self.client.search_model_versions(where, page_token=token)
             versions += [
-                ModelVersion.read(found, by_name[found.name], encoder) for found in page if found.name in by_name
+                ModelVersion.read(version, by_name[version.name], encoder)
+                for version in page
+                if version.name in by_name
             ]
             token = page.token or ""
         return sorted(versions, key=lambda version: version.version, reverse=True)

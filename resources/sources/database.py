@@ -30,7 +30,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from resources.landing.records import Record
-from resources.sources.incremental import Checkpoint, SourceError, identified
+from resources.sources.incremental import Checkpoint, SourceError, content_record
 
 OVERLAP = timedelta(minutes=10)
 # Newest rows that ``peek`` reads.
@@ -93,7 +93,7 @@ class Table:
             return self._records(connection.execute(newest).mappings().all())
 
     def _records(self, rows: Iterable[Any]) -> list[Record]:
-        return [identified(dict(row), self.max_bytes) for row in rows]
+        return [content_record(dict(row), self.max_bytes) for row in rows]
 
     def _changes(
         self, connection: sa.Connection, newest: int | None

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from urllib3.exceptions import HTTPError, InvalidHeader
 
 from resources.landing.records import Record
-from resources.sources.incremental import Checkpoint, SourceError, identified
+from resources.sources.incremental import Checkpoint, SourceError, content_record
 
 # Items of a page, and pages of one read.
 LIMIT, PAGES = 500, 100
@@ -59,14 +59,14 @@ class PagedApi:
         return [record for records, _ in islice(self._pages(checkpoint, 1), 2) for record in records]
 
     def _pages(self, checkpoint: Checkpoint, attempts: int) -> Iterator[tuple[list[Record], dict[str, int]]]:
-        cursor = unpacked(self.name, checkpoint)
+        cursor = stored_cursor(self.name, checkpoint)
         for _ in range(PAGES):
             records, following = self._page(cursor, attempts)
             if not following or following == cursor:
                 yield records, {}
                 return
             cursor = following
-            yield records, packed(self.name, cursor)
+            yield records, cursor_checkpoints(self.name, cursor)
 
     def _page(self, cursor: str | None, attempts: int) -> tuple[list[Record], str | None]:
         """Return the records of a page, and the cursor of the next."""
@@ -76,7 +76,7 @@ class PagedApi:
             items, following = page["items"], page.get("next")
             if not isinstance(items, list) or len((following or "").encode()) > MAX_CURSOR_BYTES:
                 raise TypeError
-            return [identified(item, self._max_bytes) for item in items], following
+            return [content_record(item, self._max_bytes) for item in items], following
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise self._fault('gave no page: {"items": [...], "next": a cursor or null} is expected') from None
 
@@ -120,7 +120,7 @@ class PagedApi:
         return SourceError(f"the API at {urlsplit(self._url).netloc} that PULL_URL names {fault}")
 
 
-def packed(name: str, cursor: str) -> dict[str, int]:
+def cursor_checkpoints(name: str, cursor: str) -> dict[str, int]:
     """Return the checkpoints of a cursor: its length in bytes, and the bytes."""
     body = cursor.encode()
     parts = [body[start : start + CHECKPOINT_BYTES] for start in range(0, len(body), CHECKPOINT_BYTES)]
@@ -129,7 +129,7 @@ def packed(name: str, cursor: str) -> dict[str, int]:
     }
 
 
-def unpacked(name: str, checkpoint: Checkpoint) -> str | None:
+def stored_cursor(name: str, checkpoint: Checkpoint) -> str | None:
     """Return the stored cursor, or None."""
     length, body = checkpoint(f"{name}:cursor") or 0, b""
     while len(body) < length:

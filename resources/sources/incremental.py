@@ -18,7 +18,7 @@ class SourceError(RuntimeError):
 
 
 class IncrementalSource(Protocol):
-    """A source whose records have no position: ``identified`` derives one from their content."""
+    """A source whose records have no position: ``content_record`` derives one from their content."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class IncrementalSource(Protocol):
         ...
 
 
-def identified(value: Any, max_bytes: int) -> Record:
+def content_record(value: Any, max_bytes: int) -> Record:
     """Return the record of an object: its position is a hash of its content without nulls.
 
     Args:

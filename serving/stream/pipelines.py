@@ -1,7 +1,7 @@
 """One pipeline a topic: from bronze rows to silver rows, decisions and signals, with the functions that batch uses.
 
-A pipeline's bronze table keeps the position up to which its topic was read. Its last table keeps the position up to
-which rows were processed and published. A kill leaves the rows between the two: the backlog.
+A pipeline's bronze table stores the position up to which its topic was read. Its last table stores the position up to
+which rows were processed and published. The rows between the two, which a kill has left, are the backlog.
 
 Slow work, reading pages and encoding, is prefetched while the previous micro-batch is processed. Prefetched results are
 keyed by their input, so a micro-batch gives the same rows with and without them.

@@ -9,7 +9,7 @@ from redis import Redis
 
 from devstack import servers
 from resources.settings import load_settings
-from resources.signal_store import MAX_KEY, key_of, signal_store
+from resources.signal_store import MAX_KEY, signal_store, store_key
 
 PAGE = {
     "tenant_id": "harbour",
@@ -129,7 +129,7 @@ def test_what_was_put_is_there_for_the_next_process(place):
 def test_long_addresses_have_keys_of_their_own(store):
     pages = [PAGE | {"document_id": "https://a.example/" + "x" * 2_000 + end} for end in ("a", "b", "\ud800")]
     assert store.put(pages) == 3
-    assert all(len(key_of("harbour", page["document_id"])) <= MAX_KEY for page in pages)
+    assert all(len(store_key("harbour", page["document_id"])) <= MAX_KEY for page in pages)
     assert store.get("harbour", pages[1]["document_id"])["document_id"] == pages[1]["document_id"]
 
 

@@ -101,7 +101,7 @@ def test_what_a_stream_changes_makes_stale_only_what_it_does_not_make_itself(lak
         lambda: lake.append_once(source, frame(("e", 1, TUE)), {}, {"t": 2}),
         lambda: lake.insert_missing(source, frame(("f", 1, TUE)), ["id"]),
         lambda: lake.replace_days(source, [TUE], frame()),
-        lambda: lake.keep_newest(source, [TUE], frame(("g", 1, TUE)), key=["id"], by="value"),
+        lambda: lake.merge_newest(source, [TUE], frame(("g", 1, TUE)), key=["id"], by="value"),
     ):
         change()
         assert stale()[0] == [TUE]

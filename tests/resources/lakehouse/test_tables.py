@@ -242,21 +242,21 @@ def test_a_key_moves_to_the_day_of_its_newest_row_whichever_comes_first(tmp_path
     for number, order in enumerate(([MON, TUE], [TUE, MON], [MON, TUE, MON, TUE, TUE])):
         lake = Lakehouse(uri=str(tmp_path / str(number)))
         for day in order:
-            lake.keep_newest(PAGES, [day], rows[day], key=["id"], by="value")
+            lake.merge_newest(PAGES, [day], rows[day], key=["id"], by="value")
         assert stored(lake) == [("a", 2, TUE), ("b", 1, MON)]
 
 
 def test_a_day_that_is_made_again_with_an_older_row_shows_the_older_row(lake):
-    lake.keep_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 5, TUE)), key=["id"], by="value")
-    lake.keep_newest(PAGES, [TUE], frame(("b", 3, TUE)), key=["id"], by="value")
+    lake.merge_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 5, TUE)), key=["id"], by="value")
+    lake.merge_newest(PAGES, [TUE], frame(("b", 3, TUE)), key=["id"], by="value")
     assert stored(lake) == [("a", 1, MON), ("b", 3, TUE)]
 
 
 def test_a_key_that_its_day_no_longer_has_is_removed(lake):
-    lake.keep_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 2, TUE), ("c", 2, TUE)), key=["id"], by="value")
-    lake.keep_newest(PAGES, [TUE], frame(("c", 2, TUE)), key=["id"], by="value")
+    lake.merge_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 2, TUE), ("c", 2, TUE)), key=["id"], by="value")
+    lake.merge_newest(PAGES, [TUE], frame(("c", 2, TUE)), key=["id"], by="value")
     assert stored(lake) == [("a", 1, MON), ("c", 2, TUE)]
-    lake.keep_newest(PAGES, [TUE], frame(), key=["id"], by="value")
+    lake.merge_newest(PAGES, [TUE], frame(), key=["id"], by="value")
     assert stored(lake) == [("a", 1, MON)]
 
 

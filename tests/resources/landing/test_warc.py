@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from resources.landing.readers import read_warc
 from resources.landing.records import Record
-from resources.landing.warc import MAX_HEADER, CodingError, dechunked, uncoded
+from resources.landing.warc import MAX_HEADER, CodingError, decode_content, join_chunks
 
 MANY = 1_000_000
 PAGE = b"<!DOCTYPE html><html><body><p>" + b"The harbour opens on Monday. " * 20 + b"</p></body></html>"
@@ -117,7 +117,7 @@ def test_other_records_are_no_fetches_and_a_resource_is_its_own_body(tmp_path):
 def test_what_a_crawler_has_decoded_already_is_as_it_is(coding):
     pictures = (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), b"\xff\xd8\xff" + bytes(range(256)))
     for body in (PAGE, "﻿<p>é".encode(), "<p>é".encode("latin-1"), b"{}", b"", *pictures):
-        assert uncoded(body, coding, MANY) == body
+        assert decode_content(body, coding, MANY) == body
 
 
 @pytest.mark.parametrize("coding", [name for name in CODINGS if name != "identity"])
@@ -125,13 +125,13 @@ def test_what_is_damaged_or_cut_short_is_named(coding):
     packed = CODINGS[coding](random.Random(1).randbytes(5_000))
     for damaged in (packed[:-1], packed[: len(packed) // 2], b"\xff\xfb\x90" + packed[40:]):
         with pytest.raises(CodingError, match="bad_content_encoding"):
-            uncoded(damaged, coding, MANY)
+            decode_content(damaged, coding, MANY)
 
 
 @pytest.mark.parametrize("coding", ["compress", "exi", "br, br, br, br", "utf-8"])
 def test_a_coding_that_is_not_known_is_named_or_none(coding):
     with pytest.raises(CodingError, match="bad_content_encoding"):
-        uncoded(b"\xfe\xfb\x90" * 99, coding, MANY)
+        decode_content(b"\xfe\xfb\x90" * 99, coding, MANY)
 
 
 def test_what_unpacks_to_more_than_a_record_may_have_is_too_large_and_little_is_unpacked():
@@ -139,7 +139,7 @@ def test_what_unpacks_to_more_than_a_record_may_have_is_too_large_and_little_is_
         packed = CODINGS[coding](b"<p>" + b"\0" * 100_000_000)
         tracemalloc.start()
         with pytest.raises(CodingError, match="too_large"):
-            uncoded(packed, coding, MANY)
+            decode_content(packed, coding, MANY)
         assert tracemalloc.get_traced_memory()[1] < 20 * MANY
         tracemalloc.stop()
 
@@ -147,16 +147,16 @@ def test_what_unpacks_to_more_than_a_record_may_have_is_too_large_and_little_is_
 @given(st.binary(max_size=400), st.sampled_from(["br", "gzip", "zstd", "deflate", "gzip,br", "x", ""]))
 def test_any_bytes_are_decoded_or_named(body, coding):
     with suppress(CodingError):
-        assert len(uncoded(body, coding, 1_000)) <= 1_000
+        assert len(decode_content(body, coding, 1_000)) <= 1_000
 
 
 def test_chunks_are_joined_where_they_are_chunks():
-    assert dechunked(chunked(PAGE)) == PAGE
-    assert dechunked(chunked(b"")) == b""
-    assert dechunked(PAGE) == PAGE
-    assert dechunked(b"face\nbook") == b"face\nbook"
+    assert join_chunks(chunked(PAGE)) == PAGE
+    assert join_chunks(chunked(b"")) == b""
+    assert join_chunks(PAGE) == PAGE
+    assert join_chunks(b"face\nbook") == b"face\nbook"
     with pytest.raises(CodingError, match="bad_transfer_encoding"):
-        dechunked(chunked(PAGE)[:-60])
+        join_chunks(chunked(PAGE)[:-60])
 
 
 def test_a_response_that_cannot_be_read_is_named_and_what_follows_it_is_read(tmp_path):

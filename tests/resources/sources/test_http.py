@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from resources.sources import http
-from resources.sources.http import PagedApi, packed, unpacked
+from resources.sources.http import PagedApi, cursor_checkpoints, stored_cursor
 from resources.sources.incremental import SourceError
 
 TOKEN = "t0ken-do-not-show"
@@ -162,10 +162,10 @@ def test_a_cursor_that_leads_nowhere_ends_the_reading(api):
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
 def test_a_cursor_is_kept_as_whole_numbers(cursor):
-    kept = packed("pull:x", cursor)
+    kept = cursor_checkpoints("pull:x", cursor)
     assert all(0 <= number < 2**63 for number in kept.values())
-    left_over = packed("pull:x", "longer " * 40)
-    assert unpacked("pull:x", (left_over | kept).get) == cursor
+    left_over = cursor_checkpoints("pull:x", "longer " * 40)
+    assert stored_cursor("pull:x", (left_over | kept).get) == cursor
 
 
 def test_requests_are_spaced(api):
