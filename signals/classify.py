@@ -56,10 +56,12 @@ EVIDENCE = pa.struct(
         ("words", pa.large_list(TEXT)),
     ]
 )
+TOPIC = pa.struct([("id", TEXT), ("path", TEXT), ("tier", pa.int64()), ("score", pa.float64())])
 # Why a task has no answer: no text, or one in a language that its model has not been measured on.
 NO_TEXT, LANGUAGE = "no_text", "language"
 # A decision without an answer says why in ``abstention``. ``evidence`` is what carried its labels: characters of what
-# ``document_text`` returns, the share of passages that carry a label, and the words that speak most for it.
+# ``document_text`` returns, the share of passages that carry a label, and the words that speak most for it. ``topics``
+# are the labels of a task that may have several, and finer ones below them, likeliest first.
 DECISION = pa.schema(
     [
         ("decision_id", TEXT),
@@ -73,6 +75,7 @@ DECISION = pa.schema(
         ("scores", pa.large_list(SCORE)),
         ("abstention", TEXT),
         ("evidence", pa.large_list(EVIDENCE)),
+        ("topics", pa.large_list(TOPIC)),
         ("model_name", TEXT),
         ("model_version", pa.int64()),
         ("model_digest", TEXT),
@@ -81,6 +84,8 @@ DECISION = pa.schema(
         ("event_date", pa.date32()),
     ]
 )
+# A document is of a topic from this probability on.
+TOPIC_FROM = 0.2
 # Labels that are less likely need no evidence.
 EXPLAINED_FROM = 0.2
 # Beyond the sixth digit a probability says nothing, and rounded scores compare and compress.
@@ -183,11 +188,13 @@ class Answers:
         scores: (documents, labels), rounded.
         abstentions: why there is no answer; None where there is one.
         evidence: rows of ``EVIDENCE``.
+        topics: rows of ``TOPIC``.
     """
 
     scores: npt.NDArray[np.float64]
     abstentions: list[str | None]
     evidence: list[list[dict[str, Any]]]
+    topics: list[list[dict[str, Any]]]
 
 
 class _Pictures:
@@ -199,7 +206,7 @@ class _Pictures:
     def answers(self, model: Model, rows: Rows) -> Answers:
         assert isinstance(model.scorer, images.OpenNsfw)  # noqa: S101 - the family of every model of pictures
         scores = model.scorer.scores([self._bodies[row] for row in rows]).round(DIGITS)
-        return Answers(scores, [None] * len(rows), [[]] * len(rows))
+        return Answers(scores, [None] * len(rows), [[]] * len(rows), [[]] * len(rows))
 
 
 class _Texts:
@@ -229,7 +236,28 @@ class _Texts:
             self._evidence(task, head, row, scores[place], carried) if task.explained and not abstained else []
             for place, (row, abstained) in enumerate(zip(rows, abstentions, strict=True))
         ]
-        return Answers(scores, abstentions, evidence)
+        topics = [
+            self._topics(task, head, row, scores[place]) if task.several and not abstentions[place] else []
+            for place, row in enumerate(rows)
+        ]
+        return Answers(scores, abstentions, evidence, topics)
+
+    def _topics(
+        self, task: Task, head: heads.LinearHead, row: int, scores: npt.NDArray[np.float64]
+    ) -> list[dict[str, Any]]:
+        found, finer = [], head.finer
+        for column in np.flatnonzero(scores >= TOPIC_FROM):
+            label, score = task.labels[column], float(scores[column])
+            found.append({"id": label, "path": task.names.get(label, label), "tier": 1, "score": score})
+            if finer is None:
+                continue
+            for place, share in finer.below(label, self._vectors[row]):
+                path, finer_score = finer.paths[place], round(score * share, DIGITS)
+                if finer_score < TOPIC_FROM:
+                    break
+                tier = path.count(" > ") + 1
+                found.append({"id": finer.labels[place], "path": path, "tier": tier, "score": finer_score})
+        return sorted(found, key=lambda topic: (-topic["score"], topic["tier"]))
 
     def _abstention(self, task: Task, row: int) -> str | None:
         if not self._texts[row].strip():
@@ -327,6 +355,7 @@ def _decisions(batch: pa.RecordBatch, model: Model, answers: Answers, traffic: M
         "scores": pa.LargeListArray.from_arrays(offsets, values),
         "abstention": answers.abstentions,
         "evidence": answers.evidence,
+        "topics": answers.topics,
     }
     keys = pl.DataFrame(pa.table({name: columns[name] for name in ("task", "content_hash", "model_version")}))
     columns["traffic_arm"] = keys.select(arm(traffic)).to_series().to_arrow().cast(TEXT)

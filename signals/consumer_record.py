@@ -6,11 +6,10 @@ Silver, gold, the signal store and the API hand it on as it is.
 import polars as pl
 
 from signals.classify import ASKED_ABOUT
-from signals.decisions import evidence_rows, label_scores, listed, pivoted
+from signals.decisions import evidence_rows, listed, pivoted
 from signals.documents.text import plain_texts
 from signals.features.keywords import keywords
 from signals.risks import LEVELS, NO_RISK, RISKY, UNKNOWN, rank, risk_policy, risks_of, with_risk
-from signals.tasks import TASKS
 
 # The IAB Content Taxonomy 3.1 in OpenRTB's list of taxonomies (AdCOM, List: Category Taxonomies).
 CATTAX = 9
@@ -25,9 +24,6 @@ OF_MESSAGES = (
     *("tenant_id", "message_id", "document_id", "author_id", "author_consents", "platform", "sent_at"),
     *("language", "language_score", "content_hash", "event_date"),
 )
-# A topic of a document from this score on; below it, it is of no topic.
-TOPIC_FROM = 0.2
-TOPIC = pl.Struct({"id": pl.String, "path": pl.String, "tier": pl.Int64, "score": pl.Float64})
 EVIDENCE = pl.Struct(
     {
         "task": pl.String,
@@ -76,8 +72,8 @@ def message_record(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFram
 def signals_of(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
     """Return one row a document, content and day with its answers, topics, risks and evidence.
 
-    Columns: those of ``pivoted``, and ``topics``, ``risks`` and ``evidence``, lists of ``TOPIC``, ``RISK`` and
-    ``EVIDENCE``, surest first. ``threat_risk`` is the worst level of the risks, null where nobody has judged.
+    Columns: those of ``pivoted``, and ``topics`` (see ``classify.TOPIC``), ``risks`` and ``evidence``, lists of
+    ``RISK`` and ``EVIDENCE``, surest first. ``threat_risk`` is the worst level of the risks, null if unjudged.
     """
     wide = pivoted(answers, kind)
     for lists in (topics_of(answers), risks_of(answers, risk_policy()), evidence_of(answers)):
@@ -94,12 +90,9 @@ def with_signals(rows: pl.DataFrame, signals: pl.DataFrame) -> pl.DataFrame:
 
 
 def topics_of(answers: pl.DataFrame) -> pl.DataFrame:
-    """Return the topics of documents, surest first: those whose score is at least ``TOPIC_FROM``."""
-    task = TASKS["iab_category"]
-    scores = label_scores(answers, task.name).filter(pl.col("score") >= TOPIC_FROM)
-    path = pl.col("label").replace_strict(task.names, default=None, return_dtype=pl.String)
-    topic = pl.struct(id="label", path=path, tier=pl.lit(1, pl.Int64), score="score").cast(TOPIC)
-    return listed(scores.sort("score", descending=True, maintain_order=True), topics=topic)
+    """Return the topics of documents, surest first."""
+    of_topics = pl.col("task") == "iab_category"
+    return answers.filter(of_topics, pl.col("label").is_not_null()).select(*ASKED_ABOUT, pl.col("topics").fill_null([]))
 
 
 def evidence_of(answers: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """One row is one label that a reviewer, or a labelled corpus, gave for one task.
 
-It names a document, or has the text itself. Labels come by file, by topic, and from the table ``labels`` of the
-database, with one row for each version that was read.
+It names a document, or has the text itself. ``finer_label`` is one below the task's own label, such as a deeper topic,
+and ``finer_path`` its names from the top, as in ``Sports > Basketball``. Labels come by file, by topic, and from the
+table ``labels`` of the database, with one row for each version that was read.
 """
 
 import polars as pl
@@ -17,6 +18,8 @@ SCHEMA = SourceSchema(
         "label_id": pl.String,
         "task": pl.String,
         "label": pl.String,
+        "finer_label": pl.String,
+        "finer_path": pl.String,
         "document_id": pl.String,
         "text": pl.String,
         "reviewer": pl.String,

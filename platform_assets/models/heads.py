@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from resources.registry.versions import REFERENCE, ModelVersion
 from resources.transform_comparisons import recorded_comparisons
 from signals.documents.images import OpenNsfw, package
 from signals.models.drift import reference
+from signals.models.finer import finer_accuracy, finer_examples, fit_finer
 from signals.models.metrics import evaluate
 from signals.models.training import NotEnoughLabelsError, answered, examples, seed_texts, train
 from signals.tasks import Task
@@ -96,12 +98,18 @@ def train_head(
     Raises:
         NotEnoughLabelsError: too few labels to train and judge a model.
     """
-    rows = examples(task, lakehouse.read("silver/labels"))
+    labels = lakehouse.read("silver/labels")
+    rows = examples(task, labels)
     vectors = vectors_of(rows, lakehouse, encoder)
     seeds, _ = seed_texts(task)
     seed_vectors = encoder.encode(seeds) if seeds else np.zeros((0, vectors.shape[1]), np.float32)
     result = train(task, rows, vectors, seed_vectors)
-    result.head.save(folder, task=task.name, transform_id=encoder.transform_id)
+    finer_rows = finer_examples(task.name, labels)
+    finer_vectors = vectors_of(finer_rows, lakehouse, encoder)
+    finer = fit_finer(finer_rows, finer_vectors)
+    head = replace(result.head, finer=finer)
+    head.save(folder, task=task.name, transform_id=encoder.transform_id)
+    metrics = result.metrics | (finer_accuracy(finer, finer_rows, finer_vectors) if finer else {})
     training_vectors = vectors[(rows["split"] != "val").to_numpy()]
     record = {
         "transform_id": encoder.transform_id,
@@ -109,7 +117,7 @@ def train_head(
         "strength": result.strength,
         REFERENCE: reference(training_vectors, result.answers).dump(),
     }
-    return result.metrics, record | {f"rows_{name}": count for name, count in result.rows.items()}
+    return metrics, record | {f"rows_{name}": count for name, count in result.rows.items()}
 
 
 def package_classifier(

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from resources.landing.budgets import MAX_CORPUS_BYTES
 from resources.landing.records import Fields, source_name
 
 TWEETEVAL_TASKS = {"offensive": "toxicity"}
+TIERS = ("Tier 1", "Tier 2", "Tier 3", "Tier 4")
 TAXONOMY = "iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv"
 
 
@@ -61,10 +63,42 @@ def _tweeteval(path: Path, root: Path) -> Iterator[Fields]:
         }
 
 
+class _Topic(NamedTuple):
+    """A node of the topic taxonomy.
+
+    Attributes:
+        tier1: the node of the first tier above it.
+        path: names from the first tier down to it.
+    """
+
+    tier1: str
+    path: str
+
+
 @lru_cache(maxsize=4)
-def _iab_topics(root: Path) -> dict[tuple[str, str], str]:
-    rows = csv.DictReader(_text(root / "iab_taxonomy/source_label_to_iab31_tier1.tsv").splitlines(), delimiter="\t")
-    return {(row["dataset"], row["source_label"]): row["primary_iab_id"] for row in rows}
+def _taxonomy_of(root: Path) -> dict[str, _Topic]:
+    """Return the nodes of the taxonomy by their id; none where it has not landed."""
+    if not (root / TAXONOMY).is_file():
+        return {}
+    rows = list(csv.DictReader(_text(root / TAXONOMY).splitlines()[1:], delimiter="\t"))
+    top = {row["Name"]: row["Unique ID"] for row in rows if not row["Parent"]}
+    tiers = {row["Unique ID"]: [row[tier] for tier in TIERS if row.get(tier)] for row in rows}
+    return {node: _Topic(top.get(path[0], "unmapped:"), " > ".join(path)) for node, path in tiers.items() if path}
+
+
+def _topic_fields(root: Path, node: str, tier1: str) -> Fields:
+    """Return the label fields of a topic: its first tier, and the node itself where it is a deeper one."""
+    topic = _taxonomy_of(root).get(node)
+    if topic is None or topic.tier1 != tier1 or node == tier1:
+        return {"label": tier1}
+    return {"label": tier1, "finer_label": node, "finer_path": topic.path}
+
+
+@lru_cache(maxsize=8)
+def _source_labels(root: Path, table: str, column: str) -> dict[tuple[str, str], str]:
+    """Return the topic of each label of each corpus, as a table in the taxonomy's folder has it."""
+    rows = list(csv.DictReader(_text(root / f"iab_taxonomy/{table}.tsv").splitlines(), delimiter="\t"))
+    return {(row.get("dataset") or row["corpus"], row["source_label"]): row[column] for row in rows}
 
 
 def _topics(path: Path, root: Path) -> Iterator[Fields]:
@@ -76,26 +110,30 @@ def _topics(path: Path, root: Path) -> Iterator[Fields]:
         title = row.get("title") or row.get("headline") or row.get("subject")
         body = row.get("text") or row.get("short_description")
         label = row["label"]
-        topics = _iab_topics(root)
-        topic = topics.get((dataset, label)) or topics.get((dataset, label.lower()))
+        names = (dataset, label), (dataset, label.lower())
+        tables = (
+            _source_labels(root, "source_label_to_iab31_tier1", "primary_iab_id"),
+            _source_labels(root, "source_label_to_iab31", "unique_id") if _taxonomy_of(root) else {},
+        )
+        tier1, deepest = (next((table[name] for name in names if table.get(name)), "") for table in tables)
         yield {
             "label_id": f"{dataset}:{row['id']}",
             "task": "iab_category",
-            "label": topic or f"unmapped:{label}",
+            **_topic_fields(root, deepest, tier1 or f"unmapped:{label}"),
             "text": "\n".join(part for part in (title, body) if part),
             "reviewer": dataset,
         }
 
 
 def _deep_topics(path: Path, root: Path) -> Iterator[Fields]:
-    tier1 = _tier1_of(root)
     for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
             row = json.loads(line)
+            topic = _taxonomy_of(root).get(row["label"])
             yield {
                 "label_id": f"{source_name(path, root)}:{number}",
                 "task": "iab_category",
-                "label": tier1.get(row["label"], f"unmapped:{row['label']}"),
+                **_topic_fields(root, row["label"], topic.tier1 if topic else f"unmapped:{row['label']}"),
                 "text": row["text"],
                 "reviewer": "iab_deep",
             }
@@ -115,27 +153,13 @@ def _threat(path: Path, root: Path) -> Iterator[Fields]:
             }
 
 
-def _taxonomy_rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(_text(path).splitlines()[1:], delimiter="\t"))
-
-
-@lru_cache(maxsize=4)
-def _tier1_of(root: Path) -> dict[str, str]:
-    """Return the tier-1 node above each node of the taxonomy."""
-    rows = _taxonomy_rows(root / TAXONOMY)
-    top = {row["Name"]: row["Unique ID"] for row in rows if not row["Parent"]}
-    return {row["Unique ID"]: top[row["Tier 1"]] for row in rows if row["Tier 1"] in top}
-
-
 def _taxonomy(path: Path, root: Path) -> Iterator[Fields]:
-    tier1 = _tier1_of(root)
-    for row in _taxonomy_rows(path):
-        tiers = [row.get("Tier 1"), row.get("Tier 2"), row.get("Tier 3"), row.get("Tier 4")]
+    for node, topic in _taxonomy_of(root).items():
         yield {
-            "label_id": f"{source_name(path, root)}:{row['Unique ID']}",
+            "label_id": f"{source_name(path, root)}:{node}",
             "task": "iab_category",
-            "label": tier1.get(row["Unique ID"], "unmapped:"),
-            "text": ", ".join(tier for tier in reversed(tiers) if tier),
+            **_topic_fields(root, node, topic.tier1),
+            "text": f"{topic.path.rpartition(' > ')[2]}: {topic.path}" if " > " in topic.path else topic.path,
             "reviewer": "taxonomy",
             "split": "train",
         }

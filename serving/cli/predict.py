@@ -62,13 +62,15 @@ def _answers(model: Model, encoder: Encoder, lines: list[bytes], offset: int) ->
     batch = pa.RecordBatch.from_pylist(rows, schema=DOCUMENT)
     models = Models({model.task.name: Traffic(model.version)}, {model.task.name: model})
     for decisions in classify([batch], models, encoder):
-        answers = decisions.select(["label", "score", "scores", "abstention"]).to_pylist()
+        answers = decisions.select(["label", "score", "scores", "abstention", "topics"]).to_pylist()
         for number, decision in enumerate(answers, offset + 1):
             label = decision["label"]
             name = {"name": model.task.names[label]} if model.task.names.get(label) else {}
             scores = {pair["label"]: pair["score"] for pair in decision["scores"]}
+            topics = {"topics": decision["topics"]} if model.task.several else {}
             reason = {"abstention": decision["abstention"]} if label is None else {}
-            yield {"line": number, "label": label, **name, "score": decision["score"], **reason, "scores": scores}
+            answer = {"line": number, "label": label, **name, "score": decision["score"]}
+            yield {**answer, **reason, **topics, "scores": scores}
 
 
 def _progress() -> Progress:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from signals.models.finer import FinerLabels
+
 FAMILY = "linear-head"
 
 Floats = npt.NDArray[np.float32]
@@ -30,6 +32,7 @@ class LinearHead:
         screen_weights: float32, (n-gram features, labels), of a head without vectors, which finds the passages of a
             long page that are worth encoding; None if long pages are judged by their lead.
         screen_bias: float32, (labels,), of that head.
+        finer: labels below its own; None if there are none.
     """
 
     labels: tuple[str, ...]
@@ -39,6 +42,7 @@ class LinearHead:
     temperature: float = 1.0
     screen_weights: Floats | None = None
     screen_bias: Floats | None = None
+    finer: FinerLabels | None = None
 
     def logits(self, vectors: Floats, grams: Any) -> npt.NDArray[np.float64]:
         """Return uncalibrated scores, (texts, labels): the same for a text whatever its batch mates.
@@ -68,11 +72,14 @@ class LinearHead:
         weights = {"vector": self.vector_weights, "ngram": self.ngram_weights, "bias": self.bias}
         if self.screen_weights is not None and self.screen_bias is not None:
             weights |= {"screen": self.screen_weights, "screen_bias": self.screen_bias}
+        described = {"family": FAMILY, "labels": list(self.labels), "temperature": self.temperature, **record}
+        if self.finer is not None:
+            weights["finer"] = self.finer.vectors
+            described["finer"] = self.finer.described()
         save_file(
             {name: np.ascontiguousarray(value) for name, value in weights.items()},
             directory / "weights.safetensors",
         )
-        described = {"family": FAMILY, "labels": list(self.labels), "temperature": self.temperature, **record}
         (directory / "model.json").write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
 
 
@@ -82,7 +89,9 @@ def load_head(directory: Path) -> LinearHead:
 
     described = json.loads((directory / "model.json").read_text(encoding="utf-8"))
     weights = load_file(directory / "weights.safetensors")
+    finer = described.get("finer")
     return LinearHead(
+        finer=FinerLabels.read(finer, weights["finer"]) if finer else None,
         labels=tuple(described["labels"]),
         vector_weights=weights["vector"],
         ngram_weights=weights["ngram"],

@@ -26,6 +26,7 @@ class Task:
         auxiliary_weight: what a auxiliary row counts where one of its own counts one.
         languages: those that its models have been measured on (ISO 639-1); a text of another gets no answer.
         nothing: the label that says that there is nothing; a page is as bad as its worst passage.
+        several: a document may have several of its labels, and finer ones below them.
         explained: its decisions come with the passage and the words that carried them.
         risk: risk level of a label (``floor``, ``high``, ``medium``, ``low``), for brand safety.
     """
@@ -42,6 +43,7 @@ class Task:
     auxiliary_weight: float = 0.1
     languages: tuple[str, ...] = ("en",)
     nothing: str | None = None
+    several: bool = False
     explained: bool = False
     risk: Mapping[str, str] = field(default_factory=dict)
 

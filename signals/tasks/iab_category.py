@@ -23,6 +23,7 @@ TASK = Task(
     metric="macro_f1",
     floor=0.30,
     retrain_after=500,
+    several=True,
     explained=True,
     names={row["id"]: row["name"] for row in _ROWS},
     seeds={

@@ -17,6 +17,7 @@ from signals.classify import DECISION, DOCUMENT, Models, classify, decision_id, 
 from signals.documents import images
 from signals.documents.text import content_hash
 from signals.models.encoder import DIMENSIONS
+from signals.models.finer import FinerLabels
 from signals.models.heads import LinearHead, directory_digest
 from signals.models.ngrams import FEATURES, ngrams
 from signals.models.training import seed_texts, train
@@ -319,3 +320,20 @@ def test_a_text_that_a_model_was_not_measured_on_has_no_answer_but_the_reason(
         assert (row["label"], row["score"], row["scores"], row["evidence"]) == (None, None, [], [])
     else:
         assert row["label"] == "terrorism"
+
+
+def test_topics_are_those_that_are_likely_enough_with_finer_ones_below_them(encoder, tmp_path):
+    task = TASKS["iab_category"]
+    vector = encoder.encode([HARMLESS])[0]
+    weights = np.zeros((DIMENSIONS, len(task.labels)), np.float32)
+    weights[:, task.labels.index("422")] = vector * 20
+    finer = FinerLabels(("423", "425"), ("422", "422"), ("Pets > Birds", "Pets > Cats"), np.stack([vector, -vector]))
+    nothing = np.zeros((FEATURES, len(task.labels)), np.float32)
+    head = LinearHead(task.labels, weights, nothing, nothing[0], finer=finer)
+    head.save(tmp_path, task=task.name, transform_id=RUNNING)
+    models = Models({task.name: Traffic(1)}, {task.name: load_model(tmp_path, task.name, 1, "d" * 64, RUNNING)})
+    row = answer(encoder, models, page(HARMLESS))
+    expected = [("422", task.names["422"], 1), ("423", "Pets > Birds", 2)]
+    assert [(topic["id"], topic["path"], topic["tier"]) for topic in row["topics"]] == expected
+    assert row["label"] == "422"
+    assert answer(encoder, models, page("Quarterly results of the bank fell."))["topics"] == []

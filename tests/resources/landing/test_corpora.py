@@ -14,6 +14,13 @@ from resources.landing.records import Record
 from tests.support import SHARED
 
 DATA = SHARED / "data"
+TAXONOMY = "iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv"
+TAXONOMY_ROWS = [
+    "Relational ID System\t\tTiered Categories\t\t\t\t",
+    "Unique ID\tParent\tName\tTier 1\tTier 2\tTier 3\tTier 4",
+    "422\t\tPets\tPets\t\t\t",
+    "423\t422\tBirds\tPets\tBirds\t\t",
+]
 MAPPED = [
     "dataset\tsource_label\tprimary_iab_id",
     "topics_papers\tSPORTS\t483",
@@ -104,18 +111,35 @@ def test_topics_without_the_mapping_table_are_one_corrupt_file_record(tmp_path):
 
 
 def test_each_topic_of_the_taxonomy_describes_its_tier_one_topic(tmp_path):
-    table = [
-        "Relational ID System\t\tTiered Categories\t\t\t\t",
-        "Unique ID\tParent\tName\tTier 1\tTier 2\tTier 3\tTier 4",
-        "422\t\tPets\tPets\t\t\t",
-        "423\t422\tBirds\tPets\tBirds\t\t",
-    ]
-    put(tmp_path / "iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv", "\r\n".join(table))
+    put(tmp_path / TAXONOMY, "\r\n".join(TAXONOMY_ROWS))
     found = fields(tmp_path, "labels")
-    assert [(row["label"], row["text"], row["split"]) for row in found] == [
-        ("422", "Pets", "train"),
-        ("422", "Birds, Pets", "train"),
+    assert [(row["label"], row.get("finer_label"), row["text"], row["split"]) for row in found] == [
+        ("422", None, "Pets", "train"),
+        ("422", "423", "Birds: Pets > Birds", "train"),
     ]
+
+
+def test_a_row_of_a_deeper_topic_is_of_its_tier_one_topic_and_names_the_deeper_one(tmp_path):
+    put(tmp_path / TAXONOMY, "\n".join(TAXONOMY_ROWS))
+    put(tmp_path / "iab_taxonomy/source_label_to_iab31_tier1.tsv", "\n".join(MAPPED))
+    deepest = ["corpus\tsource_label\tunique_id", "topics_papers\tpets\t423", "topics_papers\tSPORTS\t423"]
+    put(tmp_path / "iab_taxonomy/source_label_to_iab31.tsv", "\n".join(deepest))
+    rows = [{"id": 1, "label": "pets", "title": "A parrot"}, {"id": 2, "label": "SPORTS", "title": "A goal"}]
+    put(tmp_path / "topics_papers/dev.jsonl.gz", "\n".join(json.dumps(row) for row in rows))
+    posts = [{"text": "My budgie sings.", "label": "423"}, {"text": "No such node.", "label": "9999"}]
+    put(tmp_path / "iab_deep/dev.jsonl.gz", "\n".join(json.dumps(row) for row in posts))
+    found = {row["text"]: (row["label"], row.get("finer_label")) for row in fields(tmp_path, "labels")}
+    assert found["A parrot"] == found["My budgie sings."] == ("422", "423")
+    assert found["A goal"] == ("483", None), "a deeper topic of another first tier is not believed"
+    assert found["No such node."] == ("unmapped:9999", None)
+
+
+def test_texts_of_threats_have_their_split_by_their_file(tmp_path):
+    for split, label in (("train", "terrorism"), ("val", "none")):
+        row = {"text": f"text of {split}", "label": label, "source": "paper"}
+        put(tmp_path / f"threat/{split}.jsonl.gz", json.dumps(row) + "\n")
+    found = [(row["task"], row["label"], row["reviewer"], row["split"]) for row in fields(tmp_path, "labels")]
+    assert found == [("threat", "terrorism", "paper", "train"), ("threat", "none", "paper", "val")]
 
 
 def test_a_comment_with_several_emotions_keeps_them_all(tmp_path):
@@ -253,7 +277,7 @@ def test_every_labelled_row_of_the_public_corpora_is_read():
     expected["iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv"] -= 2
     expected["images_safety/labels.csv"] = sum(name.endswith((".jpg", ".png")) for name in listed if "safety" in name)
     assert found == expected
-    assert len(found) == 23
+    assert len(found) == 26
 
 
 @shared_data
