@@ -166,7 +166,8 @@ DAY_ONE = {"event_date": date(2026, 3, 1)}
 DAY_TWO = {"event_date": date(2026, 3, 2)}
 
 
-SITE = {"tenant_id": "t", "low_pages": 0, "medium_pages": 0, "high_pages": 0, "floor_pages": 0, "unrated_pages": 0}
+SITE = {"tenant_id": "t", "none_pages": 0, "low_pages": 0, "medium_pages": 0, "high_pages": 0, "floor_pages": 0,
+        "unrated_pages": 0}  # fmt: skip
 HOUR = {"campaign_id": "c", "tenant_id": "t", "viewable": 0, "clicks": 0, "conversions": 0, "revenue_usd": 0.0,
         "viewability": 0.0, "ctr": 0.0, "conversion_rate": None}  # fmt: skip
 EXPECTED: dict[str, list[dict[str, Any]]] = {

@@ -25,7 +25,7 @@ def gpu(monkeypatch):
     """Have the CPU stand for a GPU that nothing is recorded of."""
     made = {}
     monkeypatch.setattr(resource, "has_gpu", lambda: True)
-    monkeypatch.setattr(resource, "_half", lambda w: made.setdefault(w, HalfEncoder(w, tokenizer(), "cpu")))
+    monkeypatch.setattr(resource, "_load_half", lambda w: made.setdefault(w, HalfEncoder(w, tokenizer(), "cpu")))
     monkeypatch.setattr("governance.gates.parity.policy", lambda: LENIENT)
     return made
 

@@ -135,7 +135,7 @@ def test_another_unicode_changes_both_ids(elsewhere, monkeypatch):
 
 @pytest.mark.parametrize(
     "module",
-    ["signals.models.training", "signals.models.metrics", "signals.features.keywords", "signals.features.emoji"],
+    ["signals.models.training", "signals.models.metrics", "signals.risks", "signals.features.emoji"],
 )
 def test_what_changes_no_score_changes_no_id(elsewhere, module):
     assert elsewhere() == elsewhere(module, with_a_line)
