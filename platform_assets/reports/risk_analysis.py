@@ -5,6 +5,7 @@ decided. Its page is ``reports/risk_analysis.html``, on the last 28 days.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -57,7 +58,10 @@ MESSAGES, DECISIONS, CAMPAIGNS = "silver/message_signals", "silver/decisions", "
 INPUTS = (SIGNALS, EVENTS, MESSAGES)
 KEY = [DAY, "tenant_id", "kind", "place", "topic", "threat", "risk"]
 MODEL_COLUMNS = (DAY, "tenant_id", "threat", "threat_score", "toxicity", "hate")
-PAGE_COLUMNS = (DAY, "tenant_id", "document_id", "url", "site", "title", "fetched_at", "threat", "threat_score", "risk")
+PAGE_COLUMNS = (
+    *(DAY, "tenant_id", "document_id", "url", "site", "title", "fetched_at"),
+    *("threat", "threat_score", "risk", "evidence"),
+)
 AD_MEASURES = ("impressions", "viewable", "clicks", "cost_usd")
 THREAT_NAMES = {**TASKS["threat"].names, UNKNOWN: "Not judged"}
 MAX_PAGES, MAX_SITES, MAX_TOPICS, MAX_CAMPAIGNS = 15, 15, 16, 12
@@ -373,18 +377,25 @@ def listing(worst: pl.DataFrame, answers: pl.DataFrame) -> Grid:
     floor = worst.filter(pl.col("risk") == "floor").height
     reading = (
         f"{floor} of these {plural(worst.height, 'page')} {'is' if floor == 1 else 'are'} floor content. "
-        "“seamless audit” with a decision says why its page was flagged. The links lead to the pages themselves."
+        "The words spoke most for the threat; “seamless explain” with a page's address shows the passage."
     )
     columns = [
         Column("risk", "Risk", "chip"),
         Column("threat_name", "Threat"),
         Column("threat_score", "Score", "decimal"),
+        Column("words", "Words"),
         Column("title", "Page", "title", link="url"),
         Column("site", "Site", "name"),
         Column(DAY, "Judged", "moment"),
         Column("decision_id", "Decision", "code"),
     ]
-    return Grid(title, reading, columns, rows.to_dicts())
+    return Grid(title, reading, columns, [row | {"words": _telling_words(row)} for row in rows.to_dicts()])
+
+
+def _telling_words(page: dict[str, Any]) -> str:
+    """Return the words of the evidence for a page's threat."""
+    of_threat = (one["words"] for one in page["evidence"] or [] if one["label"] == page["threat"])
+    return ", ".join(next(of_threat, []))
 
 
 def message_shares(messages: pl.DataFrame) -> Chart:

@@ -20,6 +20,7 @@ from platform_assets.reports.ab_tests import ab_tests, shadow_comparisons
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
+from signals.consumer_record import EVIDENCE
 
 DAY_1, DAY_2 = date(2026, 11, 9), date(2026, 11, 10)
 NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
@@ -32,7 +33,8 @@ JUDGED = {"threat": TEXT, "threat_score": REAL, "threat_risk": TEXT, "toxicity":
 SCHEMAS = {
     "gold/contextual_signals": {
         "document_id": TEXT, "url": TEXT, "site": TEXT, "tenant_id": TEXT, "fetched_at": TIME, "title": TEXT,
-        "iab_category_name": TEXT, "sentiment": TEXT, **JUDGED, "risk": TEXT, DAY: pl.Date,
+        "iab_category_name": TEXT, "sentiment": TEXT, **JUDGED, "risk": TEXT,
+        "evidence": pl.List(EVIDENCE), DAY: pl.Date,
     },
     "silver/message_signals": {
         "message_id": TEXT, "tenant_id": TEXT, "platform": TEXT, "iab_category_name": TEXT, **JUDGED, DAY: pl.Date,
@@ -544,6 +546,16 @@ class TestPages:
         page = pages.Page("t", "p", "f", [], [pages.Section("s", [listing])], {}, [], {})
         rest = without_plotly(pages.render(page, NOW).decode())
         assert re.findall(r'<a href="([^"]*)"', rest) == ["https://a.example/?q=&#39;&#34;&gt;&lt;b&gt;"]
+
+    def test_the_gravest_pages_are_shown_with_the_words_that_spoke_for_their_threat(self):
+        evidence = [
+            {"task": "iab_category", "label": "386", "words": ["vote"]},
+            {"task": "threat", "label": "crime", "words": ["fraud", "court"]},
+        ]
+        worst = risk.gravest(table("gold/contextual_signals", a_page(evidence=evidence), a_page("https://b.example/")))
+        answers = table("silver/decisions").select("decision_id", "tenant_id", "document_id", "label", "decided_at")
+        shown = {row["url"]: row["words"] for row in risk.listing(worst, answers).rows}
+        assert shown == {"https://news.example/a": "fraud, court", "https://b.example/": ""}
 
 
 class TestLittleData:
