@@ -337,3 +337,11 @@ def test_topics_are_those_that_are_likely_enough_with_finer_ones_below_them(enco
     assert [(topic["id"], topic["path"], topic["tier"]) for topic in row["topics"]] == expected
     assert row["label"] == "422"
     assert answer(encoder, models, page("Quarterly results of the bank fell."))["topics"] == []
+
+
+def test_a_long_page_is_answered_alike_whatever_pages_are_read_with_it(encoder, threat):
+    texts = [HARMLESS * 30 + ALARM * 10, ALARM, HARMLESS * 90, ALARM * 10 + HARMLESS * 60]
+    pages = [page(text) for text in texts]
+    together = pa.Table.from_batches(pages).combine_chunks().to_batches()[0]
+    (found,) = classify([together], threat, encoder)
+    assert found.to_pylist() == [answer(encoder, threat, one) for one in pages]
