@@ -40,21 +40,24 @@ class FinerLabels:
         labels, parents, paths = (tuple(row[name] for row in described) for name in ("label", "parent", "path"))
         return cls(labels, parents, paths, vectors)
 
+    def shares(self, parent: str, vector: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Return the places of the labels below one, and the probability of each, which sum to one."""
+        places = np.flatnonzero(np.array(self.parents) == parent)
+        cosines = np.array([float(vector @ self.vectors[place]) for place in places])
+        powers = np.exp((cosines - cosines.max(initial=-1.0)) / TEMPERATURE)
+        return places, powers / max(powers.sum(), 1e-12)
+
     def below(self, parent: str, vector: Floats) -> list[tuple[int, float]]:
         """Return the places of the labels below one, likeliest first, each with its probability among them.
 
         A label is as likely as it and all labels below it together.
         """
-        places = np.flatnonzero(np.array(self.parents) == parent)
-        if not len(places):
-            return []
-        cosines = np.array([float(vector @ self.vectors[place]) for place in places])
-        powers = np.exp((cosines - cosines.max()) / TEMPERATURE)
+        places, shares = self.shares(parent, vector)
         paths = [f"{self.paths[place]} > " for place in places]
-        within = np.array([[path.startswith(above) for path in paths] for above in paths])
-        shares = within @ (powers / powers.sum())
-        order = np.argsort(-shares, kind="stable")
-        return [(int(places[place]), float(shares[place])) for place in order]
+        within = np.array([[path.startswith(above) for path in paths] for above in paths]).reshape(len(paths), -1)
+        total = within @ shares if paths else shares
+        order = np.argsort(-total, kind="stable")
+        return [(int(places[place]), float(total[place])) for place in order]
 
     def described(self) -> list[dict[str, Any]]:
         """Return all but the vectors, as JSON."""
@@ -102,12 +105,12 @@ def fit_finer(rows: pl.DataFrame, vectors: Floats) -> FinerLabels | None:
 
 def finer_accuracy(finer: FinerLabels, rows: pl.DataFrame, vectors: Floats) -> dict[str, float]:
     """Return the shares of held-out rows whose finer label is the likeliest below their label, and one of three."""
-    first = third = 0
-    held_out = [place for place, split in enumerate(rows["split"]) if split == "val"]
-    for place in held_out:
-        row = rows.row(place, named=True)
-        likeliest = [finer.labels[found] for found, _ in finer.below(row["label"], vectors[place])][:3]
-        first += row["finer_label"] in likeliest[:1]
-        third += row["finer_label"] in likeliest
-    total = len(held_out)
-    return {"finer_accuracy": first / total, "finer_accuracy_3": third / total} if total else {}
+    ranks = []
+    for place, row in enumerate(rows.iter_rows(named=True)):
+        if row["split"] == "val":
+            places, shares = finer.shares(row["label"], vectors[place])
+            likeliest = [finer.labels[places[order]] for order in np.argsort(-shares, kind="stable")[:3]]
+            ranks.append(likeliest.index(row["finer_label"]) if row["finer_label"] in likeliest else 3)
+    if not ranks:
+        return {}
+    return {"finer_accuracy": ranks.count(0) / len(ranks), "finer_accuracy_3": 1 - ranks.count(3) / len(ranks)}
