@@ -43,7 +43,7 @@ class FinerLabels:
     def shares(self, parent: str, vector: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Return the places of the labels below one, and the probability of each, which sum to one."""
         places = np.flatnonzero(np.array(self.parents) == parent)
-        cosines = np.array([float(vector @ self.vectors[place]) for place in places])
+        cosines = np.array([float(vector @ self.vectors[place]) for place in places], np.float64)
         powers = np.exp((cosines - cosines.max(initial=-1.0)) / TEMPERATURE)
         return places, powers / max(powers.sum(), 1e-12)
 
@@ -54,10 +54,9 @@ class FinerLabels:
         """
         places, shares = self.shares(parent, vector)
         paths = [f"{self.paths[place]} > " for place in places]
-        within = np.array([[path.startswith(above) for path in paths] for above in paths]).reshape(len(paths), -1)
-        total = within @ shares if paths else shares
-        order = np.argsort(-total, kind="stable")
-        return [(int(places[place]), float(total[place])) for place in order]
+        total = [sum(shares[i] for i, path in enumerate(paths) if path.startswith(above)) for above in paths]
+        likeliest = sorted(range(len(places)), key=lambda i: -total[i])
+        return [(int(places[i]), float(total[i])) for i in likeliest]
 
     def described(self) -> list[dict[str, Any]]:
         """Return all but the vectors, as JSON."""
