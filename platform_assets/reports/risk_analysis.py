@@ -212,7 +212,8 @@ def threats_by_day(pages: pl.DataFrame) -> Chart:
     for risk, shades in SHADES.items():
         for i, name in enumerate(threats.filter(pl.col("risk") == risk)["threat_name"]):
             count_of_threat = pl.col("documents").filter((pl.col("threat_name") == name) & (pl.col("risk") == risk))
-            traces.append(bars(name, shades[min(i, len(shades) - 1)], by_day(pages, count_of_threat.sum())))
+            shown = name if (threats["threat_name"] == name).sum() == 1 else f"{name}, {risk}"
+            traces.append(bars(shown, shades[min(i, len(shades) - 1)], by_day(pages, count_of_threat.sum())))
     number, name, most = total(threats, "documents"), threats["threat_name"][0], threats["documents"][0]
     worst, on_day = largest(threatening.group_by(DAY).agg(DOCUMENTS), "documents", DAY).row(0)
     reading = (

@@ -103,7 +103,7 @@ class PageReading:
 def telling_words(head: LinearHead, text: str, label: int, nothing: int | None) -> list[str]:
     """Return the words of a text that speak most for a label, surest first.
 
-    They are those of the greatest weight in the head's linear part. What the vector, pairs of words and parts of words
+    They are those of the greatest weight in the head's linear part, without numbers and stop words. What the vector, pairs of words and parts of words
     add is left out.
     """
     weights = head.ngram_weights if head.screen_weights is None else head.screen_weights
@@ -111,8 +111,8 @@ def telling_words(head: LinearHead, text: str, label: int, nothing: int | None) 
     against = weights[columns].mean(axis=1) if nothing is None else weights[columns, nothing]
     gains = weights[columns, label] - against
     order = np.argsort(-gains, kind="stable")
-    telling = [found[place] for place in order if gains[place] > 0 and found[place] not in STOP_WORDS]
-    return telling[:WORDS]
+    telling = (found[place] for place in order if gains[place] > 0)
+    return [word for word in telling if len(word) > 1 and not word.isdigit() and word not in STOP_WORDS][:WORDS]
 
 
 def _most_telling(owners: npt.NDArray[np.int64], telling: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
