@@ -103,8 +103,8 @@ class PageReading:
 def telling_words(head: LinearHead, text: str, label: int, nothing: int | None) -> list[str]:
     """Return the words of a text that speak most for a label, surest first.
 
-    They are those of the greatest weight in the head's linear part, without numbers and stop words. What the vector, pairs of words and parts of words
-    add is left out.
+    They are those of the greatest weight in the head's linear part, without numbers and stop words. What the vector,
+    pairs of words and parts of words add is left out.
     """
     weights = head.ngram_weights if head.screen_weights is None else head.screen_weights
     found, columns = words(text)
