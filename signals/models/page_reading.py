@@ -22,9 +22,8 @@ READ = 2
 # On 120 pages of 18,000 characters, half of them with one threatening text among harmless articles: with this discount
 # 83 of 100 texts on terrorism are found, and 10 of 100 harmless pages are risky, where 3 are by their lead alone.
 DISCOUNT = 0.35
-# A passage to which the cheap pass gives no label so much is not encoded.
-TELLING = 0.1
-# A passage carries a label from here on.
+# A passage carries a label from here on. One that carries none by the cheap pass is not encoded: with the models of the
+# public corpora nothing was lost by that, and a tenth of the passages of articles is encoded that 0.1 would have.
 CARRIES = 0.5
 WORDS = 5
 Scores = npt.NDArray[np.float64]
@@ -120,7 +119,7 @@ def _most_telling(owners: npt.NDArray[np.int64], telling: npt.NDArray[np.float64
     order = np.lexsort((np.arange(len(owners)), -telling, owners))
     rank = np.arange(len(order)) - np.searchsorted(owners[order], owners[order])
     chosen = order[rank < READ]
-    return np.sort(chosen[telling[chosen] >= TELLING])
+    return np.sort(chosen[telling[chosen] >= CARRIES])
 
 
 def _log_odds(scores: Scores) -> Scores:
