@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from signals.documents import images
+from signals.documents.passages import lead
 from signals.documents.text import document_texts
 from signals.models import heads
 from signals.models.ngrams import ngrams
@@ -278,7 +279,7 @@ class _Texts:
         for column in np.flatnonzero(scores >= EXPLAINED_FROM):
             if column == nothing:
                 continue
-            one = carried.get((row, int(column))) or self._pages.lead(row)
+            one = carried.get((row, int(column))) or Evidence(lead(self._texts[row]), None)
             text = self._texts[row][one.passage.start : one.passage.end]
             found.append(
                 {

@@ -4,7 +4,9 @@ Silver, gold, the signal store and the API hand it on as it is.
 """
 
 import polars as pl
+import pyarrow as pa
 
+from signals import classify
 from signals.classify import ASKED_ABOUT
 from signals.decisions import evidence_rows, listed, pivoted
 from signals.documents.text import plain_texts
@@ -24,17 +26,8 @@ OF_MESSAGES = (
     *("tenant_id", "message_id", "document_id", "author_id", "author_consents", "platform", "sent_at"),
     *("language", "language_score", "content_hash", "event_date"),
 )
-EVIDENCE = pl.Struct(
-    {
-        "task": pl.String,
-        "label": pl.String,
-        "score": pl.Float64,
-        "start": pl.Int64,
-        "end": pl.Int64,
-        "share": pl.Float64,
-        "words": pl.List(pl.String),
-    }
-)
+# A decision's evidence, and the task that it is of.
+EVIDENCE = pl.Struct({"task": pl.String, **pl.DataFrame(pa.schema(list(classify.EVIDENCE)).empty_table()).schema})
 
 
 def page_record(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:

@@ -26,6 +26,11 @@ def passages(text: str) -> list[Passage]:
     return [*found, Passage(start, len(text))]
 
 
+def lead(text: str) -> Passage:
+    """Return the first passage of a text."""
+    return passages(text[: LENGTH + 1])[0]
+
+
 def _end(text: str, first: int, last: int) -> int:
     for ends in ENDS:
         matches = [match.end() for match in ends.finditer(text, first, last)]

@@ -4,7 +4,7 @@ A substring's hash is a difference of prefix sums of ``character * BASE**positio
 of all texts are hashed by a handful of array operations, about twenty times faster than one text at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,8 @@ def words(text: str) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Return the words of a text in lower case, each once, and the column of ``ngrams`` that counts each."""
     lower = text[:MAX_CHARACTERS].lower()
     codes = np.frombuffer(lower.encode("utf-32-le", "replace"), np.uint32)
-    powers = _powers(len(codes) + 1)
-    prefix = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * powers[0][: len(codes)], dtype=np.uint64)])
     starts, ends = _tokens(codes, np.zeros(len(codes), np.int64))
-    columns = (_mix((prefix[ends] - prefix[starts]) * powers[1][starts]) >> np.uint64(64 - WORD_BITS)).astype(np.int64)
+    columns = (_substring_hashes(codes)(starts, ends) >> np.uint64(64 - WORD_BITS)).astype(np.int64)
     tokens = [lower[start:end] for start, end in zip(starts, ends, strict=True)]
     places = {token: place for place, token in enumerate(tokens) if token.isalnum()}
     return list(places), columns[list(places.values())]
@@ -57,12 +55,7 @@ def _chunk(texts: Sequence[str]) -> Any:
     heads = [f" {text[:MAX_CHARACTERS].lower()} " for text in texts]
     codes = np.frombuffer("".join(heads).encode("utf-32-le", "replace"), np.uint32)
     rows = np.repeat(np.arange(len(heads)), [len(head) for head in heads])
-    powers = _powers(len(codes) + 1)
-    prefix = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * powers[0][: len(codes)], dtype=np.uint64)])
-
-    def substring(start: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> Hashes:
-        return _mix((prefix[end] - prefix[start]) * powers[1][start])
-
+    substring = _substring_hashes(codes)
     starts, ends = _tokens(codes, rows)
     words = substring(starts, ends)
     pairs = np.flatnonzero(rows[starts[:-1]] == rows[starts[1:]])
@@ -88,6 +81,15 @@ def _chunk(texts: Sequence[str]) -> Any:
         ],
         format="csr",
     )
+
+
+def _substring_hashes(
+    codes: npt.NDArray[np.uint32],
+) -> Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Hashes]:
+    """Return what gives the hash of each substring, by its start and end."""
+    powers = _powers(len(codes) + 1)
+    prefix = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * powers[0][: len(codes)], dtype=np.uint64)])
+    return lambda start, end: _mix((prefix[end] - prefix[start]) * powers[1][start])
 
 
 def _powers(length: int) -> tuple[Hashes, Hashes]:

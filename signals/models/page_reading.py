@@ -94,10 +94,6 @@ class PageReading:
             scores[row, nothing] = min(scores[row, nothing], 1 - others)
         return scores, evidence
 
-    def lead(self, row: int) -> Evidence:
-        """Return the first passage of a text as evidence."""
-        return Evidence(self.spans[row][0], None)
-
 
 def telling_words(head: LinearHead, text: str, label: int, nothing: int | None) -> list[str]:
     """Return the words of a text that speak most for a label, surest first.

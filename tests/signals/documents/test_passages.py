@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signals.documents.passages import LENGTH, passages
+from signals.documents.passages import LENGTH, lead, passages
 
 
 @given(st.text(st.sampled_from("ab .\n!?中"), max_size=4 * LENGTH))
@@ -22,3 +22,8 @@ def test_a_passage_ends_with_a_line_else_a_sentence_else_a_word():
 
 def test_a_short_text_is_one_passage():
     assert passages("Short. Text.") == [(0, 12)]
+
+
+@given(st.text(st.sampled_from("ab .\n!?中"), max_size=3 * LENGTH))
+def test_the_lead_is_the_first_passage(text):
+    assert lead(text) == passages(text)[0]
