@@ -44,6 +44,9 @@ def explain(name: str) -> Iterator[str]:
     kind, signal, text = _newest(tables, name)
     yield f"{signal['document_id']}  ({kind}, {signal['language'] or 'language not shown'})"
     yield f"risk: {signal['risk'] if kind == 'page' else signal['threat_risk'] or 'unknown'}"
+    if signal.get("image_threat_risk"):
+        picture = signal["image_threat"] or "not judged"
+        yield f"worst of {signal['images']} pictures: {picture}, {signal['image_threat_risk']}"
     for topic in signal["topics"] or []:
         yield f"topic: {topic['path']} ({topic['score']:.2f})"
     risks = {risk["category"]: risk for risk in signal["risks"] or []}
@@ -59,9 +62,7 @@ def explain(name: str) -> Iterator[str]:
         yield f"  words: {', '.join(evidence['words']) or 'none; the whole passage'}"
     if risks and not {risk["level"] for risk in risks.values()} <= set(SAFE):
         words = words_to_remove(serving_models(settings()), kind, text)
-        yield (
-            f"harmless without: {', '.join(words)}" if words else f"not harmless without its {MAX_WORDS} gravest words"
-        )
+        yield f"harmless without: {', '.join(words)}" if words else f"not harmless without {MAX_WORDS} words either"
 
 
 def words_to_remove(serving: ServingModels, kind: str, text: str) -> list[str]:

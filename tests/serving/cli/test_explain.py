@@ -51,3 +51,9 @@ def test_a_document_that_nobody_knows_is_one_line(home: Path):
     ran = seamless(home, "explain", "https://nowhere.example/")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == "seamless: no decided page or message is called https://nowhere.example/\n"
+
+
+def test_a_page_with_pictures_says_what_the_worst_of_them_is(home: Path, lake):
+    page = lake.read("silver/page_signals").drop_nulls("image_threat_risk").sort("url").to_dicts()[0]
+    line = f"worst of {page['images']} pictures: {page['image_threat']}, {page['image_threat_risk']}"
+    assert line in explained(home, page["url"])
