@@ -4,7 +4,8 @@ from functools import partial
 
 import dagster as dg
 
-from platform_assets import bronze, gold, models, operations, published, reports, silver
+from platform_assets import bronze, models, operations, published, reports, silver
+from platform_assets.gold.tables import gold_tables
 from platform_assets.operations.stream_lag import stream_lag
 from resources.encoder import encoder
 from resources.lakehouse.tables import lakehouse
@@ -19,10 +20,11 @@ from sensors.retrain_encoder import retrain_encoder
 def defs() -> dg.Definitions:
     """Return the definitions of the code location."""
     configured = settings()
-    layers = [bronze, silver, gold, published, reports, operations]
+    layers = [bronze, silver, published, reports, operations]
     return dg.Definitions(
         assets=[
             *(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)),
+            gold_tables(),
             *models.ASSETS,
         ],
         asset_checks=[stream_lag],

@@ -71,8 +71,6 @@ def finer_examples(task: str, labels: pl.DataFrame) -> pl.DataFrame:
         task: name of the task.
         labels: silver/labels.
     """
-    if "finer_label" not in labels.columns:
-        labels = labels.with_columns(finer_label=pl.lit(None, pl.String), finer_path=pl.lit(None, pl.String))
     rows = labels.filter(pl.col("task") == task, pl.col("finer_label").is_not_null())
     rows = rows.sort("labelled_at", "label_id", descending=True).unique(
         "content_hash", keep="first", maintain_order=True

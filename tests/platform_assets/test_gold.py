@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets.gold.tables import gold
+from platform_assets.gold.tables import gold_tables
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
 from signals.consumer_record import PROVENANCE
@@ -20,7 +20,8 @@ from signals.risks import with_risk
 pytestmark = pytest.mark.slow
 
 ONE, TWO, THREE = "2026-03-01", "2026-03-02", "2026-03-03"
-INPUTS = {key.path[-1]: gold.specs_by_key[key].metadata["inputs"] for key in gold.keys}
+GOLD = gold_tables()
+INPUTS = {key.path[-1]: GOLD.specs_by_key[key].metadata["inputs"] for key in GOLD.keys}
 
 
 def at(moment: str) -> datetime:
@@ -308,7 +309,7 @@ def materialised(lakehouse: Lakehouse, first: str, last: str, *tables: str) -> d
     days = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
     keys = [dg.AssetKey(["gold", table]) for table in tables or INPUTS]
     resources = {"lakehouse": lakehouse}
-    return dg.materialize([gold], selection=keys, resources=resources, tags=days, raise_on_error=False)
+    return dg.materialize([GOLD], selection=keys, resources=resources, tags=days, raise_on_error=False)
 
 
 def rows(lakehouse: Lakehouse, table: str) -> list[dict[str, Any]]:
