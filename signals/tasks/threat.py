@@ -20,6 +20,7 @@ TASK = Task(
         "spam_malware",
         "terrorism",
         "sensitive_social",
+        "piracy",
     ),
     documents=("page", "message"),
     metric="macro_f1",
@@ -37,6 +38,7 @@ TASK = Task(
         "spam_malware": "Spam and malware",
         "terrorism": "Terrorism",
         "sensitive_social": "Debated sensitive social issues",
+        "piracy": "Online piracy",
     },
     seeds={
         "none": (
@@ -87,6 +89,12 @@ TASK = Task(
             "The debate over abortion, immigration and gun laws divides voters.",
             "Opinions on euthanasia, gay marriage, suicide and self-harm awareness clash again.",
         ),
+        "piracy": (
+            "Torrents and magnet links for new films and series: full season, 1080p rip, no subscription.",
+            "Watch every match free on these unofficial streams and mirror sites, before they are blocked.",
+            "Cracked games and software with keygen, serial numbers and activation patches.",
+            "Pirate site shut down for sharing copyrighted films, albums and e-books without a licence.",
+        ),
     },
     nothing="none",
     explained=True,
@@ -102,5 +110,6 @@ TASK = Task(
         "spam_malware": "floor",
         "terrorism": "floor",
         "sensitive_social": "medium",
+        "piracy": "floor",
     },
 )

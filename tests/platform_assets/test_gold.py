@@ -431,11 +431,12 @@ def test_a_document_whose_newest_fetch_is_gone_has_the_one_before(silver: Path, 
 
 def test_a_failing_test_is_a_failed_check(silver: Path, tmp_path: Path) -> None:
     lakehouse = copied(silver, tmp_path)
-    put_pages(lakehouse, [PAGES[1] | {"threat": "meteor"}], ONE)
+    signals = lakehouse.read("silver/page_signals", [ONE])
+    lakehouse.replace_days("silver/page_signals", [ONE], signals.with_columns(risk=pl.lit("meteor")))
     lakehouse.replace_days("silver/user_sync", [ONE], dated([SYNCS[0] | {"partner": None}], "synced_at"))
     result = materialised(lakehouse, ONE, ONE, "contextual_signals", "user_sync_hourly")
     assert {check.check_name: check.severity for check in result.get_asset_check_evaluations() if not check.passed} == {
-        "contextual_signals_threats": dg.AssetCheckSeverity.WARN,
+        "contextual_signals_risks": dg.AssetCheckSeverity.WARN,
         "user_sync_hourly_key": dg.AssetCheckSeverity.ERROR,
     }
     # A finding about the data stops nothing; a broken key does, and the table is not taken to be done.
