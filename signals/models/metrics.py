@@ -87,7 +87,7 @@ def resampled(rows: int, times: int) -> Numbers:
 
 
 def reliability(confidence: Numbers, correct: npt.NDArray[np.bool_]) -> Numbers:
-    """Return (bins, 3): of each equal-width bin of confidence its rows, their summed confidence, and the correct ones."""
+    """Return (bins, 3): of each equal-width bin of confidence its rows, summed confidence, and correct rows."""
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     sums = [np.bincount(bins, of, CALIBRATION_BINS) for of in (np.ones(len(bins)), confidence, correct)]
     return np.stack(sums, axis=1).astype(np.float64)
