@@ -10,8 +10,8 @@ import pytest
 
 from platform_assets import reports
 from platform_assets.operations import drift, label_latency
+from platform_assets.reports import audience, context
 from platform_assets.reports import business_insights as business
-from platform_assets.reports import context
 from platform_assets.reports import model_monitoring as monitoring
 from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
@@ -499,9 +499,9 @@ class TestPages:
     def test_no_author_can_be_told(self, lakehouse):
         assert "author-" not in html_of(lakehouse, business.TABLE)
         few = table("gold/psychosocial_daily", *({"author_id": f"author-{i}", "messages": 1} for i in range(4)))
-        assert business.anonymous_days(few).is_empty()
-        assert not business.sentiments(few).data
-        assert not business.emotions(few).data
+        assert audience.anonymous_days(few).is_empty()
+        assert not audience.sentiments(few).data
+        assert not audience.emotions(few).data
 
     def test_challengers_are_compared_with_champions_where_both_were_asked(self, tmp_path):
         rows = [
