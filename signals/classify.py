@@ -17,6 +17,7 @@ from signals.documents import images
 from signals.documents.passages import lead
 from signals.documents.text import document_texts
 from signals.models import heads
+from signals.models.abstention import confidence
 from signals.models.ngrams import ngrams
 from signals.models.page_reading import Evidence, PageReading, telling_words
 from signals.models.transform import require_same
@@ -58,8 +59,9 @@ EVIDENCE = pa.struct(
     ]
 )
 TOPIC = pa.struct([("id", TEXT), ("path", TEXT), ("tier", pa.int64()), ("score", pa.float64())])
-# Why a task has no answer: no text, or one in a language that its model has not been measured on.
-NO_TEXT, LANGUAGE = "no_text", "language"
+# Why a task has no answer: no text, one in a language that its model has not been measured on, or a model that is less
+# sure than it has to be. The last has scores all the same.
+NO_TEXT, LANGUAGE, NOT_SURE = "no_text", "language", "not_sure"
 # A decision without an answer says why in ``abstention``. ``evidence`` is what carried its labels: characters of what
 # ``document_text`` returns, the share of passages that carry a label, and the words that speak most for it. ``topics``
 # are the labels of a task that may have several, and finer ones below them, likeliest first.
@@ -229,12 +231,15 @@ class _Texts:
         task, head = model.task, model.scorer
         assert isinstance(head, heads.LinearHead)  # noqa: S101 - the family of every model that reads texts
         every, carried = head.scores(self._vectors, self._grams), dict[tuple[int, int], Evidence]()
-        if self._reads_pages and task.nothing is not None and head.screen_weights is not None:
-            nothing = task.labels.index(task.nothing)
-            every, carried = self._pages.worst(head, every, nothing, self._encoder.encode)
-        scores, abstentions = every[rows].round(DIGITS), [self._abstention(task, row) for row in rows]
+        if self._reads_pages and task.nothing_index is not None and head.screen_weights is not None:
+            every, carried = self._pages.worst(head, every, task.nothing_index, self._encoder.encode)
+        scores = every[rows].round(DIGITS)
+        sure = confidence(scores, task.nothing_index) >= head.sure_from
+        abstentions = [
+            self._abstention(task, row) or (None if of else NOT_SURE) for row, of in zip(rows, sure, strict=True)
+        ]
         evidence = [
-            self._evidence(task, head, row, scores[place], carried) if task.explained and not abstained else []
+            self._evidence(task, head, row, scores[place], carried) if task.explained and _scored(abstained) else []
             for place, (row, abstained) in enumerate(zip(rows, abstentions, strict=True))
         ]
         topics = [
@@ -274,8 +279,7 @@ class _Texts:
         scores: npt.NDArray[np.float64],
         carried: Mapping[tuple[int, int], Evidence],
     ) -> list[dict[str, Any]]:
-        nothing = None if task.nothing is None else task.labels.index(task.nothing)
-        found = []
+        nothing, found = task.nothing_index, []
         for column in np.flatnonzero(scores >= EXPLAINED_FROM):
             if column == nothing:
                 continue
@@ -292,6 +296,10 @@ class _Texts:
                 }
             )
         return found
+
+
+def _scored(abstention: str | None) -> bool:
+    return abstention in (None, NOT_SURE)
 
 
 def _vectors(batch: pa.RecordBatch, texts: list[str], encoder: Encoder) -> npt.NDArray[np.float32]:
@@ -332,14 +340,14 @@ def decision_id(document: Sequence[object], task: str, model_name: str, model_ve
 
 def _decisions(batch: pa.RecordBatch, model: Model, answers: Answers, traffic: Mapping[str, Traffic]) -> pa.RecordBatch:
     task, labels, rows = model.task, model.task.labels, batch.num_rows
-    answered = np.array([reason is None for reason in answers.abstentions])
+    scored = np.array([_scored(reason) for reason in answers.abstentions])
     best = answers.scores.argmax(axis=1)
     documents = zip(*(batch[name].to_pylist() for name in ASKED_ABOUT), strict=True)
     values = pa.StructArray.from_arrays(
-        [pa.array(list(labels) * int(answered.sum()), TEXT), pa.array(answers.scores[answered].ravel())],
+        [pa.array(list(labels) * int(scored.sum()), TEXT), pa.array(answers.scores[scored].ravel())],
         fields=list(SCORE),
     )
-    offsets = np.concatenate([[0], np.cumsum(answered * len(labels))])
+    offsets = np.concatenate([[0], np.cumsum(scored * len(labels))])
     constant = {
         "task": task.name,
         "model_name": model.name,
@@ -351,8 +359,8 @@ def _decisions(batch: pa.RecordBatch, model: Model, answers: Answers, traffic: M
         **{name: batch[name] for name in batch.schema.names if name in DECISION.names},
         **{name: pa.repeat(pa.scalar(value, DECISION.field(name).type), rows) for name, value in constant.items()},
         "decision_id": [decision_id(document, task.name, model.name, model.version) for document in documents],
-        "label": [labels[column] if has else None for column, has in zip(best, answered, strict=True)],
-        "score": pa.array(answers.scores[np.arange(rows), best], mask=~answered),
+        "label": [None if why else labels[column] for column, why in zip(best, answers.abstentions, strict=True)],
+        "score": pa.array(answers.scores[np.arange(rows), best], mask=~scored),
         "scores": pa.LargeListArray.from_arrays(offsets, values),
         "abstention": answers.abstentions,
         "evidence": answers.evidence,

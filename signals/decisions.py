@@ -44,7 +44,9 @@ def pivoted(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
     """
     wide = answers.select(ASKED_ABOUT).unique(maintain_order=True)
     for task in tasks_for(kind):
-        columns = {task.name: pl.col("label"), f"{task.name}_score": pl.col("score")}
+        # A score without an answer is of no label.
+        score = pl.when(pl.col("label").is_not_null()).then("score")
+        columns = {task.name: pl.col("label"), f"{task.name}_score": score}
         for suffix, meanings in (("name", task.names), ("risk", task.risk)):
             if meanings:
                 meant = pl.col("label").replace_strict(meanings, default=None, return_dtype=pl.String)

@@ -20,6 +20,7 @@ from resources.registry.models import Registry
 from resources.registry.versions import REFERENCE, ModelVersion
 from resources.transform_comparisons import recorded_comparisons
 from signals.documents.images import OpenNsfw, package
+from signals.models.abstention import ACCURACY, COVERAGE
 from signals.models.drift import reference
 from signals.models.finer import finer_accuracy, finer_examples, fit_finer
 from signals.models.metrics import evaluate
@@ -147,7 +148,9 @@ def package_classifier(
 def _result(
     task: Task, registered: ModelVersion, verdict: Verdict, *, can_serve: bool, seconds: float
 ) -> dg.MaterializeResult:
-    metrics = {name: value for name, value in registered.metrics.items() if not name.startswith("f1_")}
+    metrics = {
+        name: value for name, value in registered.metrics.items() if not name.startswith(("f1_", COVERAGE, ACCURACY))
+    }
     record = {name: value for name, value in registered.record.items() if name != REFERENCE}
     return dg.MaterializeResult(
         metadata={

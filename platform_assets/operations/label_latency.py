@@ -232,7 +232,7 @@ def changed(old: pl.DataFrame, new: pl.DataFrame, events: pl.DataFrame) -> dict[
         events: silver/ad_events while the old answers were visible.
     """
     compared = old.unique(DOCUMENT_KEY).join(new.unique(DOCUMENT_KEY), on=DOCUMENT_KEY, suffix="_new")
-    differ = compared.filter(pl.col("label") != pl.col("label_new"))
+    differ = compared.filter(pl.col("label").ne_missing(pl.col("label_new")))
     affected = events.join(differ.select("document_id").unique(), on="document_id", how="semi")
     return {
         "compared": compared.height,

@@ -55,7 +55,7 @@ def compare(decisions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
         .agg(
             documents=pl.len().cast(pl.Int64),
             answered=pl.col("answered").sum().cast(pl.Int64),
-            agreement=(pl.col("champion_label") == pl.col("challenger_label")).mean(),
+            agreement=pl.col("champion_label").eq_missing(pl.col("challenger_label")).mean(),
             champion_score=pl.col("champion_score").mean(),
             challenger_score=pl.col("challenger_score").mean(),
             labelled=is_labelled.sum().cast(pl.Int64),

@@ -1,4 +1,4 @@
-"""One row is one task on one day, with its drift, its calibration and the delay of its labels.
+"""One row is one task on one day, with its drift, calibration, coverage and label delay.
 
 Its page is ``reports/model_monitoring.html``, on the last 28 days.
 """
@@ -14,7 +14,9 @@ from platform_assets.conventions import table_spec
 from platform_assets.operations.drift import MEASURES, MIN_DRIFTED, MIN_ROWS, WINDOWS
 from platform_assets.operations.drift import TABLE as DRIFT
 from platform_assets.operations.label_latency import TABLE as STALENESS
+from platform_assets.operations.model_versions import TABLE as VERSIONS
 from platform_assets.publishing import start
+from platform_assets.reports.coverage import coverage, with_curves
 from platform_assets.reports.label_latency import staleness
 from platform_assets.reports.page import (
     BY_DAY,
@@ -74,11 +76,11 @@ TERMS = {
 }
 
 
-@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[STALENESS], kinds=KINDS))
+@dg.asset(**table_spec(TABLE, __doc__, inputs=INPUTS, deps=[STALENESS, VERSIONS], kinds=KINDS))
 def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
     """Copy the measures of every task, and publish the page."""
     write = start(context, lakehouse, TABLE, INPUTS)
-    rows = lakehouse.read(DRIFT, write.days).drop(COUNT_COLUMNS).sort(DAY, "task")
+    rows = with_curves(lakehouse.read(DRIFT, write.days).drop(COUNT_COLUMNS), lakehouse).sort(DAY, "task")
     lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"page": publish(lakehouse, TABLE, page(snapshot(lakehouse)))}, rows_out=rows.height)
 
@@ -86,15 +88,16 @@ def model_monitoring(context: dg.AssetExecutionContext, lakehouse: dg.ResourcePa
 def page(lakehouse: Lakehouse) -> Page:
     """Return the page on the last days of the table."""
     days = last_days(lakehouse, INPUTS)
-    made_from = versions(lakehouse, [TABLE, *INPUTS, STALENESS])
-    return build_page(read(lakehouse, DRIFT, days), staleness(lakehouse), made_from, datetime.now(UTC).date())
+    made_from = versions(lakehouse, [TABLE, *INPUTS, STALENESS, VERSIONS])
+    rows = with_curves(read(lakehouse, DRIFT, days), lakehouse)
+    return build_page(rows, staleness(lakehouse), made_from, datetime.now(UTC).date())
 
 
 def build_page(rows: pl.DataFrame, latency: Section, made_from: Mapping[str, int], today: date) -> Page:
     """Return the page.
 
     Args:
-        rows: operations/drift of the page's days.
+        rows: operations/drift of the page's days, see ``with_curves``.
         latency: the section on label latency.
         made_from: versions of the tables read.
         today: the current day, which is not over.
@@ -119,7 +122,10 @@ def build_page(rows: pl.DataFrame, latency: Section, made_from: Mapping[str, int
             Section(
                 "Are models asked what taught them?", [*(drifts(rows, name) for name in MEASURES), newest(rows, states)]
             ),
-            Section("Do they know when they are right?", [reliability(rows), gaps(labelled), calibration(rows)]),
+            Section(
+                "Do they know when they are right?",
+                [reliability(rows), gaps(labelled), calibration(rows), coverage(rows)],
+            ),
             Section("When do labels tell?", [delays(rows)]),
             latency,
         ],

@@ -51,7 +51,7 @@ from platform_assets.silver.quarantine import WRITERS
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
-from signals.classify import LANGUAGE, NO_TEXT
+from signals.classify import LANGUAGE, NO_TEXT, NOT_SURE
 from signals.tasks import TASKS
 
 TABLE = "reports/platform_health"
@@ -388,6 +388,7 @@ def decided(answers: pl.DataFrame) -> Grid:
         Column("shift", "Shift", "percent"),
         Column(LANGUAGE, "No answer: language", "count"),
         Column(NO_TEXT, "No answer: no text", "count"),
+        Column(NOT_SURE, "No answer: not sure", "count"),
     ]
     return Grid("Answers of the champions", reading, columns, rows)
 
@@ -406,8 +407,7 @@ def _answers(task: str, answers: pl.DataFrame) -> dict[str, Any]:
         "label": names.get(labels["label"][0], labels["label"][0]) if labels.height else None,
         "share": labels["decisions"][0] / total(labels, "decisions") if labels.height else None,
         "shift": shift(answers),
-        LANGUAGE: abstained.get(LANGUAGE, 0),
-        NO_TEXT: abstained.get(NO_TEXT, 0),
+        **{reason: abstained.get(reason, 0) for reason in (LANGUAGE, NO_TEXT, NOT_SURE)},
     }
 
 

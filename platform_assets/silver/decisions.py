@@ -1,6 +1,7 @@
 """One row is one decision: the answer of one model to one task about one document on one day, with its provenance.
 
-``abstention`` says why there is no answer: the text is empty, or in a language that the model was not measured on.
+``abstention`` says why there is no answer: the text is empty, or in a language that the model was not measured on, or
+the model is not sure, and then its scores are there.
 An unchanged page that is fetched on another day is decided again. Decisions are facts: a new model adds rows, and never
 changes one. After a promotion, a rollback or the start of a trial, the versions that now answer also decide the
 documents of the last week. A decision stays where its document is superseded by an earlier delivery of the same record.

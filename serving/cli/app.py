@@ -91,15 +91,18 @@ def predict(
     file: Annotated[Path, typer.Option("--input", help="File with one text a line; - reads standard input.")],
     output: Annotated[
         Literal["json", "jsonl", "labels"],
-        typer.Option("--format", help="Label and scores, as one JSON array or a line each; or labels alone."),
+        typer.Option(
+            "--format",
+            help="Label and scores, as one JSON array or a line each; or labels alone, the likeliest where not sure.",
+        ),
     ] = "jsonl",
 ) -> None:
     """Answer a task for each line of a file: one answer a line, in order."""
-    from serving.cli.predict import predictions
+    from serving.cli.predict import likeliest, predictions
 
     answers = predictions(task, file)
     if output == "labels":
-        sys.stdout.writelines(f"{answer['label'] or 'unknown'}\n" for answer in answers)
+        sys.stdout.writelines(f"{likeliest(answer) or 'unknown'}\n" for answer in answers)
     else:
         _print_json(answers, lines=output == "jsonl")
 

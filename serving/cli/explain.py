@@ -10,7 +10,7 @@ import pyarrow as pa
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.serving_models import ServingModels, serving_models
 from resources.settings import settings
-from signals.classify import DOCUMENT, Models, classify
+from signals.classify import DOCUMENT, NO_TEXT, Models, classify
 from signals.documents.text import document_text
 from signals.documents.urls import canonical_url
 from signals.risks import SAFE
@@ -53,7 +53,7 @@ def explain(name: str) -> Iterator[str]:
     for risk in risks.values():
         yield f"risk: {TASKS['threat'].names[risk['category']]}, {risk['level']} ({risk['score']:.2f})"
     for evidence in signal["evidence"] or []:
-        if evidence["task"] == "threat" and evidence["label"] not in risks:
+        if evidence["task"] == "threat" and signal["threat"] and evidence["label"] not in risks:
             continue
         passage = " ".join(text[evidence["start"] : evidence["end"]].split())
         shortened = passage if len(passage) <= PASSAGE else f"{passage[:PASSAGE]}…"
@@ -77,13 +77,13 @@ def words_to_remove(serving: ServingModels, kind: str, text: str) -> list[str]:
         row = {"kind": kind, "text": text, "content_hash": ""}
         (decisions,) = classify([pa.RecordBatch.from_pylist([row], DOCUMENT)], models, serving.encoder)
         decision = decisions.to_pylist()[0]
-        if decision["label"] in (None, champion.task.nothing):
+        if decision["label"] == champion.task.nothing or decision["abstention"] == NO_TEXT:
             return removed
-        words = next((one["words"] for one in decision["evidence"] if one["label"] == decision["label"]), [])
-        if not words:
+        likeliest = max(decision["evidence"], key=lambda one: one["score"], default=None)
+        if not likeliest or not likeliest["words"]:
             return []
-        removed.append(words[0])
-        text = re.sub(rf"\b{re.escape(words[0])}\b", "", text, flags=re.IGNORECASE)
+        removed.append(likeliest["words"][0])
+        text = re.sub(rf"\b{re.escape(removed[-1])}\b", "", text, flags=re.IGNORECASE)
     return []
 
 

@@ -1,7 +1,7 @@
 """`seamless predict`: one answer for each line of a file, in order."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +26,8 @@ CHUNK_LINES = 1_024
 def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
     r"""Yield line, label, score and scores for each line of a file, with ``name`` where the task names its labels.
 
-    A line in a language that the model was not measured on, or without text, has no label but the ``abstention``.
+    A line in a language that the model was not measured on, or without text, has no label but the ``abstention``. So
+    has one of which the model is not sure, with its scores.
 
     Lines end with ``\n`` only; a last line without one counts. Bytes that are no UTF-8 become replacement
     characters.
@@ -50,6 +51,11 @@ def predictions(task: str, file: Path) -> Iterator[dict[str, Any]]:
             yield from _answers(model, serving.encoder, lines, number)
             number += len(lines)
             progress.update(bar, completed=number, description=f"predicting: {number:,} lines")
+
+
+def likeliest(answer: Mapping[str, Any]) -> str | None:
+    """Return the likeliest label, which is the answer if the model is sure; None without scores."""
+    return max(answer["scores"], key=answer["scores"].__getitem__, default=None)
 
 
 def _answers(model: Model, encoder: Encoder, lines: list[bytes], offset: int) -> Iterator[dict[str, Any]]:

@@ -29,6 +29,7 @@ class LinearHead:
         ngram_weights: float32, (n-gram features, labels).
         bias: float32, (labels,).
         temperature: what the logits are divided by, so that a probability is a frequency.
+        sure_from: confidence below which its answer is left out.
         screen_weights: float32, (n-gram features, labels), of a head without vectors, which finds the passages of a
             long page that are worth encoding; None if long pages are judged by their lead.
         screen_bias: float32, (labels,), of that head.
@@ -40,6 +41,7 @@ class LinearHead:
     ngram_weights: Floats
     bias: Floats
     temperature: float = 1.0
+    sure_from: float = 0.0
     screen_weights: Floats | None = None
     screen_bias: Floats | None = None
     finer: FinerLabels | None = None
@@ -72,7 +74,8 @@ class LinearHead:
         weights = {"vector": self.vector_weights, "ngram": self.ngram_weights, "bias": self.bias}
         if self.screen_weights is not None and self.screen_bias is not None:
             weights |= {"screen": self.screen_weights, "screen_bias": self.screen_bias}
-        described = {"family": FAMILY, "labels": list(self.labels), "temperature": self.temperature, **record}
+        described = {"family": FAMILY, "labels": list(self.labels), **record}
+        described |= {"temperature": self.temperature, "sure_from": self.sure_from}
         if self.finer is not None:
             weights["finer"] = self.finer.vectors
             described["finer"] = self.finer.described()
@@ -97,6 +100,7 @@ def load_head(directory: Path) -> LinearHead:
         ngram_weights=weights["ngram"],
         bias=weights["bias"],
         temperature=float(described["temperature"]),
+        sure_from=float(described["sure_from"]),
         screen_weights=weights.get("screen"),
         screen_bias=weights.get("screen_bias"),
     )

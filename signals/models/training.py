@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from signals.models.abstention import confidence, coverage_curve, right, sure_from
 from signals.models.heads import Floats, LinearHead, softmax
 from signals.models.metrics import evaluate
 from signals.models.ngrams import ngrams
@@ -135,10 +136,11 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
         weights, bias = (array / np.float32(screen.temperature) for array in (screen.ngram_weights, screen.bias))
         fitted = replace(fitted, screen_weights=weights, screen_bias=bias)
     scores = softmax(rows_of.logits(fitted, np.flatnonzero(is_val)) / fitted.temperature)
+    sure, correct = confidence(scores, task.nothing_index), right(scores, answers[is_val], task.nothing_index)
     return Trained(
         head=fitted,
-        metrics=evaluate(scores, answers[is_val], task.labels),
-        answers=answered(scores, task),
+        metrics=evaluate(scores, answers[is_val], task.labels) | coverage_curve(sure, correct, fitted.sure_from),
+        answers=answered(scores[sure >= fitted.sure_from], task),
         rows={"train": len(train_rows), "val": int(is_val.sum()), "seeds": len(seed_vectors)},
         strength=strength,
     )
@@ -166,7 +168,11 @@ def _fitted(
         strength = strengths[_best(logits, rows.answers[calibrating])]
         (head,) = rows.fit(fitting, [strength])
         tried = rows.logits(head, calibrating)
-    return replace(head, temperature=_temperature(tried, rows.answers[calibrating])), strength
+    answers, nothing = rows.answers[calibrating], rows.task.nothing_index
+    temperature = _temperature(tried, answers)
+    scores = softmax(tried / temperature)
+    least = sure_from(confidence(scores, nothing), right(scores, answers, nothing), rows.task.precision)
+    return replace(head, temperature=temperature, sure_from=least), strength
 
 
 def answered(scores: npt.NDArray[np.float64], task: Task) -> dict[str, int]:

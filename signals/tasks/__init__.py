@@ -19,6 +19,7 @@ class Task:
         documents: kinds of document that it is asked of: ``page``, ``message``, ``image``.
         metric: the figure by which a challenger is compared, one of ``METRICS``.
         floor: least value of the metric with which a model may become champion.
+        precision: share of its answers that is to be right; its models leave out the least sure ones until it is.
         retrain_after: newly landed labels that start a training.
         names: what a person reads for a label, where that differs from the label.
         seeds: texts that describe a label; they train the labels that nobody has labelled yet.
@@ -41,6 +42,7 @@ class Task:
     seeds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     auxiliary: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     auxiliary_weight: float = 0.1
+    precision: float = 0.75
     languages: tuple[str, ...] = ("en",)
     nothing: str | None = None
     several: bool = False
@@ -55,6 +57,11 @@ class Task:
             raise ValueError(f"task {self.name}: {sorted(stray)} are not among its labels")
         if self.metric not in METRICS or not set(self.documents) <= set(DOCUMENT_KINDS):
             raise ValueError(f"task {self.name}: metric or document kind unknown")
+
+    @property
+    def nothing_index(self) -> int | None:
+        """Place of ``nothing`` among the labels; None without it."""
+        return None if self.nothing is None else self.labels.index(self.nothing)
 
 
 def _discover() -> dict[str, Task]:

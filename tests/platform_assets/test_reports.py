@@ -70,7 +70,10 @@ SCHEMAS = {
 }  # fmt: skip
 MODEL = {
     "model_name": "threat", "model_version": 2, "task": "threat", "metric": "macro_f1", "metric_value": 0.66,
-    "metrics": json.dumps({"calibration_error": 0.08}), "rows_train": 800, "rows_val": 200, "trained_at": NOON,
+    "metrics": json.dumps({
+        "calibration_error": 0.08, "sure_from": 0.62, "coverage_from_0.00": 1.0, "accuracy_from_0.00": 0.8,
+        "coverage_from_0.50": 0.9, "accuracy_from_0.50": 0.85,
+    }), "rows_train": 800, "rows_val": 200, "trained_at": NOON,
     "is_champion": True, "promoted_why": "macro_f1 0.660, no champion to compare with",
 }  # fmt: skip
 
@@ -459,14 +462,27 @@ class TestPages:
         assert delayed.data[0]["y"] == [2.0]
         assert "one in twenty took 10.00 hours or more" in delayed.reading
 
-    def test_a_task_drifts_whose_last_days_that_are_over_do(self):
+    def test_monitoring_says_what_a_task_leaves_out_and_what_that_gains(self, lakehouse):
+        table = blocks(monitoring.page(lakehouse))["Answered and right, by the least confidence that is answered"]
+        (row,) = table.rows
+        assert (row["task"], row["sure_from"]) == ("threat", 0.62)
+        assert [row[name] for name in ("0.0", "0.5", "0.6")] == ["100%, 80% right", "90%, 85% right", None]
+        assert {column.name for column in table.columns} == set(row)
+        materialise(lakehouse)
+        stored = lakehouse.read(monitoring.TABLE).filter(pl.col("task") == "threat")
+        assert stored["sure_from"].to_list() == [0.62, 0.62]
+        assert stored["coverage_curve"][0].to_list()[1] == {"from": 0.5, "coverage": 0.9, "accuracy": 0.85}
+        assert lakehouse.read(monitoring.TABLE).filter(pl.col("task") == "hate")["sure_from"].to_list() == [None]
+
+    def test_a_task_drifts_whose_last_days_that_are_over_do(self, lakehouse):
         days = [DAY_1 + timedelta(days=i) for i in range(6)]
 
         def finding(drifted):
             has = {"+": True, "-": False, "?": None}
             windows = [a_window(drifted=has[d], event_date=day) for d, day in zip(drifted, days, strict=True)]
             behind = pages.Section("", [])
-            return monitoring.build_page(table("operations/drift", *windows), behind, {}, days[-1]).finding
+            rows = monitoring.with_curves(table("operations/drift", *windows), lakehouse)
+            return monitoring.build_page(rows, behind, {}, days[-1]).finding
 
         assert "threat drifts: the next new labels train it again." in finding("-+-++-")
         assert "No task drifts" in finding("-+++-+")

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -345,3 +346,24 @@ def test_a_long_page_is_answered_alike_whatever_pages_are_read_with_it(encoder, 
     together = pa.Table.from_batches(pages).combine_chunks().to_batches()[0]
     (found,) = classify([together], threat, encoder)
     assert found.to_pylist() == [answer(encoder, threat, one) for one in pages]
+
+
+def test_an_answer_of_which_the_model_is_not_sure_has_scores_but_no_label(encoder, threat):
+    champion = threat.champions["threat"]
+    scored = answer(encoder, threat, page(ALARM))
+    never_sure = replace(champion, scorer=replace(champion.scorer, sure_from=1.1))
+    unsure = answer(encoder, replace(threat, champions={"threat": never_sure}), page(ALARM))
+    assert (unsure["label"], unsure["abstention"]) == (None, "not_sure")
+    for kept in ("score", "scores", "evidence"):
+        assert unsure[kept] == scored[kept]
+    nothing = answer(encoder, replace(threat, champions={"threat": never_sure}), page("", language="fr"))
+    assert (nothing["abstention"], nothing["scores"]) == ("no_text", [])
+
+
+def test_what_may_be_any_of_several_threats_is_surely_one(encoder, threat):
+    champion = threat.champions["threat"]
+    (row,) = champion.scorer.scores(encoder.encode([ALARM]), ngrams([ALARM]))
+    between = (row.max() + 1 - row[THREAT.nothing_index]) / 2
+    assert row.max() < between
+    picky = replace(champion, scorer=replace(champion.scorer, sure_from=float(between)))
+    assert answer(encoder, replace(threat, champions={"threat": picky}), page(ALARM))["label"] == "terrorism"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from resources.lakehouse.days import DAY
 from signals.classify import ASKED_ABOUT
-from signals.consumer_record import worst_picture
+from signals.consumer_record import EVIDENCE, signals_of, worst_picture
 from signals.decisions import decided, newest_answers, pivoted
 from signals.risks import LEVELS, SAFE, UNKNOWN, with_risk
 from signals.tasks import TASKS, tasks_for
@@ -185,6 +185,21 @@ def test_answers_stand_side_by_side_with_names_and_risk():
     assert (row["iab_category"], row["iab_category_name"]) == ("1", "Automotive")
     assert (row["sentiment"], row["sentiment_score"]) == ("neutral", 0.9)
     assert found.select("sentiment", "emotion", "hate_score").row(1) == (None, None, None)
+
+
+def test_a_threat_of_which_the_model_is_not_sure_is_unknown_and_no_other_answer_counts_as_given():
+    unsure = decisions(("d", "c", "threat", None, 0.4, 1), ("d", "c", "sentiment", None, 0.5, 1))
+    listed = pl.List(pl.Struct({"label": pl.String, "score": pl.Float64}))
+    scores = [{"label": "none", "score": 0.4}, {"label": "terrorism", "score": 0.35}]
+    evidence = pl.List(pl.Struct({k: v for k, v in EVIDENCE.to_schema().items() if k != "task"}))
+    columns = {"scores": pl.Series([scores] * 2, dtype=listed), "evidence": pl.Series([[]] * 2, dtype=evidence)}
+    unsure = unsure.with_columns(**columns, topics=pl.Series([[]] * 2, dtype=listed))
+    signal = signals_of(unsure, "page")
+    assert signal.select("threat", "threat_score", "sentiment", "sentiment_score").row(0) == (None,) * 4
+    assert with_risk(signal.with_columns(image_threat_risk=pl.lit("none"))).select("risk", "brand_safe").row(0) == (
+        "unknown",
+        False,
+    )
 
 
 @pytest.mark.parametrize("kind", ["page", "message", "image"])

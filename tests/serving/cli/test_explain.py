@@ -1,11 +1,20 @@
 """`seamless explain` as a person uses it, on the lake of the samples."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from resources.lakehouse.tables import Lakehouse
+from serving.cli.explain import words_to_remove
+from signals.classify import Model
+from signals.models.encoder import DIMENSIONS
+from signals.models.heads import LinearHead
+from signals.models.ngrams import FEATURES, words
 from signals.risks import SAFE
+from signals.tasks import TASKS
 from tests.support.cli import seamless
 
 pytestmark = pytest.mark.slow
@@ -57,3 +66,20 @@ def test_a_page_with_pictures_says_what_the_worst_of_them_is(home: Path, lake):
     page = lake.read("silver/page_signals").drop_nulls("image_threat_risk").sort("url").to_dicts()[0]
     line = f"worst of {page['images']} pictures: {page['image_threat']}, {page['image_threat_risk']}"
     assert line in explained(home, page["url"])
+
+
+def test_a_text_of_which_the_model_is_not_sure_is_not_yet_harmless():
+    labels = TASKS["threat"].labels
+    none, terrorism = labels.index("none"), labels.index("terrorism")
+    weights, bias = np.zeros((FEATURES, len(labels)), np.float32), np.full(len(labels), -9.0, np.float32)
+    bias[none], bias[terrorism] = 1.0, 0.0
+    weights[words("bomb")[1], terrorism] = 9.0
+    head = LinearHead(labels, np.zeros((DIMENSIONS, len(labels)), np.float32), weights, bias)
+
+    def removed(sure_from):
+        model = Model(TASKS["threat"], "threat", 1, "", "", replace(head, sure_from=sure_from))
+        encoder = SimpleNamespace(encode=lambda texts: np.zeros((len(texts), DIMENSIONS), np.float32))
+        return words_to_remove(SimpleNamespace(champion=lambda _: model, encoder=encoder), "page", "a bomb by the lake")
+
+    assert removed(0.0) == ["bomb"]
+    assert removed(0.9) == []

@@ -54,6 +54,7 @@ def test_the_files_are_json_and_safetensors_and_nothing_else(saved):
         "family": "linear-head",
         "labels": list(LABELS),
         "temperature": 0.7,
+        "sure_from": 0.0,
         "task": "threat",
         "transform_id": "0123456789abcdef",
     }

@@ -311,3 +311,13 @@ def test_each_text_occurs_once_so_no_held_out_text_trains(rows):
     assert set(asked["text"]) <= set(found["text"])
     held_out = found.filter(pl.col("split") == "val")
     assert set(held_out["text"]) <= set(asked.filter(split="val")["text"])
+
+
+def test_a_model_leaves_out_what_it_is_least_sure_of_until_it_is_as_precise_as_its_task_asks(taught):
+    rows = frame(noisy(said(held_out=4), 0.4))
+    every, few = (taught(task(precision=precision), rows) for precision in (0.0, 1.0))
+    assert every.head.sure_from == 0.0
+    assert every.metrics["coverage"] == 1.0
+    assert every.metrics["precision"] == pytest.approx(every.metrics["accuracy"])
+    assert few.head.sure_from > 0.3
+    assert sum(few.answers.values()) == round(few.metrics["coverage"] * few.rows["val"])
