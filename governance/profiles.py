@@ -26,6 +26,8 @@ Rule = Literal[
     "risk_too_high",
     "keyword_refused",
 ]
+# What a verdict reads of a consumer record.
+READS = ("site", "language", "topics", "risks", "risk", "image_threat", "image_threat_risk", "keywords")
 # Rules by which a page is refused of which too little is known.
 OF_IGNORANCE = ("page_unknown", "language_unknown", "risk_unknown")
 

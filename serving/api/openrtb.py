@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -20,15 +20,15 @@ OUTCOME = "Seamless-Enriched"
 REQUEST = {"id": "r1", "imp": [{"id": "1", "banner": {"w": 300, "h": 250}}], "site": {"page": "https://example.org/a"}}
 Cattax = IntEnum("Cattax", {f"_{cattax}": cattax for cattax in COLUMNS})
 NEWEST = Cattax(CATTAX)
-# Returns the consumer record of an address that a caller may read, or None.
-Find = Callable[[Request, Address], Awaitable[Mapping[str, Any] | None]]
+# Returns for each address the consumer record that a caller may read, or None.
+Find = Callable[[Request, Sequence[Address]], Awaitable[Sequence[Mapping[str, Any] | None]]]
 
 
 def router(find: Find) -> APIRouter:
     """Return the route that enriches bid requests.
 
     Args:
-        find: looks a page up.
+        find: looks pages up.
     """
     routes = APIRouter(tags=["openrtb"])
 
@@ -58,7 +58,7 @@ def router(find: Find) -> APIRouter:
         bid_request = _read(body)
         try:
             async with asyncio.timeout(deadline - time.perf_counter()):
-                record = await find(request, bid_request.address)
+                (record,) = await find(request, [bid_request.address])
         except TimeoutError:
             return _answer(body, "late")
         if record is None:

@@ -14,10 +14,11 @@ BODY = json.dumps({"id": "r", "imp": [{"id": "1"}], "site": {"page": PAGE}, "use
 URL = "/v1/openrtb/enrich"
 
 
-async def find(_request, address):
+async def find(_request, addresses):
+    (address,) = addresses
     if address.url == "https://example.org/slow":
         await asyncio.sleep(5)
-    return RECORD if address.url == PAGE else None
+    return [RECORD if address.url == PAGE else None]
 
 
 @pytest.fixture(scope="module")
