@@ -95,6 +95,10 @@ class Settings(BaseSettings):
         None,
         description="File of exchange rates. A line has date, currency and US dollars for one unit, with tabs between.",
     )
+    suitability_profiles: Path = Field(
+        PROJECT / "samples" / "profiles",
+        description="Folder of advertisers' suitability profiles: ORGANISATION/NAME.yaml.",
+    )
     max_record_bytes: int = Field(10_000_000, ge=1_000, description="Bytes of a record; a larger one is quarantined.")
     kafka_bootstrap_servers: str | None = Field(
         None,

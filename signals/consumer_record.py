@@ -12,9 +12,8 @@ from signals.decisions import evidence_rows, listed, pivoted
 from signals.documents.text import plain_texts
 from signals.features.keywords import keywords
 from signals.risks import LEVELS, NO_RISK, RISKY, UNKNOWN, rank, risk_policy, risks_of, with_risk
+from signals.taxonomies import CATTAX
 
-# The IAB Content Taxonomy 3.1 in OpenRTB's list of taxonomies (AdCOM, List: Category Taxonomies).
-CATTAX = 9
 FETCH = ("tenant_id", "url", "fetched_at")
 # Where a row came from: no part of the record.
 PROVENANCE = ("source", "position", "received_at")

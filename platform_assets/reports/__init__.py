@@ -1,1 +1,1 @@
-"""Reports: tables, each with a page of plots."""
+"""Reports: tables, and the pages of plots that most have."""

@@ -59,28 +59,60 @@ def auction(request: str | None, bids: str | None, rates: Rates, day: date) -> d
     """
     row: dict[str, Any] = {}
     try:
-        row |= {"bids": [_bid(bid, rates, day) for bid in _list(_parsed(bids)) or []] if bids else []}
+        row |= {"bids": [_bid(bid, rates, day) for bid in list_of(_parsed(bids))] if bids else []}
         return row | (_request(_parsed(request), rates, day) if request else {})
     except NotOpenRtbError as error:
         return row | {"rule": str(error)}
 
 
-def _request(request: Any, rates: Rates, day: date) -> dict[str, Any]:
+def impressions(request: Any) -> list[dict[str, Any]]:
+    """Return the impressions of a request.
+
+    Raises:
+        NotOpenRtbError: it is no request, or its impressions cannot be told apart.
+    """
     if not isinstance(request, dict) or not request.get("id"):
         raise NotOpenRtbError("openrtb_request_without_id")
     imps = request.get("imp")
     if not isinstance(imps, list) or not imps:
         raise NotOpenRtbError("openrtb_request_without_imp")
-    imps = [_object(imp) for imp in imps]
+    imps = [object_of(imp) for imp in imps]
     ids = [_id(imp.get("id")) for imp in imps]
     if not all(ids) or len(set(ids)) != len(ids):
         raise NotOpenRtbError("openrtb_imp_ids")
+    return imps
+
+
+def list_of(value: Any) -> list[Any]:
+    """Return a list, an empty one where nothing is said.
+
+    Raises:
+        NotOpenRtbError: it is something else.
+    """
+    if not isinstance(value, list | None):
+        raise NotOpenRtbError("openrtb_malformed")
+    return value or []
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """Return an object, an empty one where nothing is said.
+
+    Raises:
+        NotOpenRtbError: it is something else.
+    """
+    if not isinstance(value, dict | None):
+        raise NotOpenRtbError("openrtb_malformed")
+    return value or {}
+
+
+def _request(request: Any, rates: Rates, day: date) -> dict[str, Any]:
+    imps = impressions(request)
     formats = [name for name in FORMATS if imps[0].get(name) is not None]
     if not formats:
         raise NotOpenRtbError("openrtb_imp_without_format")
-    user, app = _object(request.get("user")), _object(request.get("app"))
+    user, app = object_of(request.get("user")), object_of(request.get("app"))
     return {
-        **_place(_object(request.get("site"))),
+        **_place(object_of(request.get("site"))),
         "app_bundle": _id(app.get("bundle")),
         "user_id": _id(user.get("id")) or _id(user.get("buyeruid")),
         "format": formats[0],
@@ -137,18 +169,6 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise NotOpenRtbError("openrtb_malformed") from None
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list | None):
-        raise NotOpenRtbError("openrtb_malformed")
-    return value or []
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict | None):
-        raise NotOpenRtbError("openrtb_malformed")
-    return value or {}
 
 
 def _text(value: Any) -> str | None:

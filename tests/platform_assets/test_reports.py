@@ -16,6 +16,7 @@ from platform_assets.reports import model_monitoring as monitoring
 from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
 from platform_assets.reports import risk_analysis as risk
+from platform_assets.reports import suitability
 from platform_assets.reports.ab_tests import ab_tests, shadow_comparisons
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
@@ -636,7 +637,7 @@ class TestRuns:
 
     def test_the_reports_are_found_and_described(self):
         found = {asset.key.to_user_string(): asset for asset in dg.load_assets_from_package_module(reports)}
-        assert set(found) == set(ASSETS)
+        assert set(found) == {*ASSETS, suitability.TABLE}
         for asset in found.values():
             (spec,) = asset.specs
             assert "Key: event_date" in spec.description

@@ -1,0 +1,1 @@
+"""The signal API over HTTP."""

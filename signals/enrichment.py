@@ -1,0 +1,138 @@
+"""A bid request with what is known of its page: OpenRTB 2.6, or 2.5. What it says itself stays as it is written.
+
+``docs/openrtb.md`` says what is written where.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from signals.documents.json_text import Edit, edited, members, parsed, with_items, with_members
+from signals.documents.openrtb import NotOpenRtbError, impressions, list_of, object_of
+from signals.risks import UNKNOWN
+from signals.taxonomies import CATTAX, categories
+
+PLACES = ("site", "app")
+# The name of our data, and the taxonomies of its segments; those from 500 on are vendors' own.
+PROVIDER = "seamless"
+TOPIC_SEGTAX, RISK_SEGTAX, SENTIMENT_SEGTAX = (CATTAX, 7), 650, 651
+# The segment whose value is the worst of all risks.
+ANY_RISK = "any"
+
+
+class Address(NamedTuple):
+    """Where impressions are shown: the address of the page or content, and the domain; None where not told."""
+
+    url: str | None
+    domain: str | None
+
+
+class BidRequest:
+    """A bid request: its text, and what it says."""
+
+    def __init__(self, text: str) -> None:
+        """Read a request.
+
+        Raises:
+            NotOpenRtbError: it is no bid request.
+        """
+        try:
+            told = parsed(text)
+        except ValueError:
+            raise NotOpenRtbError("openrtb_malformed") from None
+        impressions(told)
+        self.text = text
+        self._name = next((name for name in PLACES if told.get(name) is not None), None)
+        self._place = object_of(told.get(self._name))
+        self._content = object_of(self._place.get("content"))
+        self._data = list_of(self._content.get("data"))
+
+    @property
+    def address(self) -> Address:
+        """Where its impressions are shown."""
+        told = (self._place.get("page") or self._content.get("url"), self._place.get("domain"))
+        return Address(*(value if isinstance(value, str) and value else None for value in told))
+
+    def enriched(self, record: Mapping[str, Any], cattax: int = CATTAX, *, pagecat: bool = False) -> str:
+        """Return the text of the request with what is known of its page.
+
+        Args:
+            record: the consumer record of the page.
+            cattax: version of the content taxonomy of ``cat`` and ``pagecat``, one of ``taxonomies.COLUMNS``.
+            pagecat: whether to fill the site's or app's ``pagecat`` too.
+        """
+        found = categories((topic["id"] for topic in record.get("topics") or ()), cattax)
+        of_place = _categories(self._place, "pagecat", found, cattax) if pagecat else {}
+        data = [entry for entry in data_of(record, cattax) if not any(_same(entry, told) for told in self._data)]
+        return edited(self.text, self._edits(of_place, _of_content(self._content, record, found, cattax), data))
+
+    def _edits(self, of_place: dict[str, Any], of_content: dict[str, Any], data: list[Any]) -> list[Edit]:
+        """Return the edits that add members to the place and its content, and items to the data of that."""
+        if self._name is None:
+            return []
+        place = members(self.text, self.text.index("{"))[self._name][0]
+        if "data" not in self._content:
+            of_content |= {"data": data} if data else {}
+        if "content" not in self._place:
+            return [with_members(self.text, place, of_place | ({"content": of_content} if of_content else {}))]
+        edits = [with_members(self.text, place, of_place)]
+        if self._place["content"] is not None:
+            content = members(self.text, place)["content"][0]
+            edits.append(with_members(self.text, content, of_content))
+            if self._content.get("data") is not None:
+                end = members(self.text, content)["data"][1]
+                edits.append(with_items(self.text, end, data, empty=not self._data))
+        return edits
+
+
+def data_of(record: Mapping[str, Any], cattax: int) -> list[dict[str, Any]]:
+    """Return a record's topics, risks and sentiment as data objects of OpenRTB."""
+    segtax = cattax if cattax in TOPIC_SEGTAX else CATTAX
+    topics: dict[str, str] = {}
+    for topic in record.get("topics") or ():
+        for category in categories([topic["id"]], segtax):
+            topics.setdefault(category, _score(topic["score"]))
+    risks = {ANY_RISK: record.get("risk") or UNKNOWN}
+    risks |= {risk["category"]: risk["level"] for risk in record.get("risks") or ()}
+    sentiment = {record["sentiment"]: _score(record["sentiment_score"])} if record.get("sentiment") else {}
+    return [
+        {
+            "name": PROVIDER,
+            "segment": [{"id": name, "value": value} for name, value in segments.items()],
+            "ext": {"segtax": taxonomy},
+        }
+        for taxonomy, segments in ((segtax, topics), (RISK_SEGTAX, risks), (SENTIMENT_SEGTAX, sentiment))
+        if segments
+    ]
+
+
+def _of_content(told: Mapping[str, Any], record: Mapping[str, Any], found: list[str], cattax: int) -> dict[str, Any]:
+    """Return the members, but ``data``, that content lacks; none where it is of another taxonomy."""
+    if _stated(told, cattax) != cattax:
+        return {}
+    values = _categories(told, "cat", found, cattax)
+    if record.get("language") and not told.keys() & {"language", "langb"}:
+        values["language"] = record["language"]
+    if record.get("keywords") and not told.keys() & {"keywords", "kwarray"}:
+        values["keywords"] = ",".join(record["keywords"])
+    return values
+
+
+def _categories(told: Mapping[str, Any], name: str, found: list[str], cattax: int) -> dict[str, Any]:
+    """Return the categories that an object lacks, with their taxonomy where it states none."""
+    if not found or name in told or _stated(told, cattax) != cattax:
+        return {}
+    return {name: found} | ({} if "cattax" in told else {"cattax": cattax})
+
+
+def _stated(told: Mapping[str, Any], cattax: int) -> Any:
+    """Return the taxonomy of an object's categories: 1.0 where it has some and says nothing else."""
+    return told.get("cattax", 1 if told.keys() & {"cat", "sectioncat", "pagecat"} else cattax)
+
+
+def _same(entry: Mapping[str, Any], told: Any) -> bool:
+    """Return whether data that is told is ours already."""
+    return isinstance(told, dict) and (told.get("name"), told.get("ext")) == (entry["name"], entry["ext"])
+
+
+def _score(score: float) -> str:
+    return f"{score:.3f}"
