@@ -16,10 +16,11 @@ from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.registry.errors import ModelMissingError
 from resources.registry.models import Registry, registry
 from resources.registry.versions import ModelVersion
-from resources.settings import Settings
+from resources.settings import Settings, model_folder
 from resources.transform_comparisons import recorded_comparisons
-from signals.models.encoder import Int8Encoder
+from signals.models.encoder import DIMENSIONS, LANGUAGES, Int8Encoder
 from signals.models.encoder_torch import HalfEncoder
+from signals.models.sentence_encoder import SentenceEncoder, files_digest
 from signals.models.transform import encoder_id, transform_id
 
 WEIGHTS = "model.safetensors"
@@ -40,9 +41,9 @@ class Precisions:
 
 @dataclass
 class Encoder:
-    """all-MiniLM-L6-v2, packaged or tuned; nothing is downloaded.
+    """The encoder: all-MiniLM-L6-v2, packaged or tuned, or the sentence-transformers model in ``folder``.
 
-    It runs in int8 on the CPU. On a GPU it runs in half precision where the lakehouse records that both answer alike.
+    The first runs in int8 on the CPU; on a GPU in half precision, where the lakehouse records that both answer alike.
 
     Without a version, the weights are those of the registry's champion encoder, else the packaged ones. They are
     resolved once, so that one instance never mixes two encoders.
@@ -52,11 +53,22 @@ class Encoder:
     registry: Registry | None = None
     lakehouse: Lakehouse | None = None
     version: int | None = None
+    folder: Path | None = None
 
     @property
     def digest(self) -> str:
-        """Digest of the registered version; empty for the packaged weights."""
+        """Digest of the registered version, or of the model in ``folder``; empty for the packaged weights."""
         return self._resolved[0]
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        return self._loaded.dimensions if isinstance(self._loaded, SentenceEncoder) else DIMENSIONS
+
+    @property
+    def languages(self) -> tuple[str, ...] | None:
+        """Languages that it reads (ISO 639-1); any if None."""
+        return self._loaded.languages if isinstance(self._loaded, SentenceEncoder) else LANGUAGES
 
     @property
     def transform_id(self) -> str:
@@ -69,7 +81,7 @@ class Encoder:
         return encoder_id(self._loaded.identity)
 
     def encode(self, texts: list[str]) -> npt.NDArray:  # type: ignore[type-arg]
-        """Return a unit vector for each normalised text: float32, (len(texts), 384)."""
+        """Return a unit vector for each normalised text: float32, (len(texts), dimensions)."""
         return self._loaded.encode(texts)
 
     def at_version(self, version: int) -> "Encoder":
@@ -78,6 +90,8 @@ class Encoder:
 
     def now(self) -> "Encoder":
         """Return the encoder that serves now: this instance if its weights and precision are still the right ones."""
+        if isinstance(self._loaded, SentenceEncoder):
+            return self
         same_weights = self.registry is None or self.registry.serving_encoder() == self.digest
         if same_weights:
             current = _best_precision(self._loaded.weights, self.threads, self.lakehouse)
@@ -90,21 +104,25 @@ class Encoder:
         return Comparisons() if self.lakehouse is None else recorded_comparisons(self.lakehouse)
 
     def precisions(self) -> Precisions | None:
-        """Return these weights in both precisions; None where no GPU works."""
+        """Return these weights in both precisions; None where no GPU works, or of a model in ``folder``."""
+        if isinstance(self._loaded, SentenceEncoder):
+            return None
         return _precisions(self._loaded.weights, self.threads)
 
     @property
-    def _loaded(self) -> Int8Encoder | HalfEncoder:
+    def _loaded(self) -> Int8Encoder | HalfEncoder | SentenceEncoder:
         return self._resolved[1]
 
     @cached_property
-    def _resolved(self) -> tuple[str, Int8Encoder | HalfEncoder]:
+    def _resolved(self) -> tuple[str, Int8Encoder | HalfEncoder | SentenceEncoder]:
         """Return the digest and the loaded encoder.
 
         Raises:
             ModelMissingError: the version does not exist.
             TamperedModelError: the files are not those that were registered.
         """
+        if self.folder is not None:
+            return files_digest(self.folder), _load_sentence_encoder(self.folder)
         version = None if self.registry is None else self._registered(self.registry)
         if self.registry is None or version is None:
             return "", _best_precision(packaged_weights(), self.threads, self.lakehouse)
@@ -122,7 +140,8 @@ class Encoder:
 
 def encoder(settings: Settings) -> Encoder:
     """Return the encoder that serves in the registry of the settings."""
-    return Encoder(threads=settings.encoder_threads, registry=registry(settings), lakehouse=lakehouse(settings))
+    folder = model_folder(settings.encoder) if settings.encoder else None
+    return Encoder(settings.encoder_threads, registry(settings), lakehouse(settings), folder=folder)
 
 
 def packaged_weights() -> Path:
@@ -162,6 +181,11 @@ def _precisions(weights: Path, threads: int) -> Precisions | None:
     if not half.lost:
         half.encode(["Is there a GPU that works?"])
     return None if half.lost else Precisions(_load_int8(weights, threads), half)
+
+
+@lru_cache(maxsize=1)
+def _load_sentence_encoder(folder: Path) -> SentenceEncoder:
+    return SentenceEncoder(folder, "cuda" if has_gpu() else "cpu")
 
 
 @lru_cache(maxsize=2)

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         min_length=1,
     )
     model_cache: Path = Field(Path(".cache/models"), description="Folder for local copies of the models in use.")
+    encoder: str | None = Field(
+        None,
+        description="Encoder in place of the packaged one: folder of a sentence-transformers model, or its hub name.",
+    )
     encoder_threads: int = Field(2, ge=1, le=256, description="CPU threads of the encoder.")
     first_day: date = Field(date(2025, 1, 1), description="First daily partition; older events are quarantined.")
     currency_rates: Path | None = Field(
@@ -150,6 +154,25 @@ def load_settings(**overrides: Any) -> Settings:
             f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
         )
         raise SettingsError(f"bad settings: {faults}") from None
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder of a sentence-transformers model; one of the hub is fetched once.
+
+    Raises:
+        SettingsError: there is no such model, or the hub does not answer.
+    """
+    if Path(model).is_dir():
+        return Path(model).resolve()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model))
+    except Exception as error:  # noqa: BLE001 - whatever the hub's client raises, the setting is at fault
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise SettingsError(
+            f"bad settings: ENCODER: {model} is no folder, and the hub has no such model: {reason}"
+        ) from None
 
 
 _loaded: list[Settings] = []

@@ -38,6 +38,8 @@ def decide(state: State) -> tuple[bool, str]:
 
 def observe(lakehouse: Lakehouse, registry: Registry) -> State:
     """Return the state of labels and registry."""
+    if registry.configured_encoder:
+        return State(0, None, unsettled=False)
     newest = next(iter(registry.versions(ENCODER)), None)
     tuned_on = None if newest is None else int(newest.record["texts"])
     return State(teaching_texts(lakehouse), tuned_on, unsettled(registry) is not None)

@@ -236,7 +236,7 @@ class _Texts:
         scores = every[rows].round(DIGITS)
         sure = confidence(scores, task.nothing_index) >= head.sure_from
         abstentions = [
-            self._abstention(task, row) or (None if of else NOT_SURE) for row, of in zip(rows, sure, strict=True)
+            self._abstention(head, row) or (None if of else NOT_SURE) for row, of in zip(rows, sure, strict=True)
         ]
         evidence = [
             self._evidence(task, head, row, scores[place], carried) if task.explained and _scored(abstained) else []
@@ -265,11 +265,11 @@ class _Texts:
                 found.append({"id": finer.labels[place], "path": path, "tier": tier, "score": finer_score})
         return sorted(found, key=lambda topic: (-topic["score"], topic["tier"]))
 
-    def _abstention(self, task: Task, row: int) -> str | None:
+    def _abstention(self, head: heads.LinearHead, row: int) -> str | None:
         if not self._texts[row].strip():
             return NO_TEXT
         language = self._languages[row]
-        return None if language is None or language in task.languages else LANGUAGE
+        return None if language is None or language in head.languages else LANGUAGE
 
     def _evidence(
         self,

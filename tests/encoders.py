@@ -58,3 +58,28 @@ def head(registry: Registry, encoder: Encoder, task: str, seed: int = 1) -> Mode
     under.judge(version, PASSED)
     promotion.promote(under, task, version.version, by="gate", why="as it was measured")
     return under.version(task, version.version)
+
+
+def tiny_model(folder: Path, *, languages: list[str] | str | None, seed: int = 0) -> Path:
+    """Write an untrained model of 16 dimensions in the layout of sentence-transformers, which reads any letters."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    base = folder / "base"
+    letters = ["[PAD]", "[UNK]", *map(chr, range(33, 400))]
+    tokenizer = Tokenizer(models.WordPiece({text: place for place, text in enumerate(letters)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    fast.save_pretrained(base)
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(letters), max_position_embeddings=128, **sizes)
+    BertModel(config).save_pretrained(base)
+    words = Transformer(str(base), max_seq_length=64)
+    SentenceTransformer(modules=[words, Pooling(16)], device="cpu").save(str(folder), create_model_card=False)
+    if languages is not None:
+        (folder / "README.md").write_text(f"---\nlanguage: {languages}\n---\n", encoding="utf-8")
+    return folder

@@ -1,7 +1,8 @@
 """One row is one label that a reviewer, or a labelled corpus, gave for one task.
 
 It names a document, or has the text itself. ``finer_label`` is one below the task's own label, such as a deeper topic,
-and ``finer_path`` its names from the top, as in ``Sports > Basketball``. Labels come by file, by topic, and from the
+and ``finer_path`` its names from the top, as in ``Sports > Basketball``. ``language`` is that of its text, where the
+reviewer says it. Labels come by file, by topic, and from the
 table ``labels`` of the database, with one row for each version that was read.
 """
 
@@ -22,6 +23,7 @@ SCHEMA = SourceSchema(
         "finer_path": pl.String,
         "document_id": pl.String,
         "text": pl.String,
+        "language": pl.String,
         "reviewer": pl.String,
         "labelled_at": TIME,
         "updated_at": TIME,

@@ -24,6 +24,7 @@ from platform_assets.models.evaluation import BY, held_out, rollback_reason
 from platform_assets.models.heads import train_and_promote
 from platform_assets.models.model_specs import gate_check, model_spec, not_registered
 from platform_assets.silver import embeddings
+from platform_assets.silver.labels import labels_in
 from resources.encoder import WEIGHTS, Encoder, has_gpu, packaged_weights, tokenizer
 from resources.lakehouse.staleness import input_fingerprints
 from resources.lakehouse.tables import Lakehouse
@@ -61,6 +62,8 @@ def encoder_model(
     def progress(done: int, total: int) -> None:
         context.log_event(dg.AssetObservation(table_key(ENCODER_MODEL), metadata={"done": done, "of": total}))
 
+    if registry.configured_encoder:
+        return not_registered("the settings name the encoder, and it is used as it is")
     texts = teaching_texts(lakehouse)
     if texts < LEAST_TEXTS:
         return not_registered(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
@@ -81,7 +84,7 @@ def tune_encoder(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, pro
     from safetensors.numpy import load_file, save_file
 
     started, pinned = time.perf_counter(), lakehouse.pinned_to(["silver/labels"])
-    rows = tuning.lessons(pinned.read("silver/labels"))
+    rows = tuning.lessons(labels_in(pinned, encoder.languages))
 
     def report(done: int, total: int) -> None:
         if done * PROGRESS_STEPS // total > (done - tuning.BATCH) * PROGRESS_STEPS // total:
@@ -129,7 +132,7 @@ def teaching_texts(lakehouse: Lakehouse) -> int:
 
 def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
     """Encode every stored text with an encoder, a day at a time."""
-    training = embeddings.training_hashes(lakehouse)
+    training = embeddings.training_hashes(lakehouse, encoder)
     for day in sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)}):
         checkpoints = input_fingerprints(
             lakehouse, embeddings.TABLE, embeddings.INPUTS, [day], encoder.encoder_id, streamed=True

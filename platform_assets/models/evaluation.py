@@ -12,6 +12,7 @@ from governance.gates.promotion import Verdict, gate
 from governance.promotion_log import rolled_back
 from governance.transform_comparisons import Comparisons
 from platform_assets.models.labelled import labelled_images, vectors_of
+from platform_assets.silver.labels import labels_in
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
 from resources.registry import promotion
@@ -112,7 +113,7 @@ def held_out(task: Task, lakehouse: Lakehouse, encoder: Encoder) -> HeldOut:
         rows = labelled_images(task, lakehouse).with_columns(text=pl.lit(""))
         features: tuple[Any, ...] = (rows["body"].to_list(),)
     else:
-        rows = examples(task, lakehouse.read("silver/labels")).filter(pl.col("split") == "val")
+        rows = examples(task, labels_in(lakehouse, encoder.languages)).filter(pl.col("split") == "val")
         features = (vectors_of(rows, lakehouse, encoder), ngrams(rows["text"].to_list()))
     y_true = np.array([task.labels.index(label) for label in rows["label"]], np.int64)
     return HeldOut(y_true, features, slices_of(task, rows, lakehouse))

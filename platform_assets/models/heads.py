@@ -14,6 +14,7 @@ from governance.gates.promotion import Verdict
 from platform_assets.models.evaluation import champion_can_serve, judge_and_promote
 from platform_assets.models.labelled import label_counts, labelled_images, labels_of, vectors_of
 from platform_assets.models.model_specs import gate_check, model_spec, not_registered
+from platform_assets.silver.labels import labels_in
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -99,7 +100,7 @@ def train_head(
     Raises:
         NotEnoughLabelsError: too few labels to train and judge a model.
     """
-    labels = lakehouse.read("silver/labels")
+    labels = labels_in(lakehouse, encoder.languages)
     rows = examples(task, labels)
     vectors = vectors_of(rows, lakehouse, encoder)
     seeds, _ = seed_texts(task)

@@ -10,7 +10,6 @@ from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
-from signals.models.encoder import DIMENSIONS
 from signals.models.heads import Floats
 from signals.tasks import Task
 
@@ -41,7 +40,7 @@ def labelled_images(task: Task, lakehouse: Lakehouse) -> pl.DataFrame:
 
 
 def vectors_of(rows: pl.DataFrame, lakehouse: Lakehouse, encoder: Encoder) -> Floats:
-    """Return the vectors of texts, (rows, 384), from silver/embeddings; missing ones are encoded and stored."""
+    """Return the vectors of texts, (rows, dimensions), from silver/embeddings; missing ones are encoded and stored."""
     stored = vectors(lakehouse, encoder, rows.with_columns(pl.lit(datetime.now(UTC).date()).alias(DAY)))
     joined = rows.join(stored, on="content_hash", how="left", maintain_order="left")
-    return joined["vector"].explode().to_numpy().reshape(rows.height, DIMENSIONS).astype(np.float32)
+    return joined["vector"].explode().to_numpy().reshape(rows.height, encoder.dimensions).astype(np.float32)

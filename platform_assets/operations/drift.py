@@ -28,7 +28,6 @@ from resources.registry.models import Registry
 from resources.registry.versions import ModelVersion
 from signals.classify import DOCUMENT_KEY
 from signals.models.drift import Measure, Reference, divergence, shift
-from signals.models.encoder import DIMENSIONS
 from signals.models.heads import Floats
 from signals.models.metrics import calibration_error, reliability
 from signals.tasks import TASKS
@@ -298,7 +297,8 @@ def _counts(row: Row) -> Counter[tuple[str, int]]:
 
 
 def _matrix(vectors: pl.DataFrame) -> Floats:
-    return vectors["vector"].explode().drop_nulls().to_numpy().reshape(-1, DIMENSIONS).astype(np.float32)
+    known = vectors["vector"].drop_nulls()
+    return np.array(known.to_list(), np.float32).reshape(len(known), -1 if len(known) else 0)
 
 
 def _look_back_days(day: str) -> list[str]:

@@ -20,10 +20,12 @@ from platform_assets.conventions import FRESHNESS, table_key, table_spec
 from platform_assets.models.encoder import ENCODER_MODEL
 from platform_assets.models.model_specs import GATE, gate_check
 from platform_assets.silver.decisions import MODELS
+from platform_assets.silver.labels import labels_in
 from resources.encoder import Encoder, Precisions
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
 from resources.transform_comparisons import TABLE, ensure_table, record, recorded_comparisons
+from signals.models.encoder import LANGUAGES
 from signals.models.heads import LinearHead
 from signals.models.ngrams import ngrams
 from signals.models.training import examples
@@ -65,7 +67,7 @@ def transform_comparisons(
 def compared(lakehouse: Lakehouse, precisions: Precisions, registry: Registry) -> Verdict:
     """Return the gate's verdict on both precisions, by the serving heads of text tasks."""
     labels, cosines = {}, []
-    label_rows = lakehouse.read(LABELS)
+    label_rows = labels_in(lakehouse, LANGUAGES)
     traffic = registry.traffic()
     for name in sorted(TASKS.keys() & traffic.keys()):
         champion = registry.version(name, traffic[name].champion)

@@ -13,11 +13,11 @@ import polars as pl
 
 from platform_assets.conventions import table_spec
 from platform_assets.publishing import accounted_check, start
+from platform_assets.silver.labels import labels_in
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import document_texts
-from signals.models.encoder import DIMENSIONS
 from signals.models.training import examples
 from signals.tasks import TASKS
 
@@ -43,7 +43,7 @@ def embeddings(
 ) -> dg.MaterializeResult:
     """Encode the texts of these days that have no vector yet."""
     write = start(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
-    texts = distinct_texts(lakehouse, write.days, training_hashes(lakehouse))
+    texts = distinct_texts(lakehouse, write.days, training_hashes(lakehouse, encoder))
     encoded_count = encode_missing(lakehouse, encoder, texts, write.days, write.checkpoints)
     return write.result(
         {
@@ -91,9 +91,9 @@ def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.D
     return pl.concat(parts)
 
 
-def training_hashes(lakehouse: Lakehouse) -> pl.DataFrame:
-    """Return the content_hash of each text that trains or evaluates a task."""
-    labels = lakehouse.read("silver/labels")
+def training_hashes(lakehouse: Lakehouse, encoder: Encoder) -> pl.DataFrame:
+    """Return the content_hash of each text that trains or evaluates a task under an encoder."""
+    labels = labels_in(lakehouse, encoder.languages)
     return pl.concat([examples(task, labels).select("content_hash") for task in TASKS.values()]).unique()
 
 
@@ -123,7 +123,7 @@ def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.
 
 
 def encode(texts: pl.DataFrame, encoder: Encoder) -> npt.NDArray[np.float32]:
-    """Return the vectors of texts, (texts, 384); a ``title`` is encoded with its text, as for scoring."""
+    """Return the vectors of texts, (texts, dimensions); a ``title`` is encoded with its text, as for scoring."""
     titles = texts["title"] if "title" in texts.columns else [None] * texts.height
     return encoder.encode(document_texts(titles, texts["text"]))
 
@@ -134,7 +134,7 @@ def encoded(texts: pl.DataFrame, encoder: Encoder) -> pl.DataFrame:
 
 
 def rows_of(texts: pl.DataFrame, vectors: npt.NDArray[np.float32], encoder_id: str) -> pl.DataFrame:
-    """Return rows of this table for texts and their vectors, (texts, 384)."""
-    column = pl.Series(vectors, dtype=pl.Array(pl.Float32, DIMENSIONS)).cast(pl.List(pl.Float32))
+    """Return rows of this table for texts and their vectors, (texts, dimensions)."""
+    column = pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])).cast(pl.List(pl.Float32))
     rows = texts.select("content_hash", DAY).with_columns(vector=column, encoder_id=pl.lit(encoder_id))
     return rows.select(SCHEMA.keys())

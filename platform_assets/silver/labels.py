@@ -4,6 +4,7 @@ Labels of undeclared tasks are kept too: the task may be declared later, or anot
 is ``train`` or ``val``; without one, a fifth of the texts is held out by their hash.
 """
 
+from collections.abc import Collection
 from functools import partial
 
 import dagster as dg
@@ -15,6 +16,7 @@ from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
 from resources.lakehouse.tables import Lakehouse
 from signals.classify import DOCUMENT_KEY
+from signals.documents.languages import languages_of
 from signals.documents.text import document_texts, normal_forms
 from signals.documents.urls import canonical_url
 from signals.splits import held_out
@@ -37,6 +39,13 @@ def labels(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakeho
     write = start(context, lakehouse, TABLE, INPUTS)
     received = write.read_deliveries(SCHEMA)
     return write.publish(partial(resolved, documents=labelled_documents(lakehouse, received)), received)
+
+
+def labels_in(lakehouse: Lakehouse, languages: Collection[str] | None) -> pl.DataFrame:
+    """Return the labels of texts in some languages, or of any if None; a text that shows none counts as one of them."""
+    language = pl.col("language")
+    rows = lakehouse.scan(TABLE)
+    return (rows if languages is None else rows.filter(language.is_null() | language.is_in(languages))).collect()
 
 
 def labelled_documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
@@ -84,9 +93,11 @@ def resolved(received: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
         labelled_at=pl.coalesce("labelled_at", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),
     )
+    codes, _ = languages_of(rows["text"].fill_null(""), rows["language"])
     task_labels = pl.concat_str("task", "label", separator="\x1f")
     declared = [f"{task.name}\x1f{label}" for task in TASKS.values() for label in task.labels]
     return rows.with_columns(
+        language=pl.Series(codes, dtype=pl.String),
         split=pl.coalesce("split", pl.when(held_out()).then(pl.lit("val")).otherwise(pl.lit("train"))),
         rule=pl.when(pl.col("task").is_in(list(TASKS)) & ~task_labels.is_in(declared))
         .then(pl.lit("unknown_label"))

@@ -153,6 +153,25 @@ def _threat(path: Path, root: Path) -> Iterator[Fields]:
             }
 
 
+def _languages(path: Path, root: Path) -> Iterator[Fields]:
+    """Yield labelled texts in other languages than English."""
+    task = {"sentiment": "sentiment", "topics": "iab_category"}[path.name.partition(".")[0]]
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        row = json.loads(line) if line.strip() else {"lang": "en"}
+        if row["lang"] != "en":
+            # One sentence stands in each language: it may not teach in one what it measures in another.
+            held_out = {"split": "val"} if row["source"] == "sib200" else {}
+            yield {
+                "label_id": f"{source_name(path, root)}:{number}",
+                "task": task,
+                "label": row["label"],
+                "text": row["text"],
+                "language": row["lang"],
+                "reviewer": row["source"],
+                **({"split": row["split"]} if "split" in row else held_out),
+            }
+
+
 def _taxonomy(path: Path, root: Path) -> Iterator[Fields]:
     for node, topic in _taxonomy_of(root).items():
         yield {
@@ -272,6 +291,7 @@ CORPORA = (
     Corpus("labels", "iab_deep/dev.jsonl.gz", _deep_topics),
     Corpus("labels", TAXONOMY, _taxonomy),
     Corpus("labels", "threat/*.jsonl.gz", _threat),
+    Corpus("labels", "languages/*.jsonl.gz", _languages),
     Corpus("labels", "goemotions/*.tsv", _goemotions),
     Corpus("labels", "hate_davidson/dev.csv", _davidson),
     Corpus("labels", "toxicity_surge/dev.csv", _surge),

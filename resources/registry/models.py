@@ -18,9 +18,10 @@ from governance.transform_comparisons import Comparisons
 from resources.registry.database import client, if_exists, without_credentials
 from resources.registry.errors import ModelMissingError, TamperedModelError
 from resources.registry.versions import VERDICT, ModelVersion, traffic_of, training_tags
-from resources.settings import Settings
+from resources.settings import Settings, model_folder
 from signals.classify import Model, load_model
 from signals.models.heads import directory_digest
+from signals.models.sentence_encoder import files_digest
 from signals.models.transform import TransformMismatchError, require_same
 from signals.tasks import TASKS
 from signals.traffic import Traffic
@@ -31,7 +32,8 @@ class Registry:
     """The versions of each task's model in one environment: files, figures and traffic.
 
     A task has a champion under each encoder, so that the heads of the next encoder are ready before it serves. Methods
-    return the heads of the serving encoder, or of the one that ``encoder`` names.
+    return the heads of the serving encoder, or of the one that ``encoder`` names. ``configured_encoder`` is the digest
+    of an encoder that the settings name: it serves, whichever was promoted.
     """
 
     tracking_uri: str = field(repr=False)
@@ -39,6 +41,7 @@ class Registry:
     cache: str
     environment: str = "dev"
     encoder: str | None = None
+    configured_encoder: str = ""
 
     @property
     def client(self) -> Any:
@@ -59,6 +62,8 @@ class Registry:
 
     def serving_encoder(self) -> str:
         """Return the digest of the encoder that serves; empty for the packaged one."""
+        if self.configured_encoder:
+            return self.configured_encoder
         try:
             return self.champion(ENCODER).digest
         except ModelMissingError:
@@ -246,6 +251,7 @@ def registry(settings: Settings) -> Registry:
         artifacts=settings.mlflow_artifacts,
         cache=str(settings.model_cache),
         environment=settings.environment,
+        configured_encoder=files_digest(model_folder(settings.encoder)) if settings.encoder else "",
     )
 
 

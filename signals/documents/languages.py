@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 ISO_639_1 = (
@@ -69,9 +70,11 @@ def language_of(text: str, declared: str | None = None) -> Language:
     return Language(code, None) if stands else Language(detected, round(score, 4))
 
 
-def languages_of(texts: Iterable[str]) -> tuple[list[str | None], list[float | None]]:
-    """Return the codes and scores of the languages of texts in their normal form, in order."""
-    languages = [language_of(text) for text in texts]
+def languages_of(
+    texts: Iterable[str], declared: Iterable[str | None] = repeat(None)
+) -> tuple[list[str | None], list[float | None]]:
+    """Return the codes and scores of the languages of texts in their normal form, in order; see ``language_of``."""
+    languages = [language_of(text, code) for text, code in zip(texts, declared, strict=False)]
     return [language.code for language in languages], [language.score for language in languages]
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 DIMENSIONS = 384
+# What all-MiniLM-L6-v2 learned to read.
+LANGUAGES = ("en",)
 MAX_TOKENS = 96
 # A token is at most this many characters on average in any text worth reading; what lies beyond the last
 # token is never seen, so a 1 MB line need not be tokenised whole.

@@ -30,6 +30,7 @@ class LinearHead:
         bias: float32, (labels,).
         temperature: what the logits are divided by, so that a probability is a frequency.
         sure_from: confidence below which its answer is left out.
+        languages: those that it was measured on (ISO 639-1); a text of another gets no answer.
         screen_weights: float32, (n-gram features, labels), of a head without vectors, which finds the passages of a
             long page that are worth encoding; None if long pages are judged by their lead.
         screen_bias: float32, (labels,), of that head.
@@ -42,6 +43,7 @@ class LinearHead:
     bias: Floats
     temperature: float = 1.0
     sure_from: float = 0.0
+    languages: tuple[str, ...] = ("en",)
     screen_weights: Floats | None = None
     screen_bias: Floats | None = None
     finer: FinerLabels | None = None
@@ -75,7 +77,7 @@ class LinearHead:
         if self.screen_weights is not None and self.screen_bias is not None:
             weights |= {"screen": self.screen_weights, "screen_bias": self.screen_bias}
         described = {"family": FAMILY, "labels": list(self.labels), **record}
-        described |= {"temperature": self.temperature, "sure_from": self.sure_from}
+        described |= {"temperature": self.temperature, "sure_from": self.sure_from, "languages": self.languages}
         if self.finer is not None:
             weights["finer"] = self.finer.vectors
             described["finer"] = self.finer.described()
@@ -101,6 +103,7 @@ def load_head(directory: Path) -> LinearHead:
         bias=weights["bias"],
         temperature=float(described["temperature"]),
         sure_from=float(described["sure_from"]),
+        languages=tuple(described["languages"]),
         screen_weights=weights.get("screen"),
         screen_bias=weights.get("screen_bias"),
     )

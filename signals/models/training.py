@@ -30,6 +30,10 @@ STRENGTHS = (0.3, 3.0)
 SCREEN_STRENGTH = 3.0
 TEMPERATURES = np.geomspace(0.2, 5.0, 81)
 SEED_WEIGHT = 2.0
+# Held-out rows of a language from which its figure counts.
+LANGUAGE_ROWS = 50
+# Name of that figure, before the language's code.
+LANGUAGE = "language_"
 # Up to here, factoring rows × rows is cheaper than fitting rows × columns.
 ROTATED_BELOW = 2_000
 JITTER = 1e-6
@@ -56,11 +60,11 @@ class Trained:
 
 
 def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
-    """Return content_hash, text, label and split (``train``, ``auxiliary`` or ``val``) of the rows of a task.
+    """Return content_hash, text, language, label and split (``train``, ``auxiliary``, ``val``) of the rows of a task.
 
     Args:
         task: its labels and its auxiliary tasks.
-        labels: silver/labels: task, label, content_hash, text, split.
+        labels: silver/labels: task, label, content_hash, text, language, split.
 
     One row a text: the latest answer wins. Of too many, the newest half of those that are kept teach and judge what
     the world is like now; the others are chosen by their hashes, so that nothing is forgotten: the same labels always
@@ -81,7 +85,7 @@ def examples(task: Task, labels: pl.DataFrame) -> pl.DataFrame:
         "content_hash", keep="first", maintain_order=True
     )
     auxiliary = auxiliary.sort("content_hash").head(int(min(MAX_ROWS - train.height, MAX_AUXILIARY * train.height)))
-    columns = ["content_hash", "text", "label"]
+    columns = ["content_hash", "text", "language", "label"]
     return pl.concat(
         [
             train.select(columns, split=pl.lit("train")),
@@ -136,14 +140,42 @@ def train(task: Task, rows: pl.DataFrame, vectors: Floats, seed_vectors: Floats)
         weights, bias = (array / np.float32(screen.temperature) for array in (screen.ngram_weights, screen.bias))
         fitted = replace(fitted, screen_weights=weights, screen_bias=bias)
     scores = softmax(rows_of.logits(fitted, np.flatnonzero(is_val)) / fitted.temperature)
+    by_language = language_metrics(task, scores, answers[is_val], rows.filter(pl.col("split") == "val")["language"])
+    measured = tuple(code for code, value in by_language.items() if value >= task.floor)
+    fitted = replace(fitted, languages=measured)
     sure, correct = confidence(scores, task.nothing_index), right(scores, answers[is_val], task.nothing_index)
     return Trained(
         head=fitted,
-        metrics=evaluate(scores, answers[is_val], task.labels) | coverage_curve(sure, correct, fitted.sure_from),
+        metrics={
+            **evaluate(scores, answers[is_val], task.labels),
+            **coverage_curve(sure, correct, fitted.sure_from),
+            **{f"{LANGUAGE}{code}": value for code, value in by_language.items()},
+        },
         answers=answered(scores[sure >= fitted.sure_from], task),
         rows={"train": len(train_rows), "val": int(is_val.sum()), "seeds": len(seed_vectors)},
         strength=strength,
     )
+
+
+def language_metrics(
+    task: Task, scores: npt.NDArray[np.float64], y_true: Indices, languages: pl.Series
+) -> dict[str, float]:
+    """Return the task's metric in each language of enough held-out rows, and in the commonest one.
+
+    Args:
+        task: its labels and its metric.
+        scores: (rows, labels).
+        y_true: (rows,) index of the right label.
+        languages: (rows,) code of the text's language; null where it shows none.
+    """
+    found = {}
+    for code, rows in (
+        languages.drop_nulls().value_counts(sort=True).sort("count", "language", descending=[True, False]).iter_rows()
+    ):
+        if rows >= LANGUAGE_ROWS or not found:
+            chosen = (languages == code).fill_null(value=False).to_numpy()
+            found[code] = evaluate(scores[chosen], y_true[chosen], task.labels)[task.metric]
+    return found
 
 
 def _fitted(
@@ -261,7 +293,7 @@ def fit(
     kept = np.flatnonzero(np.diff(features.indptr) > 1)
     columns = features[:, kept].tocsr()
     rotates = columns.shape[0] < min(columns.shape[1], ROTATED_BELOW)
-    rows = _rotated(columns) if rotates else columns
+    rows = _rotated(columns, int(np.searchsorted(kept, vectors.shape[1]))) if rotates else columns
     width, heads = vectors.shape[1], []
     for strength in strengths:
         model = LogisticRegression(C=strength, max_iter=60, tol=1e-3).fit(rows, answers, sample_weight=weights)
@@ -281,14 +313,18 @@ def fit(
     return heads
 
 
-def _rotated(columns: Any) -> npt.NDArray[np.float64]:
+def _rotated(columns: Any, width: int) -> npt.NDArray[np.float64]:
     """Return rows in the space that they span: the Cholesky factor of their products.
+
+    The first ``width`` columns are of vectors.
 
     With fewer rows than columns this is the same problem, penalty included (the representer theorem), with a
     hundredth of the unknowns.
     """
     dense = columns.toarray()
-    products = (dense @ dense.T).astype(np.float64)
+    # In single precision, the products of vectors that are much alike may be those of no real vectors.
+    vectors, grams = dense[:, :width].astype(np.float64), dense[:, width:]
+    products = vectors @ vectors.T + grams @ grams.T
     # Rows that repeat one another span less than they are: too little to be seen is added to each.
     products[np.diag_indices_from(products)] += JITTER * np.diag(products).mean()
     return np.linalg.cholesky(products)

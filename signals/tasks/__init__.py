@@ -25,7 +25,6 @@ class Task:
         seeds: texts that describe a label; they train the labels that nobody has labelled yet.
         auxiliary: other labelled tasks that teach this one, as {task: {their label: our label}}.
         auxiliary_weight: what a auxiliary row counts where one of its own counts one.
-        languages: those that its models have been measured on (ISO 639-1); a text of another gets no answer.
         nothing: the label that says that there is nothing; a page is as bad as its worst passage.
         several: a document may have several of its labels, and finer ones below them.
         explained: its decisions come with the passage and the words that carried them.
@@ -43,7 +42,6 @@ class Task:
     auxiliary: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     auxiliary_weight: float = 0.1
     precision: float = 0.75
-    languages: tuple[str, ...] = ("en",)
     nothing: str | None = None
     several: bool = False
     explained: bool = False

@@ -260,7 +260,7 @@ def threat(encoder, tmp_path_factory):
     labels = ["none", "terrorism"] * 60
     split = ["train"] * 116 + ["val"] * 4
     hashes = [content_hash(text) for text in texts]
-    rows = pl.DataFrame({"content_hash": hashes, "text": texts, "label": labels, "split": split})
+    rows = pl.DataFrame({"content_hash": hashes, "text": texts, "label": labels, "split": split, "language": "en"})
     seeds, _ = seed_texts(THREAT)
     head = train(THREAT, rows, encoder.encode(texts), encoder.encode(seeds)).head
     folder = tmp_path_factory.mktemp("threat")

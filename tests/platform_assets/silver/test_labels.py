@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from platform_assets.bronze.review_labels import SCHEMA
-from platform_assets.silver.labels import labelled_documents, resolved
+from platform_assets.silver.labels import labelled_documents, labels_in, resolved
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import content_hash, normalise
@@ -51,6 +51,27 @@ def test_a_label_that_does_not_say_whose_it_is_goes_with_the_newest_of_the_docum
 def test_a_page_is_found_under_every_address_that_is_its_own(bronze, url):
     row = one(bronze, document_id=url)
     assert (row["document_id"], row["content_hash"], row["rule"]) == ("https://example.org/a", "a" * 64, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "language"),
+    [
+        ({"text": "La reunión de mañana por la tarde se ha aplazado hasta el lunes."}, "es"),
+        ({"text": "ok", "language": "de"}, "de"),
+        ({"text": "ok"}, None),
+        ({"document_id": "m1", "tenant_id": "acme"}, "en"),
+    ],
+)
+def test_the_language_is_that_of_the_text_or_the_one_that_is_declared(bronze, fields, language):
+    assert one(bronze, **fields)["language"] == language
+
+
+def test_labels_in_some_languages_are_those_whose_text_is_of_no_other(tmp_path):
+    lakehouse = Lakehouse(uri=str(tmp_path))
+    rows = pl.DataFrame({"language": ["en", "fr", None], DAY: [datetime(2026, 11, 9).date()] * 3})  # noqa: DTZ001
+    lakehouse.replace_days("silver/labels", ["2026-11-09"], rows)
+    assert set(labels_in(lakehouse, ("en",))["language"]) == {"en", None}
+    assert labels_in(lakehouse, None).height == 3
 
 
 def test_the_text_that_a_label_carries_comes_before_the_document_that_it_names(bronze):

@@ -142,6 +142,26 @@ def test_texts_of_threats_have_their_split_by_their_file(tmp_path):
     assert found == [("threat", "terrorism", "paper", "train"), ("threat", "none", "paper", "val")]
 
 
+def test_texts_in_other_languages_say_which_and_parallel_ones_only_measure(tmp_path):
+    tweet = {"text": "¡Qué bien!", "label": "positive", "lang": "es", "split": "train", "source": "umsab"}
+    topics = [
+        {"text": "Das Spiel", "label": "483", "lang": "de", "source": "sib200"},
+        {"text": "The game", "label": "483", "lang": "en", "source": "sib200"},
+        {"text": "Le match", "label": "483", "lang": "fr", "source": "masakhanews"},
+    ]
+    put(tmp_path / "languages/sentiment.jsonl.gz", json.dumps(tweet))
+    put(tmp_path / "languages/topics.jsonl.gz", "\n".join(json.dumps(row) for row in topics))
+    found = [
+        (row["task"], row["label"], row["text"], row["language"], row.get("split"))
+        for row in fields(tmp_path, "labels")
+    ]
+    assert found == [
+        ("sentiment", "positive", "¡Qué bien!", "es", "train"),
+        ("iab_category", "483", "Das Spiel", "de", "val"),
+        ("iab_category", "483", "Le match", "fr", None),
+    ]
+
+
 def test_a_comment_with_several_emotions_keeps_them_all(tmp_path):
     put(tmp_path / "goemotions/labels.txt", "joy\nanger\nneutral\n")
     put(tmp_path / "goemotions/dev.tsv", "one, two\t2\tc1\n\u2028odd\t0,1\tc2\n")
@@ -276,8 +296,10 @@ def test_every_labelled_row_of_the_public_corpora_is_read():
     expected = {name: int(listed[name]) for name in found if name != "images_safety/labels.csv"}
     expected["iab_taxonomy/Content_Taxonomies/Content_Taxonomy_3.1.tsv"] -= 2
     expected["images_safety/labels.csv"] = sum(name.endswith((".jpg", ".png")) for name in listed if "safety" in name)
+    # The English sentences of that folder are left out.
+    expected["languages/topics.jsonl.gz"] -= 800
     assert found == expected
-    assert len(found) == 26
+    assert len(found) == 28
 
 
 @shared_data

@@ -55,6 +55,7 @@ def test_the_files_are_json_and_safetensors_and_nothing_else(saved):
         "labels": list(LABELS),
         "temperature": 0.7,
         "sure_from": 0.0,
+        "languages": ["en"],
         "task": "threat",
         "transform_id": "0123456789abcdef",
     }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from signals.documents.text import content_hash
 from signals.models import training
 from signals.models.ngrams import ngrams
-from signals.models.training import NotEnoughLabelsError, examples, seed_texts, train
+from signals.models.training import NotEnoughLabelsError, examples, language_metrics, seed_texts, train
 from signals.tasks import Task
 
 SPORT = ["striker", "goalkeeper", "midfielder", "coach", "defender", "captain", "referee", "winger"]
@@ -52,7 +52,10 @@ def task(**changes):
 def frame(rows):
     """Return what ``examples`` does, from (text, label, split)."""
     schema = {"content_hash": pl.String, "text": pl.String, "label": pl.String, "split": pl.String}
-    return pl.DataFrame([(content_hash(text), text, label, split) for text, label, split in rows], schema, orient="row")
+    frame = pl.DataFrame(
+        [(content_hash(text), text, label, split) for text, label, split in rows], schema, orient="row"
+    )
+    return frame.with_columns(language=pl.lit("en"))
 
 
 def said(labels=tuple(SAYINGS), held_out=2):
@@ -192,7 +195,8 @@ def labels(rows):
         for number, (of, label, text, split, hour) in enumerate(rows)
     ]
     schema = dict.fromkeys(("label_id", "task", "label", "text", "content_hash", "split"), pl.String)
-    return pl.DataFrame(found, schema={**schema, "labelled_at": pl.Datetime("us", "UTC")})
+    found = pl.DataFrame(found, schema={**schema, "labelled_at": pl.Datetime("us", "UTC")})
+    return found.with_columns(language=pl.lit("en"))
 
 
 def told(found):
@@ -228,7 +232,7 @@ def test_the_latest_answer_to_a_text_wins_whatever_its_split():
     )
     expected = [("a", "no", "train"), ("b", "yes", "val"), ("c", "yes", "train")]
     assert told(examples(TAUGHT_BY_OTHERS, stored)) == expected
-    assert examples(TAUGHT_BY_OTHERS, stored).columns == ["content_hash", "text", "label", "split"]
+    assert examples(TAUGHT_BY_OTHERS, stored).columns == ["content_hash", "text", "language", "label", "split"]
 
 
 def test_auxiliary_rows_train_under_our_labels_and_are_few():
@@ -259,6 +263,17 @@ def test_what_an_auxiliary_task_holds_out_or_answers_otherwise_does_not_teach():
     assert found.filter(~pl.col("text").str.starts_with("own")).select("text", "label", "split").rows() == [
         ("held out here", "yes", "val")
     ]
+
+
+def test_a_head_answers_the_languages_that_it_was_measured_on_and_no_worse_than_the_floor():
+    rows = [(code, right) for code, share in (("en", 55), ("fr", 50), ("de", 10)) for right in [True] * share]
+    rows += [("en", False)] * 5 + [("it", False)] * 60 + [("es", True)] * 49 + [(None, True)] * 90
+    scores = np.array([[0.9, 0.1] if right else [0.1, 0.9] for _, right in rows])
+    languages = pl.Series("language", [code for code, _ in rows])
+    of_two = task(labels=("sport", "food"), metric="accuracy")
+    found = language_metrics(of_two, scores, np.zeros(len(rows), int), languages)
+    assert found == {"en": pytest.approx(55 / 60), "fr": 1.0, "it": 0.0}
+    assert list(language_metrics(of_two, scores[:3], np.zeros(3, int), languages[:3])) == ["en"]
 
 
 def test_rows_are_capped_by_their_hashes(monkeypatch):
