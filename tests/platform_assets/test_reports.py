@@ -11,12 +11,11 @@ import pytest
 from platform_assets import reports
 from platform_assets.operations import drift, label_latency
 from platform_assets.reports import business_insights as business
-from platform_assets.reports import context
+from platform_assets.reports import context, suitability
 from platform_assets.reports import model_monitoring as monitoring
 from platform_assets.reports import page as pages
 from platform_assets.reports import platform_health as health
 from platform_assets.reports import risk_analysis as risk
-from platform_assets.reports import suitability
 from platform_assets.reports.ab_tests import ab_tests, shadow_comparisons
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
