@@ -3,14 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from governance import catalog
-from governance.quality import preferred_first, validate
+from governance.consent import permitted
+from governance.quality import Validated, preferred_first, validate
 from platform_assets import lookups
 from platform_assets.conventions import ACCOUNTED_CHECK, RULES_CHECK
 from platform_assets.parsing import SourceSchema, declared
@@ -123,6 +124,13 @@ def _bisect(stage: Stage, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[
     return pl.concat([left, right], how="vertical_relaxed"), left_failures + right_failures
 
 
+def _validated(staged: pl.DataFrame, entry: catalog.Table, *, page: bool = True) -> Validated:
+    """Return staged rows by whether they keep every rule, without what may not be kept of persons."""
+    validated = validate(staged, entry, page=page)
+    valid, rejected = (permitted(rows, entry) for rows in (validated.valid, validated.rejected))
+    return replace(validated, valid=valid, rejected=rejected)
+
+
 @dataclass(frozen=True)
 class PartitionWrite:
     """One write of some days of a table.
@@ -178,7 +186,7 @@ class PartitionWrite:
         """
         entry, in_days = catalog.table(self.table), only_days(self.days)
         staged, broken = apply_stage(stage, received)
-        validated = validate(staged, entry)
+        validated = _validated(staged, entry)
         published = validated.valid.filter(in_days).sort(entry.key)
         rejected = pl.concat([broken, to_broken_rows(validated.rejected)]).filter(in_days)
         rejected = quarantine_rows(self.table, rejected)
@@ -255,7 +263,7 @@ def publish_increment(
     entry = catalog.table(table)
     key, order = list(entry.key), [name.removeprefix("-") for name in entry.prefer]
     staged, broken = apply_stage(stage, received)
-    validated = validate(staged, entry, page=False)
+    validated = _validated(staged, entry, page=False)
     columns = [name for name in {*order, *PLACE, DAY} if name in staged.columns]
     stored_rows, version = key_index.stored(validated.valid, columns)
     already_stored = validated.valid.join(stored_rows, on=[*key, *PLACE], how="semi", nulls_equal=True)

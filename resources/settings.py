@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         PROJECT / "samples" / "profiles",
         description="Folder of advertisers' suitability profiles: ORGANISATION/NAME.yaml.",
     )
+    tcf_vendor_id: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="Our id in IAB Europe's Global Vendor List; without one, no TC string names us.",
+    )
     max_record_bytes: int = Field(10_000_000, ge=1_000, description="Bytes of a record; a larger one is quarantined.")
     kafka_bootstrap_servers: str | None = Field(
         None,

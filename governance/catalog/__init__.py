@@ -66,6 +66,7 @@ class Table(_Entry):
         within_day: all rows of a key are on one day, so the key is searched there only.
         deliveries: bronze table that may hold a row's record more than once, on other days too.
         streamed: ``seamless stream`` writes rows into it.
+        consent: column that says whether the row's person consents; else what is about them is not kept.
         lookups: looked-up tables whose changes make its days stale.
         tolerated: share of quarantined rows up to which the table's check passes.
         rules: Great Expectations' settings of each rule, by the rule's name; None where rows are not validated, not
@@ -81,6 +82,7 @@ class Table(_Entry):
     within_day: bool = False
     deliveries: str | None = None
     streamed: bool = False
+    consent: str | None = None
     lookups: tuple[Lookup, ...] = ()
     tolerated: float = 0.05
     rules: Mapping[str, dict[str, Any]] | None = None

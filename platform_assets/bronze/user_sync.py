@@ -1,4 +1,7 @@
-"""One row is one attempt to match a user's id with a partner's."""
+"""One row is one attempt to match a user's id with a partner's.
+
+``gdpr``, ``gdpr_consent`` (a TC string), ``gpp``, ``gpp_sid`` and ``us_privacy`` are parameters of the sync's address.
+"""
 
 import polars as pl
 
@@ -18,6 +21,11 @@ SCHEMA = SourceSchema(
         "status": pl.String,
         "error": pl.String,
         "consent": pl.Boolean,
+        "gdpr": pl.Int64,
+        "gdpr_consent": pl.String,
+        "gpp": pl.String,
+        "gpp_sid": pl.String,
+        "us_privacy": pl.String,
         "tenant_id": pl.String,
     },
     key="sync_id",

@@ -2,7 +2,8 @@
 
 Prices are per thousand, latencies in milliseconds. Columns that end in ``_usd`` are in US dollars, at the newest rate
 for the auction's day when the day was made; null without a rate. ``floor_cpm`` is in ``floor_currency``.
-``market_price`` comes from sources that state no unit. An app has ``app_bundle`` and no site.
+``market_price`` comes from sources that state no unit. An app has ``app_bundle`` and no site. ``user_id`` is null where
+the request carries consent strings (TCF, GPP, US Privacy) by which it may not be kept.
 """
 
 import dagster as dg
@@ -31,9 +32,9 @@ def rtb_auctions(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[
 
 def parse_auctions(received: pl.DataFrame) -> pl.DataFrame:
     """Return bronze auctions with the fields of their JSON, and ``rule`` where it is not OpenRTB."""
-    rates = currency_rates(settings())
+    rates, vendor = currency_rates(settings()), settings().tcf_vendor_id
     columns = received.select("request", "bids", DAY)
-    auctions = [auction(request, bids, rates, day) for request, bids, day in columns.iter_rows()]
+    auctions = [auction(request, bids, rates, day, vendor) for request, bids, day in columns.iter_rows()]
     rows = received.drop("request", "bids").with_columns(
         auction_time=pl.coalesce("auction_time", "received_at"),
         tenant_id=pl.col("tenant_id").fill_null(DEFAULT_TENANT),

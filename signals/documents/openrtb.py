@@ -11,6 +11,7 @@ import polars as pl
 
 from signals.documents.currency import USD, Rates
 from signals.documents.domains import domain
+from signals.documents.privacy import request_consented
 from signals.documents.urls import canonical_url, hostname
 
 # Beyond this, a price or a delay is none.
@@ -48,7 +49,9 @@ class NotOpenRtbError(ValueError):
     """A request or a bid breaks the rule that the message names."""
 
 
-def auction(request: str | None, bids: str | None, rates: Rates, day: date) -> dict[str, Any]:
+def auction(
+    request: str | None, bids: str | None, rates: Rates, day: date, vendor: int | None = None
+) -> dict[str, Any]:
     """Return a row of ``AUCTION``; what is not told is missing in it.
 
     Args:
@@ -56,11 +59,12 @@ def auction(request: str | None, bids: str | None, rates: Rates, day: date) -> d
         bids: a list of bids as JSON.
         rates: by which floors and prices of other currencies are given in US dollars.
         day: of the auction.
+        vendor: our id in the Global Vendor List, for the consent of the person.
     """
     row: dict[str, Any] = {}
     try:
         row |= {"bids": [_bid(bid, rates, day) for bid in list_of(_parsed(bids))] if bids else []}
-        return row | (_request(_parsed(request), rates, day) if request else {})
+        return row | (_request(_parsed(request), rates, day, vendor) if request else {})
     except NotOpenRtbError as error:
         return row | {"rule": str(error)}
 
@@ -105,12 +109,14 @@ def object_of(value: Any) -> dict[str, Any]:
     return value or {}
 
 
-def _request(request: Any, rates: Rates, day: date) -> dict[str, Any]:
+def _request(request: Any, rates: Rates, day: date, vendor: int | None) -> dict[str, Any]:
     imps = impressions(request)
     formats = [name for name in FORMATS if imps[0].get(name) is not None]
     if not formats:
         raise NotOpenRtbError("openrtb_imp_without_format")
     user, app = object_of(request.get("user")), object_of(request.get("app"))
+    if request_consented(request, vendor) is False:
+        user = {}
     return {
         **_place(object_of(request.get("site"))),
         "app_bundle": _id(app.get("bundle")),

@@ -36,6 +36,7 @@ SCHEMA = {
     "user_id": pl.String,
     "partner": pl.String,
     "tenant_id": pl.String,
+    "consent": pl.Boolean,
     "source": pl.String,
     "position": pl.Int64,
     "received_at": pl.Datetime("us", "UTC"),
@@ -47,7 +48,7 @@ def staged(*rows, day=DAYS[0]):
     """Return staged rows of (sync_id, user_id, partner), in their places in a file of that day."""
     return pl.DataFrame(
         [
-            (*row, "acme", f"user_sync/{day}.jsonl", place, NOW, date.fromisoformat(day))
+            (*row, "acme", True, f"user_sync/{day}.jsonl", place, NOW, date.fromisoformat(day))
             for place, row in enumerate(rows, 1)
         ],
         schema=SCHEMA,
@@ -170,8 +171,25 @@ def test_a_row_on_which_the_stage_raises_is_quarantined_as_it_was_and_stops_no_o
     assert published(lake) == [("a", "u1", date(2026, 11, 9))]
     assert result.metadata["rules_broken"]["raised:TypeError"] == 1
     row = lake.read(QUARANTINE).filter(rule="raised:TypeError").row(0, named=True)
-    assert json.loads(row["row"]) == {"sync_id": "c", "user_id": "u2", "partner": "p", "tenant_id": "acme"}
+    assert json.loads(row["row"]) == {
+        "sync_id": "c",
+        "user_id": "u2",
+        "partner": "p",
+        "tenant_id": "acme",
+        "consent": True,
+    }
     assert (row["source"], row["position"], str(row[DAY])) == ("user_sync/2026-11-10.jsonl", 1, DAYS[1])
+
+
+@pytest.mark.parametrize("consent", [False, None])
+def test_nothing_of_a_person_is_kept_without_consent(lake, consent):
+    rows = staged(("a", "u1", "p"), ("b", "u2", None)).with_columns(consent=pl.lit(consent, pl.Boolean))
+    written(lake).publish(as_they_are, rows)
+    assert lake.read(TABLE)["user_id"].to_list() == [None]
+    assert "u2" not in lake.read(QUARANTINE)["row"].item()
+    added = staged(("c", "u3", "p"), day=DAYS[1]).with_columns(consent=pl.lit(consent, pl.Boolean))
+    assert increment(lake, added)["user_id"].to_list() == [None]
+    assert lake.read(TABLE)["user_id"].null_count() == 2
 
 
 @pytest.mark.parametrize("stage", [lambda rows: rows.head(4), lambda rows: pl.concat([rows, rows.head(1)])])
@@ -350,7 +368,7 @@ def test_quarantined_rows_keep_what_says_what_is_wrong_and_leave_out_what_is_hea
     )
     assert set(found.columns) == {"quarantine_id", "table", "rule", "row", "source", "position", "received_at", DAY}
     row = found["row"].item()
-    assert row.startswith('{"sync_id":"a","user_id":"u","partner":"p","tenant_id":"acme","note":"nnn')
+    assert row.startswith('{"sync_id":"a","user_id":"u","partner":"p","tenant_id":"acme","consent":true,"note":"nnn')
     assert len(row) == MAX_ROW_CHARACTERS
 
 
