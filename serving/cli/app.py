@@ -68,7 +68,7 @@ def sql(
 ) -> None:
     """Query the tables as a role sees them."""
     from resources.lakehouse.tables import lakehouse
-    from resources.query import query as run_query
+    from resources.query.sandbox import query as run_query
 
     rows = run_query(lakehouse(settings()), query, as_role=as_role, tenant=tenant)
     if output == "csv":
