@@ -13,7 +13,7 @@ from signals.enrichment import Address, BidRequest
 from signals.taxonomies import CATTAX, COLUMNS
 
 BUDGET_MS = 10.0
-MAX_BYTES = 1_000_000
+MAX_BYTES = 131_072
 JSON = "application/json"
 # What became of a request: see ``enrich``.
 OUTCOME = "Seamless-Enriched"
