@@ -65,9 +65,15 @@ def router(find: Find, tenant_of: Callable[[Request], str], folder: Path) -> API
         folder: of the profiles.
     """
     routes = APIRouter(tags=["suitability"])
-    faults = {404: {"description": "No such profile."}, 503: {"description": "The profile's file cannot be read."}}
 
-    @routes.post("/v1/suitability", responses=dict(faults))
+    @routes.post(
+        "/v1/suitability",
+        responses={
+            400: {"description": "The body is no JSON."},
+            404: {"description": "There is no such profile."},
+            503: {"description": "The profile's file cannot be read."},
+        },
+    )
     async def suitability(request: Request, asked: Asked) -> Answered:
         """Say of up to 1,000 pages whether they suit a profile, with the rules that speak against it."""
         profile = profile_of(folder, tenant_of(request), asked.profile)
