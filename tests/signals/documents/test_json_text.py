@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from signals.documents.json_text import Edit, edited, members, parsed, with_items, with_members
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
 OBJECTS = st.dictionaries(st.text(), VALUES)
 INDENTS = st.sampled_from([None, 0, 1, "\t"])
 
