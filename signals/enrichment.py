@@ -41,10 +41,8 @@ class BidRequest:
             raise NotOpenRtbError("openrtb_malformed") from None
         impressions(told)
         self.text = text
-        self._name = next((name for name in PLACES if told.get(name) is not None), None)
-        self._place = object_of(told.get(self._name))
-        self._content = object_of(self._place.get("content"))
-        self._data = list_of(self._content.get("data"))
+        found = [(name, *_parts(told[name])) for name in PLACES if told.get(name) is not None]
+        self._name, self._place, self._content, self._data = next(iter(found), ("", {}, {}, []))
 
     @property
     def address(self) -> Address:
@@ -67,7 +65,7 @@ class BidRequest:
 
     def _edits(self, of_place: dict[str, Any], of_content: dict[str, Any], data: list[Any]) -> list[Edit]:
         """Return the edits that add members to the place and its content, and items to the data of that."""
-        if self._name is None:
+        if not self._name:
             return []
         place = members(self.text, self.text.index("{"))[self._name][0]
         if "data" not in self._content:
@@ -103,6 +101,12 @@ def data_of(record: Mapping[str, Any], cattax: int) -> list[dict[str, Any]]:
         for taxonomy, segments in ((segtax, topics), (RISK_SEGTAX, risks), (SENTIMENT_SEGTAX, sentiment))
         if segments
     ]
+
+
+def _parts(place: Any) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+    """Return what a site or app says, what its content says, and the data of that."""
+    content = object_of(object_of(place).get("content"))
+    return place, content, list_of(content.get("data"))
 
 
 def _of_content(told: Mapping[str, Any], record: Mapping[str, Any], found: list[str], cattax: int) -> dict[str, Any]:

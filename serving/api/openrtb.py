@@ -8,16 +8,33 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from signals.documents.openrtb import NotOpenRtbError
+from signals.documents.openrtb import LARGEST, NotOpenRtbError
 from signals.enrichment import Address, BidRequest
 from signals.taxonomies import CATTAX, COLUMNS
 
 BUDGET_MS = 10.0
-MAX_BYTES = 1_000_000
+MAX_BYTES = 131_072
 JSON = "application/json"
 # What became of a request: see ``enrich``.
 OUTCOME = "Seamless-Enriched"
 REQUEST = {"id": "r1", "imp": [{"id": "1", "banner": {"w": 300, "h": 250}}], "site": {"page": "https://example.org/a"}}
+# Of OpenRTB, what is read here.
+CONTENT = {"type": ["object", "null"], "properties": {"data": {"type": ["array", "null"]}}}
+PLACE = {"type": ["object", "null"], "properties": {"content": CONTENT}}
+NUMBER = {"type": "integer", "exclusiveMinimum": -LARGEST, "exclusiveMaximum": LARGEST}
+ID = {"anyOf": [{"type": "string", "pattern": r"\S"}, NUMBER]}
+IMP = {"type": "object", "required": ["id"], "properties": {"id": ID}}
+SCHEMA = {
+    "type": "object",
+    "required": ["id", "imp"],
+    "properties": {
+        "id": ID,
+        "imp": {"type": "array", "minItems": 1, "items": IMP, "description": "Their ids are distinct."},
+        "site": PLACE,
+        "app": PLACE,
+    },
+    "example": REQUEST,
+}
 Cattax = IntEnum("Cattax", {f"_{cattax}": cattax for cattax in COLUMNS})
 NEWEST = Cattax(CATTAX)
 # Returns for each address the consumer record that a caller may read, or None.
@@ -40,7 +57,7 @@ def router(find: Find) -> APIRouter:
             400: {"description": "The body is no bid request."},
             413: {"description": f"The body is over {MAX_BYTES:,} bytes."},
         },
-        openapi_extra={"requestBody": {"required": True, "content": {JSON: {"example": REQUEST}}}},
+        openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": SCHEMA}}}},
     )
     async def enrich(
         request: Request,

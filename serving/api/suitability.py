@@ -1,8 +1,8 @@
 """Whether pages suit an advertiser's profile, with all that speaks against them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
@@ -56,6 +56,18 @@ def profile_of(folder: Path, tenant: str, name: str) -> Profile:
     return found
 
 
+def page_verdict(profile: Profile, url: str, record: Mapping[str, Any] | None) -> PageVerdict:
+    """Return the verdict on a page.
+
+    Args:
+        profile: the rules.
+        url: address of the page.
+        record: its consumer record; None where nothing is known of it.
+    """
+    verdict = judge(profile, record, hostname(url))
+    return PageVerdict(url=url, allowed=verdict.allowed, reasons=verdict.reasons)
+
+
 def router(find: Find, tenant_of: Callable[[Request], str], folder: Path) -> APIRouter:
     """Return the route that judges pages.
 
@@ -65,18 +77,20 @@ def router(find: Find, tenant_of: Callable[[Request], str], folder: Path) -> API
         folder: of the profiles.
     """
     routes = APIRouter(tags=["suitability"])
-    faults = {404: {"description": "No such profile."}, 503: {"description": "The profile's file cannot be read."}}
 
-    @routes.post("/v1/suitability", responses=dict(faults))
+    @routes.post(
+        "/v1/suitability",
+        responses={
+            400: {"description": "The body is no JSON."},
+            404: {"description": "There is no such profile."},
+            503: {"description": "The profile's file cannot be read."},
+        },
+    )
     async def suitability(request: Request, asked: Asked) -> Answered:
         """Say of up to 1,000 pages whether they suit a profile, with the rules that speak against it."""
         profile = profile_of(folder, tenant_of(request), asked.profile)
         records = await find(request, [Address(url, None) for url in asked.urls])
-        verdicts = (judge(profile, record, hostname(url)) for url, record in zip(asked.urls, records, strict=True))
-        judged = [
-            PageVerdict(url=url, allowed=verdict.allowed, reasons=verdict.reasons)
-            for url, verdict in zip(asked.urls, verdicts, strict=True)
-        ]
-        return Answered(profile=asked.profile, digest=profile.digest, verdicts=judged)
+        verdicts = [page_verdict(profile, *page) for page in zip(asked.urls, records, strict=True)]
+        return Answered(profile=asked.profile, digest=profile.digest, verdicts=verdicts)
 
     return routes

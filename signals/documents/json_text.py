@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 BLANK = re.compile(r"[ \t\n\r]*")
-# Python takes no longer digits for an integer.
-LONGEST_INTEGER = 4_000
 
 
 class Edit(NamedTuple):
@@ -24,7 +22,7 @@ def parsed(text: str) -> Any:
     """Return what JSON says; of members of one name, the last counts.
 
     Raises:
-        ValueError: the text is no JSON, or nested too deep.
+        ValueError: the text is no JSON, nested too deep, or has an integer of over 4,300 digits.
     """
     try:
         return DECODER.decode(text)
@@ -95,12 +93,8 @@ def _after_blank(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= LONGEST_INTEGER else float(digits)
-
-
 def _constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_constant)
+DECODER = json.JSONDecoder(parse_constant=_constant)

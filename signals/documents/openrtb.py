@@ -75,7 +75,7 @@ def impressions(request: Any) -> list[dict[str, Any]]:
     Raises:
         NotOpenRtbError: it is no request, or its impressions cannot be told apart.
     """
-    if not isinstance(request, dict) or not request.get("id"):
+    if not isinstance(request, dict) or not _id(request.get("id")):
         raise NotOpenRtbError("openrtb_request_without_id")
     imps = request.get("imp")
     if not isinstance(imps, list) or not imps:

@@ -72,7 +72,7 @@ def put(lake, table, schema, *rows):
 
 def made(lake, profiles, tmp_path, *days):
     """Make some days of the table; return its rows without their digests."""
-    with settled(tmp_path, suitability_profiles=profiles), dg.instance_for_test() as instance:
+    with settled(tmp_path, suitability_profiles=profiles), dg.DagsterInstance.ephemeral() as instance:
         for day in days or (MON,):
             given = {"resources": {"lakehouse": lake}, "instance": instance, "partition_key": str(day)}
             assert dg.materialize([suitability], **given).success

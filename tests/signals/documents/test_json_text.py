@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from signals.documents.json_text import Edit, edited, members, parsed, with_items, with_members
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
 OBJECTS = st.dictionaries(st.text(), VALUES)
 INDENTS = st.sampled_from([None, 0, 1, "\t"])
 
@@ -45,13 +45,14 @@ def test_of_members_of_one_name_the_last_counts():
     assert text[slice(*members(text, 0)["a"])] == '{"c": 2}'
 
 
-def test_a_number_of_any_length_is_read():
-    assert parsed("1" * 400) == int("1" * 400)
-    assert parsed("1" * 5_000) == float("inf")
+def test_long_numbers_are_read():
+    assert parsed("1" * 4_000) == int("1" * 4_000)
     assert parsed("1e400") == float("inf")
 
 
-@pytest.mark.parametrize("text", ["", "{", "NaN", "[Infinity]", "\ufeff{}", "{} {}", "[" * 100_000, '{"a":' * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "NaN", "[Infinity]", "\ufeff{}", "{} {}", "[" * 100_000, "1" * 5_000, '{"a":' * 100_000]
+)
 def test_what_is_no_json_is_refused(text):
     with pytest.raises(ValueError, match=r"\S"):
         parsed(text)

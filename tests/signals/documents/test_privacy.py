@@ -1,10 +1,13 @@
+import gzip
 import json
+from contextlib import suppress
 from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resources.settings import PROJECT
 from signals.documents.currency import rates
 from signals.documents.openrtb import auction
 from signals.documents.privacy import Signals, consented, request_consented
@@ -100,3 +103,15 @@ def test_every_public_fixture_gets_an_answer():
     said = {name: answer for name, answer in answers.items() if answer is not None}
     assert len(said) > 20
     assert not any(answer for name, answer in said.items() if "sspBC" in name or "blocked" in name)
+
+
+def test_of_the_samples_those_requests_name_a_user_whose_choices_allow_it():
+    answers = {False: 0, True: 0, None: 0}
+    for file in sorted((PROJECT / "samples/rtb_auctions").glob("*.gz")):
+        for line in gzip.decompress(file.read_bytes()).splitlines():
+            with suppress(ValueError, TypeError):
+                request = json.loads(line)["request"]
+                answer = request_consented(request, 2)
+                answers[answer] += 1
+                assert answer is not False or not {"id", "buyeruid"} & {*request["user"]}
+    assert min(answers.values()) > 100
