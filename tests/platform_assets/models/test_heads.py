@@ -98,7 +98,7 @@ def test_training_from_the_tables_writes_a_head_with_its_record(lake, encoder, t
     assert (kept.rows, kept.answers) == (28, {"non_irony": 6, "irony": 6})
     head = load_head(tmp_path)
     assert head.labels == IRONY.labels
-    assert figures(head, lake, encoder) == metrics
+    assert figures(head, lake, encoder).items() <= metrics.items()
     again = tmp_path / "again"
     again.mkdir()
     assert train_head(IRONY, lake, encoder, again) == (metrics, record)
