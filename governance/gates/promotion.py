@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import yaml
 
+from signals.models.groups import GAP, TEST, sentences
 from signals.models.metrics import Counts, Indices, Numbers, counts, f1, metric, recall, resampled
 from signals.tasks import Task
 
@@ -37,6 +38,7 @@ class Policy:
     resamples: int
     confidence: float
     limits: Mapping[str, Limit]
+    invariance_gap: float
     slice_rows: int
     slices: int
     safety_risks: tuple[str, ...]
@@ -46,6 +48,10 @@ class Policy:
         """Return the labels of a task whose recall must not fall."""
         labels = self.safety_labels.get(task.name, ())
         return [label for label in task.labels if label in labels or task.risk.get(label) in self.safety_risks]
+
+    def alike_enough(self, figure: "Figure") -> bool:
+        """Say whether a figure shows that groups are answered so alike that no champion need be asked."""
+        return figure.kind == "groups" and figure.challenger >= 1 - self.invariance_gap
 
 
 @lru_cache(maxsize=1)
@@ -60,8 +66,8 @@ class Figure:
     """One figure of a challenger, and the champion's on the same rows.
 
     Attributes:
-        kind: name of its limit: overall, safety, label or slice.
-        part: held-out rows that it is of: all, a label, or a slice such as ``language=en``.
+        kind: name of its limit: overall, safety, label, slice or groups.
+        part: rows that it is of: all, a label, a slice such as ``language=en``, or sentences about groups of people.
         name: name of the metric.
         rows: number of these rows.
         challenger: the challenger's figure.
@@ -135,6 +141,7 @@ def gate(
     champion: Numbers | None,
     *,
     reported: Mapping[str, float],
+    champion_reported: Mapping[str, float] | None = None,
     slices: pl.DataFrame | None = None,
     against: int | None = None,
 ) -> Verdict:
@@ -146,6 +153,7 @@ def gate(
         challenger: (rows, labels) scores of the challenger.
         champion: (rows, labels) scores of the champion; None if none could serve.
         reported: held-out figures that the challenger was registered with.
+        champion_reported: those of the champion; None if none could serve.
         slices: a row for each of ``answers``, and a column for each partition of them; null is in no slice.
         against: version of the champion.
     """
@@ -157,12 +165,22 @@ def gate(
     parts = slices if slices is not None else pl.DataFrame()
     figures = tuple(_figures(task, answers, challenger, champion, parts, rules))
     overall = figures[0]
-    faults = [fault for figure in figures for fault in figure.regressions(rules.limits[figure.kind])]
+    figures += _groups_figure(task, reported, champion_reported or {})
+    compared = (figure for figure in figures if not rules.alike_enough(figure))
+    faults = [fault for figure in compared for fault in figure.regressions(rules.limits[figure.kind])]
     if not overall.challenger >= task.floor:
         faults.insert(0, f"{task.metric} {overall.challenger:.3f} is below the floor of {task.floor:.2f}")
     unmeasured = tuple(c for c in rules.safety_classes(task) if not (answers == task.labels.index(c)).any())
     why = "; ".join(faults) or _summary(overall)
     return Verdict(not faults, why, against, figures, unmeasured)
+
+
+def _groups_figure(task: Task, reported: Mapping[str, float], champion: Mapping[str, float]) -> tuple[Figure, ...]:
+    """Return how alike a model answers about groups of people, 1 for the same; none where they are no matter of it."""
+    if not task.groups:
+        return ()
+    alike, known = (round(1 - gaps.get(GAP, nan), DIGITS) for gaps in (reported, champion))
+    return (Figure("groups", "groups", "invariance", len(sentences(TEST)), alike, known if isfinite(known) else None),)
 
 
 def _summary(overall: Figure) -> str:

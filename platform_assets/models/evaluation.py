@@ -75,11 +75,12 @@ def evaluate(
     why = rollback_reason(challenger, versions)
     if why:
         return Verdict(passed=False, why=why, against=against)
+    if champion is not None and not comparisons.may_score(task.name, champion.transform_id, running):
+        champion = None
     scores = [
         registry.load(version, running, comparisons).scorer.scores(*rows.features)
         for version in (challenger, champion)
         if version is not None
-        and (version is challenger or comparisons.may_score(task.name, version.transform_id, running))
     ]
     return gate(
         task,
@@ -87,6 +88,7 @@ def evaluate(
         scores[0],
         scores[1] if len(scores) > 1 else None,
         reported=challenger.metrics,
+        champion_reported=None if champion is None else champion.metrics,
         slices=rows.slices,
         against=against,
     )

@@ -24,7 +24,9 @@ from signals.documents.images import OpenNsfw, package
 from signals.models.abstention import ACCURACY, COVERAGE
 from signals.models.drift import reference
 from signals.models.finer import finer_accuracy, finer_examples, fit_finer
+from signals.models.groups import TEST, invariance, sentences
 from signals.models.metrics import evaluate
+from signals.models.ngrams import ngrams
 from signals.models.training import NotEnoughLabelsError, answered, examples, seed_texts, train
 from signals.tasks import Task
 
@@ -112,6 +114,9 @@ def train_head(
     head = replace(result.head, finer=finer)
     head.save(folder, task=task.name, transform_id=encoder.transform_id)
     metrics = result.metrics | (finer_accuracy(finer, finer_rows, finer_vectors) if finer else {})
+    if task.groups:
+        texts = [sentence.text for sentence in sentences(TEST)]
+        metrics |= invariance(task, head.scores(encoder.encode(texts), ngrams(texts)))
     training_vectors = vectors[(rows["split"] != "val").to_numpy()]
     record = {
         "transform_id": encoder.transform_id,

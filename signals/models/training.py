@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from signals.models.abstention import confidence, coverage_curve, right, sure_from
+from signals.models.groups import taught
 from signals.models.heads import Floats, LinearHead, softmax
 from signals.models.metrics import evaluate
 from signals.models.ngrams import ngrams
@@ -34,6 +35,8 @@ SEED_WEIGHT = 2.0
 LANGUAGE_ROWS = 50
 # Name of that figure, before the language's code.
 LANGUAGE = "language_"
+# What sentences about groups of people count together, as a share of the rows.
+GROUPS_SHARE = 0.15
 # Up to here, factoring rows × rows is cheaper than fitting rows × columns.
 ROTATED_BELOW = 2_000
 JITTER = 1e-6
@@ -230,7 +233,7 @@ class _Rows:
 
         seeds, described = seed_texts(self.task)
         every = np.concatenate([self.answers[index], described])
-        weights = _weights(every, np.concatenate([self.weights[index], np.full(len(seeds), SEED_WEIGHT)]))
+        weights = _weights(every, np.concatenate([self.weights[index], _seed_weights(self.task, len(index))]))
         vectors = np.concatenate([self.vectors[index], self.seed_vectors])
         return fit(self.task.labels, vectors, vstack([self.grams[index], ngrams(seeds)]), every, weights, strengths)
 
@@ -331,9 +334,15 @@ def _rotated(columns: Any, width: int) -> npt.NDArray[np.float64]:
 
 
 def seed_texts(task: Task) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Return a task's seed texts and the index of the label that each describes."""
-    pairs = [(text, index) for index, label in enumerate(task.labels) for text in task.seeds.get(label, ())]
-    return [text for text, _ in pairs], np.array([index for _, index in pairs], np.int64)
+    """Return the texts that train a task beside its rows, its seeds first, and the index of the label of each."""
+    pairs = [(text, label) for label in task.labels for text in task.seeds.get(label, ())] + taught(task)
+    return [text for text, _ in pairs], np.array([task.labels.index(label) for _, label in pairs], np.int64)
+
+
+def _seed_weights(task: Task, rows: int) -> npt.NDArray[np.float64]:
+    """Return the weight of each of ``seed_texts`` beside so many rows."""
+    seeds, about_groups = sum(map(len, task.seeds.values())), len(taught(task))
+    return np.repeat([SEED_WEIGHT, GROUPS_SHARE * rows / max(about_groups, 1)], [seeds, about_groups])
 
 
 def _weights(answers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

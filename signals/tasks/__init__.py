@@ -25,6 +25,7 @@ class Task:
         seeds: texts that describe a label; they train the labels that nobody has labelled yet.
         auxiliary: other labelled tasks that teach this one, as {task: {their label: our label}}.
         auxiliary_weight: what a auxiliary row counts where one of its own counts one.
+        groups: if groups of people are its matter, the label of a ``neutral`` sentence about one and of an ``attack``.
         nothing: the label that says that there is nothing; a page is as bad as its worst passage.
         several: a document may have several of its labels, and finer ones below them.
         explained: its decisions come with the passage and the words that carried them.
@@ -42,6 +43,7 @@ class Task:
     auxiliary: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     auxiliary_weight: float = 0.1
     precision: float = 0.75
+    groups: Mapping[str, str] = field(default_factory=dict)
     nothing: str | None = None
     several: bool = False
     explained: bool = False
@@ -50,6 +52,7 @@ class Task:
     def __post_init__(self) -> None:
         """Refuse a declaration that could not work, where it is written rather than where it is used."""
         stray = {*self.names, *self.seeds, *self.risk, *filter(None, [self.nothing])} - set(self.labels)
+        stray |= set(self.groups.values()) - set(self.labels)
         stray |= {ours for theirs in self.auxiliary.values() for ours in theirs.values()} - set(self.labels)
         if stray:
             raise ValueError(f"task {self.name}: {sorted(stray)} are not among its labels")

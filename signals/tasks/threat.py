@@ -30,6 +30,7 @@ TASK = Task(
     metric="macro_f1",
     floor=0.30,
     retrain_after=200,
+    groups={"neutral": "none", "attack": "hate"},
     precision=0.93,
     names={
         "none": "None",

@@ -9,6 +9,7 @@ TASK = Task(
     metric="macro_f1",
     floor=0.55,
     retrain_after=300,
+    groups={"neutral": "not-offensive", "attack": "offensive"},
     auxiliary={
         "hate_davidson": {
             "hate speech": "offensive",

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
@@ -168,6 +169,43 @@ def test_the_gate_of_every_task_judges_by_its_own_metric_and_floor(task):
     answers = np.arange(len(task.labels) * 4) % len(task.labels)
     right = np.eye(len(task.labels))[answers]
     assert 0 < task.floor < 1
-    assert gate(task, answers, right, None, reported={task.metric: 1.0}).passed
-    assert not gate(task, answers, np.roll(right, 1, axis=1), None, reported={task.metric: 1.0}).passed
+    reported = {task.metric: 1.0, "invariance_gap": 0.0}
+    assert gate(task, answers, right, None, reported=reported).passed
+    assert not gate(task, answers, np.roll(right, 1, axis=1), None, reported=reported).passed
     assert not gate(task, answers, right, None, reported={}).passed
+
+
+EVEN, UNEVEN = policy().invariance_gap, min(policy().invariance_gap + 0.2, 1.0)
+ABOUT_GROUPS = replace(TASK, groups={"neutral": "no", "attack": "yes"})
+
+
+@pytest.mark.parametrize(
+    ("gap", "champion", "passed"),
+    [
+        (EVEN, 0.0, True),
+        (UNEVEN, 0.0, False),
+        (UNEVEN, EVEN, False),
+        (UNEVEN, UNEVEN, True),
+        (UNEVEN, 1.0, True),
+        (UNEVEN, None, True),
+        (nan, None, False),
+        (nan, UNEVEN, False),
+        (None, None, False),
+    ],
+)
+def test_groups_may_not_be_answered_less_alike_than_the_policy_and_the_champion_do(gap, champion, passed):
+    answers = np.array(ANSWERS)
+    reported = GOOD if gap is None else GOOD | {"invariance_gap": gap}
+    known = {} if champion is None else {"invariance_gap": champion}
+    right = scores(answers)
+    verdict = gate(ABOUT_GROUPS, answers, right, right, reported=reported, champion_reported=known)
+    assert verdict.passed == passed
+    assert passed or "invariance of groups" in verdict.why
+    assert gate(TASK, answers, right, right, reported=reported, champion_reported=known).passed
+
+
+def test_a_first_champion_needs_the_figure_and_is_not_refused_for_it():
+    answers = np.array(ANSWERS)
+    first = {"invariance_gap": UNEVEN}
+    assert gate(ABOUT_GROUPS, answers, scores(answers), None, reported=GOOD | first).passed
+    assert not gate(ABOUT_GROUPS, answers, scores(answers), None, reported=GOOD).passed
