@@ -362,8 +362,9 @@ def test_an_answer_of_which_the_model_is_not_sure_has_scores_but_no_label(encode
 
 def test_what_may_be_any_of_several_threats_is_surely_one(encoder, threat):
     champion = threat.champions["threat"]
-    (row,) = champion.scorer.scores(encoder.encode([ALARM]), ngrams([ALARM]))
+    doubtful = f"{ALARM}All immigrants are scum and should be locked up."
+    (row,) = champion.scorer.scores(encoder.encode([doubtful]), ngrams([doubtful]))
     between = (row.max() + 1 - row[THREAT.nothing_index]) / 2
     assert row.max() < between
     picky = replace(champion, scorer=replace(champion.scorer, sure_from=float(between)))
-    assert answer(encoder, replace(threat, champions={"threat": picky}), page(ALARM))["label"] == "terrorism"
+    assert answer(encoder, replace(threat, champions={"threat": picky}), page(doubtful))["label"] is not None

@@ -17,7 +17,7 @@ def head():
     weights[columns, 1] = 60
     bias = np.array([4, 0], np.float32)
     nothing = np.zeros((DIMENSIONS, 2), np.float32)
-    return LinearHead(("none", "terrorism"), nothing, weights, bias, 1.0, weights, bias)
+    return LinearHead(("none", "terrorism"), nothing, weights, bias, screen_weights=weights, screen_bias=bias)
 
 
 def read(head, *texts):
