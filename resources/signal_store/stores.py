@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from resources.settings import Settings
 from resources.signal_store.entries import Entry, decoded, encoded, keys_of, put_page, store_key, without
@@ -19,7 +19,13 @@ T = TypeVar("T")
 
 
 class SignalStore(ABC):
-    """Signals by tenant and address, for any number of writers and readers."""
+    """Signals by tenant and address, for any number of writers and readers.
+
+    Attributes:
+        local: a read waits for no other process.
+    """
+
+    local: ClassVar[bool]
 
     def put(self, signals: Iterable[Mapping[str, Any]]) -> int:
         """Store pages and their other addresses, unless newer ones are stored; return the number of pages written.
@@ -89,6 +95,8 @@ class SignalStore(ABC):
 class LocalStore(SignalStore):
     """A store in a folder of this machine (LMDB), safe against a kill."""
 
+    local = True
+
     def __init__(self, folder: Path) -> None:
         import lmdb
 
@@ -128,6 +136,8 @@ class LocalStore(SignalStore):
 
 class RemoteStore(SignalStore):
     """A store on a Redis-protocol server."""
+
+    local = False
 
     def __init__(self, url: str) -> None:
         from redis import Redis

@@ -1,0 +1,1 @@
+"""The signal API: what ad decisioning and applications call."""
