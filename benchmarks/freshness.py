@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.end_to_end import SAMPLES, lines
 from benchmarks.place import broker, create_topics, environment, folder
 from resources.settings import configure
-from resources.signal_store import LocalStore
+from resources.signal_store.entries import store_key
+from resources.signal_store.stores import LocalStore
 from signals.documents.urls import canonical_url as page_address
 
 WARM_UP_SECONDS = 20
@@ -58,7 +59,7 @@ def latencies(name: str, address: str, store: LocalStore, rate: float, seconds: 
             sent += 1
         producer.poll(0)
         for url in list(pending)[:50]:
-            if store.get("meridian", url) is None:
+            if store.get_many([store_key("meridian", url)]) == [None]:
                 break  # pages are published in order, so the next are not there yet
             measured.append(time.monotonic() - pending.pop(url))
         time.sleep(0.02)

@@ -11,7 +11,7 @@ from resources.encoder import encoder
 from resources.lakehouse.tables import lakehouse
 from resources.registry.models import registry
 from resources.settings import settings
-from resources.signal_store import signal_store
+from resources.signal_store.stores import signal_store
 from sensors.materialize_stale import materialize_stale
 from sensors.retrain_encoder import retrain_encoder
 

@@ -118,6 +118,16 @@ class Settings(BaseSettings):
         SecretStr(".signals"),
         description="Store of page signals: a folder, or redis://[:password@]host:port/0.",
     )
+    api_keys: Path = Field(Path(".api_keys.json"), description="File of API keys, which `seamless serve keys` writes.")
+    api_rate: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/(second|minute|hour)$")] = Field(
+        "2000/second", description="Largest rate of requests with one API key to one worker, such as 100/minute."
+    )
+    api_in_flight: int = Field(256, ge=1, description="Requests that a worker of the API answers at a time.")
+    api_body_bytes: int = Field(10_000_000, ge=1_000, description="Bytes of a request to the API.")
+    api_seconds: float = Field(30.0, gt=0, description="Seconds after which the API gives a request up.")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector that gets the API's traces: http(s)://host:port."
+    )
     stream_events: int = Field(
         2_000, ge=1, le=50_000, description="Largest first micro-batch, in events; later sizes follow the time it took."
     )

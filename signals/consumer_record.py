@@ -3,6 +3,8 @@
 Silver, gold, the signal store and the API hand it on as it is.
 """
 
+from datetime import timedelta
+
 import polars as pl
 import pyarrow as pa
 
@@ -14,6 +16,8 @@ from signals.features.keywords import keywords
 from signals.risks import LEVELS, NO_RISK, RISKY, UNKNOWN, rank, risk_policy, risks_of, with_risk
 from signals.taxonomies import CATTAX
 
+# How long the signals of a fetch hold: pages are edited, and fetched again, within weeks.
+HOLDS = timedelta(days=30)
 FETCH = ("tenant_id", "url", "fetched_at")
 # Where a row came from: no part of the record.
 PROVENANCE = ("source", "position", "received_at")
@@ -27,6 +31,9 @@ OF_MESSAGES = (
 )
 # A decision's evidence, and the task that it is of.
 EVIDENCE = pl.Struct({"task": pl.String, **pl.DataFrame(pa.schema(list(classify.EVIDENCE)).empty_table()).schema})
+
+# What answered: a decision of one version of a model under one transformation.
+ANSWERED = ("task", "decision_id", "model_name", "model_version", "transform_id")
 
 
 def page_record(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -45,7 +52,8 @@ def page_record(pages: pl.DataFrame, images: pl.DataFrame, answers: pl.DataFrame
     pictures = worst_picture(images, answers.filter(pl.col("kind") == "image"))
     rows = with_signals(rows, signals).join(pictures, on=FETCH, how="left", maintain_order="left")
     topics = pl.col("topics").list.eval(pl.element().struct.field("id"))
-    return with_risk(rows.with_columns(cattax=pl.lit(CATTAX, pl.Int64), cat=topics))
+    expires_at = pl.col("fetched_at") + HOLDS
+    return with_risk(rows.with_columns(expires_at=expires_at, cattax=pl.lit(CATTAX, pl.Int64), cat=topics))
 
 
 def message_record(messages: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -66,9 +74,11 @@ def signals_of(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
 
     Columns: those of ``pivoted``, and ``topics`` (see ``classify.TOPIC``), ``risks`` and ``evidence``, lists of
     ``RISK`` and ``EVIDENCE``, surest first. ``threat_risk`` is the worst level of the risks, null if unjudged.
+    ``decisions`` lists what answered, with ``ANSWERED``.
     """
     wide = pivoted(answers, kind)
-    for lists in (topics_of(answers), risks_of(answers, risk_policy()), evidence_of(answers)):
+    decided = listed(answers.sort("task", maintain_order=True), decisions=pl.struct(*ANSWERED))
+    for lists in (topics_of(answers), risks_of(answers, risk_policy()), evidence_of(answers), decided):
         wide = wide.join(lists, on=ASKED_ABOUT, how="left", maintain_order="left")
     level = pl.col("risks").list.eval(rank(pl.element().struct.field("level"))).list.max()
     worst = level.fill_null(rank(pl.lit(NO_RISK))).replace_strict(dict(enumerate(LEVELS)), return_dtype=pl.String)
@@ -78,7 +88,7 @@ def signals_of(answers: pl.DataFrame, kind: str) -> pl.DataFrame:
 def with_signals(rows: pl.DataFrame, signals: pl.DataFrame) -> pl.DataFrame:
     """Return documents with their signals; of what nobody has answered, lists are empty and answers null."""
     joined = rows.join(signals, on=ASKED_ABOUT, how="left", maintain_order="left")
-    return joined.with_columns(pl.col("topics", "risks", "evidence").fill_null([]))
+    return joined.with_columns(pl.col("topics", "risks", "evidence", "decisions").fill_null([]))
 
 
 def topics_of(answers: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
-from resources.signal_store import SignalStore
+from resources.signal_store.stores import SignalStore
 from signals.consumer_record import PROVENANCE
 
 TABLE = "published/signal_store"
@@ -39,5 +39,4 @@ def signal_store(
 
 def put(store: SignalStore, signals: pl.DataFrame) -> int:
     """Put page signals into the store; return how many it kept, because it may have newer ones."""
-    times = pl.col("fetched_at", "published_on").cast(pl.String)
-    return store.put(signals.drop(*PROVENANCE, DAY).with_columns(times).to_dicts())
+    return store.put(signals.drop(*PROVENANCE, DAY).iter_rows(named=True))

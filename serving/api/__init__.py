@@ -1,1 +1,1 @@
-"""The signal API over HTTP."""
+"""The signal API: what ad decisioning and applications call."""

@@ -15,6 +15,7 @@ import typer
 from resources.redaction import redacted
 from resources.settings import Settings, SettingsError, configure, settings
 from serving.cli.models import models_app
+from serving.cli.serve import serve_app
 
 app = typer.Typer(
     name="seamless",
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_app, name="models")
+app.add_typer(serve_app, name="serve")
 stack_app = typer.Typer(
     help="The local stack: object store, broker, Postgres and key-value store, on loopback.", no_args_is_help=True
 )

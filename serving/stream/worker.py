@@ -29,7 +29,7 @@ from platform_assets.silver import embeddings as embeddings_table
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.serving_models import serving_models
 from resources.settings import Settings
-from resources.signal_store import SignalStore, signal_store
+from resources.signal_store.stores import SignalStore, signal_store
 from resources.sources.topics import Batch, BrokerError, Partition, TopicReader, topic_reader
 from serving.stream.embedding_cache import EmbeddingCache
 from serving.stream.pipelines import PIPELINES, Prefetch, ProcessingContext, StreamState, TopicPipeline

@@ -10,7 +10,9 @@ from platform_assets.published.signal_store import TABLE, signal_store
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
-from resources.signal_store import LocalStore
+from resources.signal_store.stores import LocalStore
+from signals.consumer_record import HOLDS
+from tests.support.signals import held
 
 SIGNALS, DAYS = "silver/page_signals", ("2026-11-10", "2026-11-11")
 INPUTS = (SIGNALS,)
@@ -23,7 +25,8 @@ def lake(tmp_path):
 
 def fetched(day, threat, document="https://a.example/1", hour=8):
     moment = datetime(2026, 11, int(day[-2:]), hour, tzinfo=UTC)
-    row = {"tenant_id": "t", "document_id": document, "fetched_at": moment, "threat": threat, "keywords": ["bridge"]}
+    row = {"tenant_id": "t", "document_id": document, "url": document, "fetched_at": moment, "threat": threat}
+    row |= {"expires_at": moment + HOLDS, "keywords": ["bridge"], "risk": "none", "topics": [{"id": "1"}]}
     place = {"source": "file", "position": 1, "received_at": moment}
     return row | place | {"published_on": date(2026, 11, 1), DAY: date.fromisoformat(day)}
 
@@ -41,7 +44,7 @@ def batch(lake, folder, days, *rows):
 
 def stored(folder, document="https://a.example/1"):
     with closing(LocalStore(folder)) as store:
-        return store.get("t", document)
+        return held(store, "t", document)
 
 
 def test_the_newest_signals_of_a_page_are_looked_up_whichever_day_is_made_last(lake, tmp_path):

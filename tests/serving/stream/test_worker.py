@@ -26,13 +26,14 @@ from resources.encoder import encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT, Settings, configure, settings
-from resources.signal_store import LocalStore
+from resources.signal_store.stores import LocalStore
 from resources.sources.topics import TopicReader
 from sensors.stale_days import daily_inputs, stale
 from serving.stream import worker as serving_stream
 from serving.stream.pipelines import PIPELINES, TopicPipeline
 from serving.stream.worker import ingest_batch, ingested_positions, source_name, stream
 from tests.conftest import SEAMLESS, environment
+from tests.support.signals import held
 
 pytestmark = pytest.mark.slow
 FOLDERS = ("pages", "messages", "ad_events", "inventory", "rtb_auctions", "user_sync")
@@ -101,7 +102,7 @@ def rows_of(lake: Lakehouse, table: str) -> list[str]:
 def published(home: Path, tenant_id: str, document_id: str) -> dict[str, object] | None:
     """Return a page's signals as the store has them."""
     with closing(LocalStore(home / "signals")) as store:
-        return store.get(tenant_id, document_id)
+        return held(store, tenant_id, document_id)
 
 
 def story(name: str, **more: str) -> tuple[str, bytes]:
@@ -165,7 +166,7 @@ def test_a_worker_goes_on_with_what_comes_after_it_has_caught_up(copied: Path, b
         for name in ("first", "second", "third"):
             if name != "first":
                 produce(broker, [story(name)])
-            while store.get("default", f"https://live.example/{name}") is None:
+            while held(store, "default", f"https://live.example/{name}") is None:
                 assert time.monotonic() < until, name
                 assert live.poll() is None
                 time.sleep(0.1)

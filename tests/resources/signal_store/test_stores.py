@@ -1,5 +1,5 @@
-import json
 from contextlib import closing
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from multiprocessing import get_context
 from random import Random
@@ -9,16 +9,12 @@ from redis import Redis
 
 from devstack import servers
 from resources.settings import load_settings
-from resources.signal_store import MAX_KEY, signal_store, store_key
+from resources.signal_store import stores
+from resources.signal_store.entries import MAX_KEY, Alias, put_page, site_key, store_key
+from resources.signal_store.stores import signal_store
+from tests.support.signals import NOON, as_stored, held, record
 
-PAGE = {
-    "tenant_id": "harbour",
-    "document_id": "https://a.example/x",
-    "fetched_at": "2026-11-12 10:00:00",
-    "threat": "none",
-}
-
-
+PAGE = record()
 WRITERS, ROUNDS, PAGES = 6, 25, 4
 
 
@@ -56,7 +52,7 @@ def opened(place):
 
 
 def moment(second):
-    return f"2026-11-12 10:{second // 60:02}:{second % 60:02}"
+    return NOON + timedelta(seconds=second)
 
 
 def write(place, writer):
@@ -66,7 +62,7 @@ def write(place, writer):
     with closing(opened(place)) as store:
         for second in seconds:
             pages = [f"https://a.example/{page}" for page in range(PAGES)]
-            store.put(PAGE | {"document_id": page, "fetched_at": moment(second), "by": writer} for page in pages)
+            store.put(record(page, at=moment(second), by=writer) for page in pages)
 
 
 def test_of_several_writers_at_once_the_newest_wins_and_nobody_puts_an_older_one(place):
@@ -79,60 +75,83 @@ def test_of_several_writers_at_once_the_newest_wins_and_nobody_puts_an_older_one
     with closing(opened(place)) as store:
         while any(worker.is_alive() for worker in workers):
             for page, found in seen.items():
-                if now := store.get("harbour", page):
+                if now := held(store, "harbour", page):
                     found.append(now["fetched_at"])
         assert [worker.exitcode for worker in workers] == [0] * WRITERS
         for page, found in seen.items():
             assert found == sorted(found)
-            assert store.get("harbour", page)["fetched_at"] == moment(WRITERS * ROUNDS - 1)
+            assert datetime.fromisoformat(held(store, "harbour", page)["fetched_at"]) == moment(WRITERS * ROUNDS - 1)
 
 
 def test_a_writer_that_is_overtaken_between_its_look_and_its_write_looks_again(server, monkeypatch):
     Redis.from_url(server).flushdb()
     with closing(opened(server)) as slow, closing(opened(server)) as fast:
-        newer = PAGE | {"fetched_at": "2026-11-13 10:00:00"}
-        dumps, both = json.dumps, iter([lambda: fast.put([newer])])
+        newer = record(at=NOON + timedelta(days=1))
+        both = iter([lambda: fast.put([newer])])
 
-        def overtaken(*given, **more):
+        def overtaken(entries, one):
             next(both, lambda: None)()
-            return dumps(*given, **more)
+            return put_page(entries, one)
 
-        monkeypatch.setattr("resources.signal_store.json.dumps", overtaken)
+        monkeypatch.setattr(stores, "put_page", overtaken)
         assert slow.put([PAGE]) == 0
-        assert slow.get("harbour", PAGE["document_id"]) == newer
+        assert held(slow, "harbour", PAGE["document_id"]) == as_stored(newer)
 
 
 def test_signals_are_found_by_tenant_and_page(store):
     assert store.put([PAGE]) == 1
-    assert store.get("harbour", PAGE["document_id"]) == PAGE
-    assert store.get("meridian", PAGE["document_id"]) is None
-    assert store.get("harbour", "https://a.example/y") is None
+    assert held(store, "harbour", PAGE["document_id"]) == as_stored(PAGE)
+    assert held(store, "meridian", PAGE["document_id"]) is None
+    assert held(store, "harbour", "https://a.example/y") is None
 
 
 def test_older_signals_do_not_replace_newer_ones_in_whatever_order_they_come(store):
-    older, newer = PAGE | {"fetched_at": "2026-11-11 23:00:00", "threat": "arms"}, PAGE
+    older, newer = record(at=NOON - timedelta(hours=13), threat="arms"), PAGE
     assert store.put([newer, older]) == 1
     assert store.put([older]) == 0
-    assert store.get("harbour", PAGE["document_id"]) == newer
+    assert held(store, "harbour", PAGE["document_id"]) == as_stored(newer)
     again = PAGE | {"threat": "crime"}
     assert store.put([again]) == 1
-    assert store.get("harbour", PAGE["document_id"]) == again
+    assert held(store, "harbour", PAGE["document_id"]) == as_stored(again)
 
 
 def test_what_was_put_is_there_for_the_next_process(place):
-    for found in (None, PAGE):
+    for found in (None, as_stored(PAGE)):
         with closing(opened(place)) as store:
-            assert store.get("harbour", PAGE["document_id"]) == found
+            assert held(store, "harbour", PAGE["document_id"]) == found
             store.put([PAGE])
 
 
 def test_long_addresses_have_keys_of_their_own(store):
-    pages = [PAGE | {"document_id": "https://a.example/" + "x" * 2_000 + end} for end in ("a", "b", "\ud800")]
+    pages = [record("https://a.example/" + "x" * 2_000 + end) for end in ("a", "b", "c")]
     assert store.put(pages) == 3
     assert all(len(store_key("harbour", page["document_id"])) <= MAX_KEY for page in pages)
-    assert store.get("harbour", pages[1]["document_id"])["document_id"] == pages[1]["document_id"]
+    assert held(store, "harbour", pages[1]["document_id"])["document_id"] == pages[1]["document_id"]
 
 
 def test_nothing_is_put_and_nothing_found_of_nothing(store):
     assert store.put([]) == 0
-    assert store.get("", "") is None
+    assert store.get_many([]) == []
+    assert held(store, "", "") is None
+
+
+def test_what_is_erased_is_gone_with_every_address_that_led_there_and_nothing_else_is(store):
+    gone = record("https://www.a.example/old", of="https://a.example/new")
+    moved = record("https://m.a.example/oldest", of="https://www.a.example/old", at=NOON - timedelta(days=1))
+    store.put([moved, gone, record("https://a.example/other"), gone | {"tenant_id": "meridian"}])
+    site = site_key("harbour", "a.example")
+    assert store.delete("harbour", ["https://a.example/new"]) > 0
+    left = [entry for entry in store.get_many(list(store._keys(b"harbour\n"))) if entry is not None]
+    assert not [one for one in left if isinstance(one, Alias) and one.document_id != "https://a.example/other"]
+    assert held(store, "harbour", "https://a.example/new") is None
+    assert held(store, "harbour", "https://a.example/other") is not None
+    assert "https://a.example/new" not in store.get_many([site])[0].pages
+    assert held(store, "meridian", "https://a.example/new") is not None
+    assert store.delete("harbour", ["https://a.example/new"]) == 0
+
+
+def test_a_key_of_a_tenant_is_found_whatever_its_name_means_to_a_server(store):
+    store.put([PAGE | {"tenant_id": name} for name in ("a*", "ab", "a[b]")])
+    assert store.delete("a*", [PAGE["document_id"]]) > 0
+    assert held(store, "a*", PAGE["document_id"]) is None
+    assert all(held(store, name, PAGE["document_id"]) for name in ("ab", "a[b]"))

@@ -1,0 +1,1 @@
+"""The signal store: what consumers look up before a bid, in microseconds."""

@@ -1,0 +1,67 @@
+"""The app: its routes, what every request goes through, and what its requests share."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from resources.api_keys import ApiKeys
+from resources.settings import Settings, settings
+from resources.signal_store.stores import signal_store
+from serving.api import operations, signals
+from serving.api.guard import Guard
+from serving.api.observability import log_as_json, tracer
+from serving.api.problems import Problem, handle_problems
+from serving.api.state import ServerState
+
+# Every route of the API.
+ROUTERS = (signals.router, operations.router)
+DESCRIPTION = """What is known of web pages before a bid, and answers about texts, pages and pictures on demand.
+
+Every call but those of operations needs an API key: Authorization: Bearer KEY. Errors are problems (RFC 9457)."""
+
+
+def create_app(configured: Settings | None = None) -> FastAPI:
+    """Return the app of one server process.
+
+    Args:
+        configured: its settings; those of the process where none are given.
+    """
+    given = configured or settings()
+    app = FastAPI(
+        title="Seamless signal API",
+        version="1",
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.settings = given
+    for router in ROUTERS:
+        app.include_router(router)
+    handle_problems(app)
+    traced = tracer(given.otel_exporter_otlp_endpoint)
+    limits = {"in_flight": given.api_in_flight, "seconds": given.api_seconds, "body_bytes": given.api_body_bytes}
+    app.add_middleware(Guard, **limits, tracer=traced)
+    declared = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = declared()
+        schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    given: Settings = app.state.settings
+    log_as_json()
+    state = app.state.server = ServerState(given, signal_store(given), ApiKeys(given.api_keys))
+    try:
+        yield
+    finally:
+        state.draining = True
+        state.store.close()
