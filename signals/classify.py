@@ -13,10 +13,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from signals.documents import images
 from signals.documents.passages import lead
 from signals.documents.text import document_texts
-from signals.models import heads
+from signals.models import heads, pictures
 from signals.models.abstention import confidence
 from signals.models.ngrams import ngrams
 from signals.models.page_reading import Evidence, PageReading, telling_words
@@ -104,7 +103,7 @@ class Model:
     version: int
     digest: str
     transform_id: str
-    scorer: heads.LinearHead | images.OpenNsfw
+    scorer: heads.LinearHead | pictures.PictureModels
 
 
 @dataclass(frozen=True)
@@ -151,11 +150,11 @@ def load_model(directory: Path, name: str, version: int, digest: str, running: s
     """
     described = json.loads((directory / "model.json").read_text(encoding="utf-8"))
     require_same(f"{name} version {version}", described["transform_id"], running)
-    scorer: heads.LinearHead | images.OpenNsfw
+    scorer: heads.LinearHead | pictures.PictureModels
     if described["family"] == heads.FAMILY:
         scorer = heads.load_head(directory)
-    elif described["family"] == images.FAMILY:
-        scorer = images.OpenNsfw(directory, tuple(described["labels"]))
+    elif described["family"] == pictures.FAMILY:
+        scorer = pictures.PictureModels(directory, tuple(described["labels"]))
     else:
         raise ValueError(f"model {name} version {version} is of unknown family {described['family']!r}")
     return Model(TASKS[described["task"]], name, version, digest, described["transform_id"], scorer)
@@ -207,7 +206,7 @@ class _Pictures:
         self._bodies = batch["body"].to_pylist()
 
     def answers(self, model: Model, rows: Rows) -> Answers:
-        assert isinstance(model.scorer, images.OpenNsfw)  # noqa: S101 - the family of every model of pictures
+        assert isinstance(model.scorer, pictures.PictureModels)  # noqa: S101 - the family of every model of pictures
         scores = model.scorer.scores([self._bodies[row] for row in rows]).round(DIGITS)
         return Answers(scores, [None] * len(rows), [[]] * len(rows), [[]] * len(rows))
 

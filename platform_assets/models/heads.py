@@ -4,6 +4,8 @@ import json
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
 from resources.registry.versions import REFERENCE, ModelVersion
 from resources.transform_comparisons import recorded_comparisons
-from signals.documents.images import OpenNsfw, package
 from signals.models.abstention import ACCURACY, COVERAGE
 from signals.models.drift import reference
 from signals.models.finer import finer_accuracy, finer_examples, fit_finer
 from signals.models.groups import TEST, invariance, sentences
 from signals.models.metrics import evaluate
 from signals.models.ngrams import ngrams
+from signals.models.pictures import ADDED, FAMILY, PictureModels, package
 from signals.models.training import NotEnoughLabelsError, answered, examples, seed_texts, train
 from signals.tasks import Task
 
@@ -64,15 +66,24 @@ def model_asset(task: Task) -> dg.AssetsDefinition:
 
 
 def train_and_promote(
-    task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Registry
+    task: Task, lakehouse: Lakehouse, encoder: Encoder, registry: Registry, added: Path | None = None
 ) -> tuple[ModelVersion, Verdict]:
     """Train a task's model under an encoder, register it, and promote it if it passes the gate.
+
+    Args:
+        task: the task.
+        lakehouse: with its labels.
+        encoder: of the texts.
+        registry: for the heads of the encoder.
+        added: ONNX file of a model to stand beside the packaged classifier; that of the last champion if left out.
 
     Raises:
         NotEnoughLabelsError: too few labels to train and judge a model.
     """
     is_image = task.documents == ("image",)
-    make, source = (package_classifier, PACKAGED_FROM) if is_image else (train_head, TRAINED_FROM)
+    make, source = train_head, TRAINED_FROM
+    if is_image:
+        make, source = partial(package_classifier, added=added or added_model(registry, task)), PACKAGED_FROM
     # Rows that land meanwhile neither train nor judge, nor count as seen.
     pinned = lakehouse.pinned_to(source)
     inputs = {f"version:{table}": version for table, version in pinned.pinned.items()}
@@ -127,23 +138,33 @@ def train_head(
     return metrics, record | {f"rows_{name}": count for name, count in result.rows.items()}
 
 
+def added_model(registry: Registry, task: Task) -> Path | None:
+    """Return the ONNX file that the version has which last became champion, under any encoder; None without one."""
+    promoted = [(v.promoted.at, v) for v in registry.versions(task.name, every_encoder=True) if v.promoted]
+    path = registry.fetch(max(promoted, key=itemgetter(0))[1]) / ADDED if promoted else None
+    return path if path is not None and path.exists() else None
+
+
 def package_classifier(
-    task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path
+    task: Task, lakehouse: Lakehouse, encoder: Encoder, folder: Path, added: Path | None = None
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Save the packaged image classifier to a folder, measure it on labelled images, and return metrics and record.
+
+    The model that a user has added stands beside it.
 
     Raises:
         NotEnoughLabelsError: there is no labelled image to measure it on.
     """
-    package(folder, task.labels, task=task.name, transform_id=encoder.transform_id)
+    package(folder, task.labels, added, task=task.name, transform_id=encoder.transform_id)
     images = labelled_images(task, lakehouse)
     if images.is_empty():
         raise NotEnoughLabelsError(f"task {task.name}: no labelled picture to judge the packaged classifier on")
-    scores = OpenNsfw(folder, task.labels).scores(images["body"].to_list())
+    scores = PictureModels(folder, task.labels).scores(images["body"].to_list())
     y_true = np.array([task.labels.index(label) for label in images["label"]])
     record = {
         "transform_id": encoder.transform_id,
-        "family": "open-nsfw",
+        "family": FAMILY,
+        "added": "" if added is None else added.name,
         "rows_train": 0,
         "rows_val": len(y_true),
         REFERENCE: reference(np.zeros((0, 0), np.float32), answered(scores, task)).dump(),

@@ -15,9 +15,10 @@ import polars as pl
 from platform_assets.bronze.page_fetches import SCHEMA
 from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
-from platform_assets.publishing import start
+from platform_assets.publishing import QUARANTINE, start
 from platform_assets.silver.pages import IS_IMAGE
 from platform_assets.tenants import DEFAULT_TENANT
+from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from resources.landing.budgets import MAX_PICTURES_PER_RECORD, MAX_PIXELS_PER_RECORD
 from signals.documents.images import pixels, probe_image
@@ -26,6 +27,8 @@ from signals.documents.urls import canonical_url, joined
 TABLE = "silver/images"
 INPUTS = (SCHEMA.table,)
 FETCH = ("tenant_id", "fetched_at", "source", "position", "received_at", "event_date")
+# Rules of pictures that show nothing: invisible, or listed twice. Whatever breaks another rule may show anything.
+SHOWS_NOTHING = ("large_enough", "tall_enough", "duplicate_key")
 IMAGE = {
     "document_id": pl.String,
     "page_url": pl.String,
@@ -46,6 +49,25 @@ def images(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakeho
     write = start(context, lakehouse, TABLE, INPUTS)
     fetches = declared(lakehouse.read(SCHEMA.table, write.days), SCHEMA).drop("html")
     return write.publish(unpacked, fetches.filter(IS_IMAGE | pl.col("images").is_not_null()), several=True)
+
+
+def with_unreadable(images: pl.DataFrame, pages: pl.DataFrame, lakehouse: Lakehouse) -> pl.DataFrame:
+    """Return images of pages, and one without content for each page that came with a picture which nobody can read.
+
+    Args:
+        images: silver/images of some days.
+        pages: silver/pages of the same days.
+        lakehouse: with silver/quarantine.
+    """
+    if not lakehouse.exists(QUARANTINE) or pages.is_empty():
+        return images
+    broken = lakehouse.scan(QUARANTINE, [str(day) for day in pages[DAY].unique()]).filter(
+        pl.col("table") == TABLE, ~pl.col("rule").is_in(SHOWS_NOTHING)
+    )
+    place = ["source", "position"]
+    unreadable = pages.join(broken.select(place).unique().collect(), on=place, how="semi")
+    unreadable = unreadable.select("tenant_id", "fetched_at", *place, "received_at", DAY, page_url="url")
+    return pl.concat([images, unreadable], how="diagonal_relaxed")
 
 
 def unpacked(fetches: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """`seamless models`: the registered versions, promotion, rollback and traffic."""
 
 import getpass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -183,6 +184,32 @@ def rollback(
         _require_ready(registry, registry.version(task, target), registry)
         replaced = promotion.roll_back(registry, task, target, by=person, why=why)
     typer.echo(f"{registry.environment}.{task}: {_name(target)} is champion, {_name(replaced)} was")
+
+
+@models_app.command("add-image")
+def add_image(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE.onnx", help="Model of pictures; FILE.json beside it describes it.")
+    ],
+) -> None:
+    """Have a model of pictures answer beside the packaged one, if both together pass the gate on labelled pictures."""
+    from platform_assets.models.heads import train_and_promote
+    from resources.encoder import Encoder
+    from resources.registry.errors import NotPassedError
+    from signals.models.pictures import AddedModel
+
+    task = TASKS["image_threat"]
+    try:
+        AddedModel(path, task.labels).check()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    registry, lakehouse = _registry(), _lakehouse()
+    encoder = Encoder(registry=registry, lakehouse=lakehouse)
+    heads = registry.for_encoder(encoder.digest)
+    registered, verdict = train_and_promote(task, lakehouse, encoder, heads, added=path)
+    if not verdict.passed:
+        raise NotPassedError(f"{registered} does not serve: {verdict.why}")
+    typer.echo(f"{registered} is champion, with {path.name} beside the packaged classifier: {verdict.why}")
 
 
 @models_app.command("traffic")

@@ -171,6 +171,8 @@ def process_pages(context: ProcessingContext, received: pl.DataFrame, prefetch: 
     with_images = received.filter(pages.IS_IMAGE | pl.col("images").is_not_null()).drop("html")
     unpacked = context.state.publish(images.TABLE, images.unpacked, with_images, several=True)
     answers = pl.concat([_decide(context, "page", extracted, prefetch), _decide(context, "image", unpacked, prefetch)])
+    if with_images.height > 0:
+        unpacked = images.with_unreadable(unpacked, extracted, context.state.lakehouse)
     return context.state.publish(page_signals.TABLE, partial(page_record, images=unpacked, answers=answers), extracted)
 
 

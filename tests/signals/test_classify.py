@@ -15,12 +15,12 @@ from PIL import Image
 
 import signals
 from signals.classify import DECISION, DOCUMENT, Models, classify, decision_id, load_model
-from signals.documents import images
 from signals.documents.text import content_hash
 from signals.models.encoder import DIMENSIONS
 from signals.models.finer import FinerLabels
 from signals.models.heads import LinearHead, directory_digest
 from signals.models.ngrams import FEATURES, ngrams
+from signals.models.pictures import package
 from signals.models.training import seed_texts, train
 from signals.models.transform import TransformMismatchError
 from signals.tasks import TASKS
@@ -52,7 +52,7 @@ def folders(tmp_path_factory):
     found = {task: saved_head(root / task, task) for task in ("sentiment", "irony")}
     found["image_threat"] = root / "image_threat"
     found["image_threat"].mkdir()
-    images.package(found["image_threat"], ("safe", "adult"), task="image_threat", transform_id=RUNNING)
+    package(found["image_threat"], TASKS["image_threat"].labels, task="image_threat", transform_id=RUNNING)
     return found
 
 
@@ -360,11 +360,14 @@ def test_an_answer_of_which_the_model_is_not_sure_has_scores_but_no_label(encode
     assert (nothing["abstention"], nothing["scores"]) == ("no_text", [])
 
 
-def test_what_may_be_any_of_several_threats_is_surely_one(encoder, threat):
-    champion = threat.champions["threat"]
-    doubtful = f"{ALARM}All immigrants are scum and should be locked up."
-    (row,) = champion.scorer.scores(encoder.encode([doubtful]), ngrams([doubtful]))
-    between = (row.max() + 1 - row[THREAT.nothing_index]) / 2
-    assert row.max() < between
-    picky = replace(champion, scorer=replace(champion.scorer, sure_from=float(between)))
-    assert answer(encoder, replace(threat, champions={"threat": picky}), page(doubtful))["label"] is not None
+@pytest.mark.parametrize(("none", "label"), [(0.05, "terrorism"), (0.25, None), (0.4, None), (0.95, "none")])
+def test_what_may_be_any_of_several_threats_is_surely_one(encoder, threat, none, label):
+    likely = np.full(len(THREAT.labels), 1e-9)
+    likely[THREAT.labels.index("none")] = none
+    likely[[THREAT.labels.index(one) for one in ("terrorism", "death_injury", "crime")]] = np.array([0.4, 0.3, 0.3]) * (
+        1 - none
+    )
+    weights = (np.zeros((rows, len(likely)), np.float32) for rows in (DIMENSIONS, FEATURES))
+    head = LinearHead(THREAT.labels, *weights, np.log(likely).astype(np.float32), sure_from=0.9)
+    models = replace(threat, champions={"threat": replace(threat.champions["threat"], scorer=head)})
+    assert answer(encoder, models, page(ALARM))["label"] == label

@@ -72,11 +72,16 @@ def test_seeds_are_texts_in_their_normal_form_and_said_once(task):
         ("toxicity", ("not-offensive", "offensive")),
         ("hate", ("not-hate", "hate")),
         ("irony", ("non_irony", "irony")),
-        ("image_threat", ("safe", "adult")),
     ],
 )
 def test_labels_are_those_that_predictions_are_printed_with(name, labels):
     assert TASKS[name].labels == labels
+
+
+def test_pictures_have_the_threats_that_texts_have_at_the_same_risk():
+    pictures, texts = TASKS["image_threat"], TASKS["threat"]
+    assert {*pictures.labels} == {"safe", *texts.labels} - {"none", "spam_malware"}
+    assert all(pictures.risk[label] == texts.risk[label] for label in pictures.labels[1:])
 
 
 def test_topics_are_the_37_of_the_taxonomy():

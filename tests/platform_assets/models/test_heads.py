@@ -7,7 +7,7 @@ import pytest
 from governance.transform_comparisons import Comparisons
 from platform_assets.models import heads
 from platform_assets.models.evaluation import held_out
-from platform_assets.models.heads import model_asset, task_doc, train_head
+from platform_assets.models.heads import model_asset, task_doc, train_and_promote, train_head
 from platform_assets.models.labelled import label_counts, labelled_images, labels_of, vectors_of
 from platform_assets.silver import embeddings
 from platform_assets.silver.embeddings import encoded
@@ -29,6 +29,7 @@ from tests.platform_assets.models.conftest import (
     picture,
     picture_label,
 )
+from tests.support.pictures import by_colour
 
 
 @pytest.mark.slow
@@ -216,3 +217,21 @@ def test_every_task_has_an_asset_that_says_what_it_is(task):
     assert described == task_doc(task)
     assert task.metric in described
     assert f"{len(task.labels)} labels" in described
+
+
+@pytest.mark.slow
+def test_a_model_that_a_user_adds_stays_beside_the_packaged_one_and_is_judged_with_it(
+    lake, encoder, registry, materialised, tmp_path
+):
+    colours = ("red", "lime", "green", "black")
+    land_pictures(lake, *((f"{i}", colour) for i, colour in enumerate(colours)))
+    land(lake, encoder, [picture_label(f"{i}", "arms" if i == 0 else "safe") for i in range(4)], encode=False)
+    materialised(IMAGE_THREAT)
+    assert not registry.versions("image_threat")[0].verdict.passed, "the packaged classifier sees no arms"
+    heads = registry.for_encoder(encoder.digest)
+    model, verdict = train_and_promote(IMAGE_THREAT, lake, encoder, heads, added=by_colour(tmp_path))
+    assert verdict.passed
+    assert model.metrics["accuracy"] == 1.0
+    shown, check = materialised(IMAGE_THREAT)
+    assert (shown["version"], shown["accuracy"], check.passed) == (3, 1.0, True)
+    assert shown["digest"] == model.digest

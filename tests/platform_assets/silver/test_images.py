@@ -3,13 +3,17 @@ import hashlib
 import io
 from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 from PIL import Image
 
 from platform_assets.bronze.page_fetches import SCHEMA
+from platform_assets.publishing import quarantine, to_broken_rows
 from platform_assets.silver import images as images_table
-from platform_assets.silver.images import unpacked
+from platform_assets.silver.images import unpacked, with_unreadable
+from resources.lakehouse.tables import Lakehouse
 from resources.landing.budgets import MAX_PICTURES_PER_RECORD
+from signals.consumer_record import worst_picture
 
 PAGE = "http://Example.org/story#top"
 
@@ -111,3 +115,26 @@ def test_so_many_pixels_of_a_record_are_decoded_and_no_more(bronze, monkeypatch)
     sizes = [(20, 10), (20, 20), (20, 10), (20, 15), (1, 1)]
     found = unpacked(bronze(SCHEMA, {"url": PAGE, "images": [embedded(picture(size=size)) for size in sizes]}))
     assert rules(found) == [None, "too_many_pixels:400", None, "too_many_pixels:300", None]
+
+
+@pytest.mark.parametrize(
+    ("rule", "risk"),
+    [
+        (None, None),
+        ("image_undecodable", "unknown"),
+        ("too_many_pictures:99", "unknown"),
+        ("raised:ValueError", "unknown"),
+        ("large_enough", None),
+        ("duplicate_key", None),
+    ],
+)
+def test_a_page_with_a_picture_that_nobody_can_read_is_not_known_to_be_safe(bronze, tmp_path, rule, risk):
+    lake = Lakehouse(uri=str(tmp_path))
+    page = bronze(SCHEMA, {"url": PAGE}).with_columns(tenant_id=pl.lit("t"), fetched_at="received_at")
+    broken = page.with_columns(rule=pl.lit(rule)).filter(pl.col("rule").is_not_null())
+    quarantine(lake, "silver/images", to_broken_rows(broken))
+    quarantine(lake, "silver/pages", to_broken_rows(page.with_columns(rule=pl.lit("too_short"))))
+    images = with_unreadable(unpacked(bronze(SCHEMA)).drop("rule"), page, lake)
+    nothing = dict.fromkeys(("tenant_id", "document_id", "content_hash", "task", "label"), pl.String)
+    seen = worst_picture(images, pl.DataFrame(schema=nothing | {"event_date": pl.Date, "score": pl.Float64}))
+    assert seen["image_threat_risk"].to_list() == ([] if risk is None else [risk])

@@ -118,6 +118,7 @@ def test_a_tested_version_goes_to_production_with_the_same_bytes(models, say):
         (("traffic", "irony", "--share", "0.1"), 2, "--challenger VERSION"),
         (("traffic", "irony", "--challenger", "2", "--share", "2"), 2, "--share"),
         (("traffic", "irony", "--challenger", "1", "--shadow"), 1, "is the champion"),
+        (("add-image", "nothing.onnx"), 2, "nothing.onnx is no file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -146,6 +147,6 @@ def test_a_version_that_has_not_passed_the_gate_goes_nowhere(models, tmp_path):
     assert models.for_environment("prod").versions("irony") == []
 
 
-@pytest.mark.parametrize("command", ["list", "show", "promote", "rollback", "traffic"])
+@pytest.mark.parametrize("command", ["list", "show", "promote", "rollback", "traffic", "add-image"])
 def test_help_says_what_each_option_is(command, say):
     assert "Options" in say(command, "--help")

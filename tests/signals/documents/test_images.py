@@ -1,36 +1,14 @@
-import io
-import json
 import struct
 import zlib
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from signals.documents.images import MAX_PIXELS, OpenNsfw, Picture, package, probe_image
-from tests.support import SHARED
+from signals.documents.images import MAX_PIXELS, Picture, probe_image
+from tests.support.pictures import FORMATS, encoded
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
-
-CORPUS = SHARED / "data" / "images_safety"
-FORMATS = [
-    ("RGB", "JPEG"),
-    ("CMYK", "JPEG"),
-    ("RGB", "PNG"),
-    ("RGBA", "PNG"),
-    ("P", "PNG"),
-    ("1", "PNG"),
-    ("I;16", "PNG"),
-]
-FORMATS += [("P", "GIF"), ("RGBA", "WEBP"), ("RGB", "BMP"), ("L", "TIFF"), ("F", "TIFF"), ("RGB", "AVIF")]
-
-
-def encoded(mode="RGB", kind="PNG", size=(20, 10)):
-    stream = io.BytesIO()
-    Image.new(mode, size).save(stream, kind)
-    return stream.getvalue()
 
 
 def declared_png(width, height):
@@ -43,23 +21,9 @@ def declared_png(width, height):
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    found = tmp_path_factory.mktemp("model")
-    package(found, ("safe", "adult"), task="image_threat", transform_id="0123456789abcdef")
-    return found
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return OpenNsfw(folder, ("safe", "adult"))
-
-
 @pytest.mark.parametrize(("mode", "kind"), FORMATS)
-def test_formats_are_told_and_what_is_told_can_be_scored(model, mode, kind):
-    body = encoded(mode, kind)
-    assert probe_image(body) == Picture(kind.lower(), 20, 10)
-    assert model.scores([body]).sum() == pytest.approx(1.0)
+def test_formats_are_told(mode, kind):
+    assert probe_image(encoded(mode, kind)) == Picture(kind.lower(), 20, 10)
 
 
 @pytest.mark.parametrize(
@@ -126,41 +90,3 @@ def test_a_damaged_avif_never_crashes():
 @example(b"RIFF\0\0\0\0WEBP")
 def test_any_bytes_never_crash(body):
     assert probe_image(body) is None or isinstance(probe_image(body), Picture)
-
-
-def test_the_packaged_model_is_two_files_of_data(folder):
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "open_nsfw.onnx"]
-    assert json.loads((folder / "model.json").read_text(encoding="utf-8")) == {
-        "family": "open-nsfw",
-        "labels": ["safe", "adult"],
-        "task": "image_threat",
-        "transform_id": "0123456789abcdef",
-    }
-
-
-def test_pictures_are_scored_the_same_alone_and_together(model):
-    rng = np.random.default_rng(0)
-    bodies = []
-    for _ in range(3):
-        stream = io.BytesIO()
-        Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(stream, "PNG")
-        bodies.append(stream.getvalue())
-    together = model.scores(bodies)
-    assert together.shape == (3, 2)
-    assert np.allclose(together.sum(axis=1), 1.0)
-    assert ((together >= 0) & (together <= 1)).all()
-    assert np.concatenate([model.scores([body]) for body in bodies]).tobytes() == together.tobytes()
-    assert len({row.tobytes() for row in together}) == 3
-
-
-def test_no_pictures_have_no_scores(model):
-    assert model.scores([]).shape == (0, 2)
-
-
-def test_real_benign_pictures_are_decoded_and_safe(model):
-    if not CORPUS.exists():
-        pytest.skip(f"{CORPUS} is not here")
-    bodies = [path.read_bytes() for path in sorted((CORPUS / "benign").iterdir())[::4]]
-    assert all(probe_image(body) for body in bodies)
-    safe = model.scores(bodies).argmax(axis=1) == 0
-    assert safe.mean() >= 0.9
