@@ -24,7 +24,7 @@ from resources.registry.versions import REFERENCE, ModelVersion
 from resources.transform_comparisons import recorded_comparisons
 from signals.models.abstention import ACCURACY, COVERAGE
 from signals.models.drift import reference
-from signals.models.finer import finer_accuracy, finer_examples, fit_finer
+from signals.models.finer import finer_examples, finer_metrics, fit_finer
 from signals.models.groups import TEST, invariance, sentences
 from signals.models.metrics import evaluate
 from signals.models.ngrams import ngrams
@@ -124,7 +124,7 @@ def train_head(
     finer = fit_finer(finer_rows, finer_vectors)
     head = replace(result.head, finer=finer)
     head.save(folder, task=task.name, transform_id=encoder.transform_id)
-    metrics = result.metrics | (finer_accuracy(finer, finer_rows, finer_vectors) if finer else {})
+    metrics = result.metrics | (finer_metrics(finer, finer_rows, finer_vectors) if finer else {})
     if task.groups:
         texts = [sentence.text for sentence in sentences(TEST)]
         metrics |= invariance(task, head.scores(encoder.encode(texts), ngrams(texts)))

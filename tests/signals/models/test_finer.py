@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from signals.models.encoder import DIMENSIONS
-from signals.models.finer import MAX_ROWS, FinerLabels, finer_accuracy, finer_examples, fit_finer
+from signals.models.finer import MAX_ROWS, FinerLabels, finer_examples, finer_metrics, fit_finer
 from signals.models.heads import LinearHead, load_head
 
 NODES = {
@@ -61,9 +61,10 @@ def test_texts_teach_more_than_a_name_the_more_there_are():
 def test_what_is_held_out_teaches_nothing_and_measures(finer):
     held_out = finer_examples("iab_category", labels(("425", "a cat", "val"), ("424", "a parrot", "val")))
     assert fit_finer(held_out, np.stack([axis(2), axis(1)])) is None
-    measured = finer_accuracy(finer, held_out, np.stack([axis(2), axis(2)]))
-    assert measured == {"finer_accuracy": 0.5, "finer_accuracy_3": 1.0}
-    assert finer_accuracy(finer, held_out.clear(), np.zeros((0, DIMENSIONS), np.float32)) == {}
+    measured = finer_metrics(finer, held_out, np.stack([axis(2), axis(2)]))
+    calibration = pytest.approx(0.5, abs=1e-6)
+    assert measured == {"finer_accuracy": 0.5, "finer_accuracy_3": 1.0, "finer_calibration_error": calibration}
+    assert finer_metrics(finer, held_out.clear(), np.zeros((0, DIMENSIONS), np.float32)) == {}
 
 
 def test_so_many_of_the_newest_rows_of_a_label_count_and_each_text_once():
