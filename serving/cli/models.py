@@ -1,6 +1,7 @@
 """`seamless models`: the registered versions, promotion, rollback and traffic."""
 
 import getpass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -194,7 +195,7 @@ def add_image(
 ) -> None:
     """Have a model of pictures answer beside the packaged one, if both together pass the gate on labelled pictures."""
     from platform_assets.models.heads import train_and_promote
-    from resources.encoder import Encoder
+    from resources.encoder import encoder
     from resources.registry.errors import NotPassedError
     from signals.models.pictures import AddedModel
 
@@ -203,10 +204,9 @@ def add_image(
         AddedModel(path, task.labels).check()
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    registry, lakehouse = _registry(), _lakehouse()
-    encoder = Encoder(registry=registry, lakehouse=lakehouse)
-    heads = registry.for_encoder(encoder.digest)
-    registered, verdict = train_and_promote(task, lakehouse, encoder, heads, added=path)
+    serving = encoder(settings())
+    heads = _registry().for_encoder(serving.digest)
+    registered, verdict = train_and_promote(task, _lakehouse(), serving, heads, added=path)
     if not verdict.passed:
         raise NotPassedError(f"{registered} does not serve: {verdict.why}")
     typer.echo(f"{registered} is champion, with {path.name} beside the packaged classifier: {verdict.why}")
@@ -253,7 +253,7 @@ def _lakehouse() -> "Lakehouse":
 
 def _require_ready(source: "Registry", version: "ModelVersion", target: "Registry") -> None:
     """Refuse a version that could not score in the target's environment."""
-    from resources.encoder import Encoder
+    from resources.encoder import encoder
     from resources.registry.errors import NotPassedError
 
     if version.encoder != target.serving_encoder():
@@ -261,8 +261,8 @@ def _require_ready(source: "Registry", version: "ModelVersion", target: "Registr
             f"{version} is of another encoder than the one that serves in "
             f"{target.environment}: `seamless models promote encoder` takes its heads along"
         )
-    encoder = Encoder(registry=target, lakehouse=_lakehouse())
-    source.load(version, encoder.transform_id, encoder.comparisons())
+    serving = replace(encoder(settings()), registry=target)
+    source.load(version, serving.transform_id, serving.comparisons())
 
 
 def _person(by: str | None) -> str:
