@@ -49,6 +49,18 @@ def durable_broker(stack: Path) -> Generator[str]:
 
 
 @contextmanager
+def key_value(stack: Path) -> Generator[str]:
+    """Run a key-value server that keeps its data in a folder, and yield its address."""
+    every, servers.SERVICES = servers.SERVICES, (servers.KEY_VALUE,)
+    try:
+        servers.up(stack)
+        yield servers.environment(stack)["SIGNAL_STORE"]
+        servers.down(stack)
+    finally:
+        servers.SERVICES = every
+
+
+@contextmanager
 def broker() -> Generator[str]:
     """Run a broker that stores events in memory, and yield its address.
 

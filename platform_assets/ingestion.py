@@ -206,7 +206,7 @@ def candidate_files(
     Returns:
         Files, and the checkpoint to keep once they are read: the time of the full listing, if one is due.
     """
-    landing, folder = settings().landing, expected.folder
+    landing, folder = settings().decision_spool if expected.spooled else settings().landing, expected.folder
     if isinstance(landing, Path):
         return landed_files(landing, folder), {}
     read = {file: progress.read_at for file, progress in Ledger(lakehouse, expected.table).files.items()}

@@ -54,6 +54,7 @@ class SourceSchema:
         topic: topic that it also reads, where there is a broker.
         sql_table: database table that it also reads, where there is a database.
         pulled: whether it also reads the API, where there is one.
+        spooled: whether its files are in the spool of our own API, not where files land.
         key: field that must not be null.
         event_time: field whose UTC day is the row's day; where it is missing, the day of receipt.
         allowed: the allowed values of a field.
@@ -69,6 +70,7 @@ class SourceSchema:
     topic: str | None = None
     sql_table: str | None = None
     pulled: bool = False
+    spooled: bool = False
 
 
 # A record that decodes in bulk: its index, the record, its declared fields, and all other fields as JSON.

@@ -125,6 +125,13 @@ class Settings(BaseSettings):
     api_in_flight: int = Field(256, ge=1, description="Requests that a worker of the API answers at a time.")
     api_body_bytes: int = Field(10_000_000, ge=1_000, description="Bytes of a request to the API.")
     api_seconds: float = Field(30.0, gt=0, description="Seconds after which the API gives a request up.")
+    api_models: bool = Field(
+        default=True,
+        description="Whether the API loads models and classifies; one that only looks up takes less memory.",
+    )
+    decision_spool: Path = Field(
+        Path(".decisions"), description="Folder in which the API keeps its decisions until silver/decisions has them."
+    )
     otel_exporter_otlp_endpoint: str | None = Field(
         None, description="OpenTelemetry collector that gets the API's traces: http(s)://host:port."
     )

@@ -5,6 +5,7 @@ the model is not sure, and then its scores are there.
 An unchanged page that is fetched on another day is decided again. Decisions are facts: a new model adds rows, and never
 changes one. After a promotion, a rollback or the start of a trial, the versions that now answer also decide the
 documents of the last week. A decision stays where its document is superseded by an earlier delivery of the same record.
+Those of the API are added as it made them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,9 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
+from platform_assets.bronze import api_decisions
 from platform_assets.conventions import table_spec
+from platform_assets.parsing import declared
 from platform_assets.publishing import accounted_check, apply_stage, quarantine, start
 from platform_assets.silver.embeddings import vectors
 from resources.encoder import Encoder
@@ -30,8 +33,19 @@ from signals.traffic import Traffic
 
 TABLE = "silver/decisions"
 DOCUMENTS = {"page": "silver/pages", "message": "silver/messages", "image": "silver/images"}
-INPUTS = tuple(DOCUMENTS.values())
+INPUTS = (*DOCUMENTS.values(), api_decisions.SCHEMA.table)
 MODELS = tuple(f"models/{task}" for task in TASKS)
+# What is told of a decision beside what a model says.
+PROVENANCE = {
+    "input_table": pl.String,
+    "input_version": pl.Int64,
+    "run_id": pl.String,
+    "served_by": pl.String,
+    "decided_at": pl.Datetime("us", "UTC"),
+}
+SCHEMA = {**pl.DataFrame(DECISION.empty_table()).schema, **PROVENANCE}
+# Without these, a row is no decision.
+REQUIRED = ("decision_id", "document_id", "tenant_id", "task", "model_name", "model_version", "event_date")
 BATCH = 2_048
 NO_VECTORS = pl.DataFrame(schema={"content_hash": pl.String, "vector": pl.List(pl.Float32)})
 # Older documents keep their former decisions when other versions come to answer.
@@ -58,7 +72,12 @@ def decisions(
         quarantine(lakehouse, TABLE, broken)
         rows_quarantined += broken.height
         parts.append(answers)
-    answers = pl.concat(parts)
+    of_api = declared(lakehouse.read(api_decisions.SCHEMA.table, write.days), api_decisions.SCHEMA)
+    rows_in += of_api.height
+    from_api, broken = apply_stage(answered_by_api, of_api)
+    quarantine(lakehouse, TABLE, broken)
+    rows_quarantined += broken.height
+    answers = pl.concat([*parts, from_api])
     checkpoints = {
         **write.checkpoints,
         **{SCORED_BY.name(day): traffic_fingerprint(models.traffic) for day in write.days},
@@ -72,6 +91,21 @@ def decisions(
     return write.result({**counts, "models": versions}, rows_out=lakehouse.count(TABLE), check_results=[check])
 
 
+def answered_by_api(received: pl.DataFrame) -> pl.DataFrame:
+    """Return the decisions that rows of bronze/api_decisions hold; the first of each counts.
+
+    Raises:
+        PolarsError: a row holds something else.
+    """
+    as_text = {"event_date": pl.String, "decided_at": pl.String}
+    rows = received["decision"].str.json_decode(pl.Struct({**SCHEMA, **as_text})).struct.unnest()
+    moment = pl.col("decided_at").str.to_datetime(time_unit="us", time_zone="UTC")
+    typed = rows.with_columns(pl.col("event_date").str.to_date("%Y-%m-%d"), moment).select(*SCHEMA)
+    if typed.select(pl.any_horizontal(pl.col(REQUIRED).is_null().any())).item():
+        raise ValueError("a decision lacks what names it")
+    return typed
+
+
 def traffic_fingerprint(traffic: Mapping[str, Traffic]) -> int:
     """Return a number that identifies which versions answer."""
     return fingerprint(
@@ -82,7 +116,7 @@ def traffic_fingerprint(traffic: Mapping[str, Traffic]) -> int:
 def outdated_days(lakehouse: Lakehouse, traffic: Mapping[str, Traffic], today: date) -> list[str]:
     """Return the days of the last week whose documents the versions that answer now have not decided."""
     decided_by, current = SCORED_BY.matching(lakehouse.checkpoints(TABLE)), traffic_fingerprint(traffic)
-    days = {date.fromisoformat(day) for table in INPUTS for day in lakehouse.days(table)}
+    days = {date.fromisoformat(day) for table in DOCUMENTS.values() for day in lakehouse.days(table)}
     recent = sorted(str(day) for day in days if today - REDECIDED < day <= today)
     return [day for day in recent if decided_by.get(day) != current]
 

@@ -29,6 +29,7 @@ P = ParamSpec("P")
 # Endings that each folder's files may have, without .gz or .zst.
 EVENTS = (".jsonl", ".ndjson")
 FOLDERS: dict[str, tuple[str, ...]] = {
+    "api_decisions": (".jsonl",),
     "pages": (*EVENTS, ".html", ".htm", ".warc", ".png", ".jpg", ".jpeg", ".gif", ".webp"),
     "messages": EVENTS,
     "users": EVENTS,

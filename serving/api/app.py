@@ -9,14 +9,19 @@ from fastapi import FastAPI
 from resources.api_keys import ApiKeys
 from resources.settings import Settings, settings
 from resources.signal_store.stores import signal_store
-from serving.api import operations, signals
+from serving.api import classify, operations, signals
+from serving.api.batching import Batcher
+from serving.api.decider import Decider
 from serving.api.guard import Guard
 from serving.api.observability import log_as_json, tracer
 from serving.api.problems import Problem, handle_problems
+from serving.api.readers import Readers
 from serving.api.state import ServerState
 
 # Every route of the API.
-ROUTERS = (signals.router, operations.router)
+ROUTERS = (signals.router, classify.router, operations.router)
+# Processes that read documents, for each that answers.
+READERS = 2
 DESCRIPTION = """What is known of web pages before a bid, and answers about texts, pages and pictures on demand.
 
 Every call but those of operations needs an API key: Authorization: Bearer KEY. Errors are problems (RFC 9457)."""
@@ -59,9 +64,24 @@ def create_app(configured: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     given: Settings = app.state.settings
     log_as_json()
-    state = app.state.server = ServerState(given, signal_store(given), ApiKeys(given.api_keys))
+    decider = Decider(given) if given.api_models else None
+    batcher, readers = Batcher(decider.decide if decider else _undecided), Readers(READERS)
+    store, keys = signal_store(given), ApiKeys(given.api_keys)
+    state = app.state.server = ServerState(given, store, keys, decider, batcher, readers)
+    if decider is not None:
+        decider.start()
+        batcher.start()
+        await readers.start()
     try:
         yield
     finally:
         state.draining = True
-        state.store.close()
+        await batcher.close()
+        await readers.close()
+        if decider is not None:
+            decider.close()
+        store.close()
+
+
+def _undecided(*_: Any) -> Any:
+    raise RuntimeError("this server has no models")

@@ -27,10 +27,12 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", summary="Whether requests should be sent here", responses=documented(503))
 async def readyz(request: Request) -> dict[str, str]:
-    """Answer 200 where the store can be read and the server is not about to stop."""
+    """Answer 200 where the store can be read, the models are loaded, and the server is not about to stop."""
     state = state_of(request)
     if state.draining:
         raise problem(503, "The server is about to stop: send requests to another.", Retry_After="1")
+    if state.decider is not None and state.decider.serving is None:
+        raise problem(503, "The models are being loaded: try again.", Retry_After="2")
     try:
         await asyncio.to_thread(state.store.get_many, [store_key("", "")])
     except Exception:  # noqa: BLE001 - whatever a store raises, it cannot be read

@@ -1,12 +1,16 @@
 """What the requests of one server process share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from resources.api_keys import ApiKeys
+from resources.instruction_set import instruction_set
 from resources.settings import Settings
 from resources.signal_store.stores import SignalStore
+from serving.api.batching import Batcher
+from serving.api.decider import Decider
+from serving.api.readers import Readers
 
 
 @dataclass
@@ -17,12 +21,20 @@ class ServerState:
         settings: those of the process.
         store: the signals.
         keys: who may call.
+        decider: the models; None on a server that only looks up.
+        batcher: has documents decided together.
+        readers: read documents.
+        instruction_set: of this machine.
         draining: the server is about to stop, and takes no new work.
     """
 
     settings: Settings
     store: SignalStore
     keys: ApiKeys
+    decider: Decider | None
+    batcher: Batcher
+    readers: Readers
+    instruction_set: str = field(default_factory=instruction_set)
     draining: bool = False
 
 

@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from governance.gates.promotion import Verdict
+from platform_assets.bronze import api_decisions
+from platform_assets.ingestion import prepare
 from platform_assets.silver.decisions import (
     INPUTS,
     TABLE,
@@ -62,6 +64,7 @@ def lake(tmp_path_factory, encoder):
     named = pages.select("document_id", "content_hash", "tenant_id", DAY, *PLACE, "received_at").head(1)
     images = named.with_columns(body=pl.lit(b"bytes"))
     lake.replace_all("silver/images", images)
+    prepare(lake, api_decisions.SCHEMA, FETCHED)
     return lake
 
 

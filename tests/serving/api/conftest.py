@@ -17,7 +17,7 @@ PAGE, OTHER = "https://a.example/story", "https://a.example/other"
 @contextmanager
 def served(folder, **given):
     """Yield a client of a server that keeps all that it keeps in a folder, and a function that makes keys."""
-    kept = {"signal_store": str(folder / "signals"), "api_keys": folder / "keys.json"}
+    kept = {"signal_store": str(folder / "signals"), "api_keys": folder / "keys.json", "api_models": False}
     app = create_app(load_settings(**kept | given))
 
     def header(tenant="harbour", role="decisioning", **more):
