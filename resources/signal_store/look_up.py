@@ -30,6 +30,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
         expires_at: until when its signals hold, UTC.
         age: seconds since it was fetched.
         signals: the consumer record as JSON; of a site ``site``, ``pages``, ``risk`` and ``topics``.
+        suitability: whether the page suits a profile, as JSON, where it is judged by one.
     """
 
     url: str
@@ -39,6 +40,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
     expires_at: datetime | None = None
     age: int | None = None
     signals: msgspec.Raw = msgspec.Raw(b"null")
+    suitability: msgspec.Raw = msgspec.Raw(b"null")
 
 
 def look_up(

@@ -13,10 +13,12 @@ from resources.signal_store.entries import encoded
 from serving.api.batching import BusyError
 from serving.api.decider import Group, document_of
 from serving.api.identity import Caller, allowed
+from serving.api.known import answers
 from serving.api.problems import documented, problem
 from serving.api.reader import Asked, Read
-from serving.api.signals import JSON, Record, Topic, Url, answers
+from serving.api.signals import JSON, Record, Topic
 from serving.api.state import ServerState, state_of
+from serving.api.suitability import Url
 from signals.documents.pages import MAX_TEXT
 from signals.tasks import TASKS, tasks_for
 

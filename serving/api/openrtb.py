@@ -2,19 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
+from serving.api.identity import Caller, allowed
+from serving.api.known import records
+from serving.api.problems import documented, problem
+from serving.api.state import state_of
 from signals.documents.openrtb import LARGEST, NotOpenRtbError
 from signals.enrichment import Address, BidRequest
 from signals.taxonomies import CATTAX, COLUMNS
 
+JSON = "application/json"
 BUDGET_MS = 10.0
 MAX_BYTES = 131_072
-JSON = "application/json"
 # What became of a request: see ``enrich``.
 OUTCOME = "Seamless-Enriched"
 REQUEST = {"id": "r1", "imp": [{"id": "1", "banner": {"w": 300, "h": 250}}], "site": {"page": "https://example.org/a"}}
@@ -37,64 +41,58 @@ SCHEMA = {
 }
 Cattax = IntEnum("Cattax", {f"_{cattax}": cattax for cattax in COLUMNS})
 NEWEST = Cattax(CATTAX)
-# Returns for each address the consumer record that a caller may read, or None.
-Find = Callable[[Request, Sequence[Address]], Awaitable[Sequence[Mapping[str, Any] | None]]]
+router = APIRouter(tags=["openrtb"], responses=documented(400, 401, 403, 413, 422, 429, 503))
 
 
-def router(find: Find) -> APIRouter:
-    """Return the route that enriches bid requests.
+@router.post(
+    "/v1/openrtb/enrich",
+    summary="A bid request with what is known of its page",
+    response_class=Response,
+    responses={200: {"description": f"The request; {OUTCOME} is page, unknown or late.", "content": {JSON: {}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": SCHEMA}}}},
+)
+async def enrich(
+    request: Request,
+    caller: Annotated[Caller, Depends(allowed("openrtb"))],
+    *,
+    cattax: Annotated[Cattax, Query(description="Content taxonomy: 3.1, 3.0, 2.2 or 1.0.")] = NEWEST,
+    pagecat: Annotated[bool, Query(description="Fill the pagecat of the site or app too.")] = False,
+    budget_ms: Annotated[float, Query(gt=0, le=1_000, description="Milliseconds that it may take.")] = BUDGET_MS,
+) -> Response:
+    """Fill the content of the site or app of an OpenRTB 2.6 (or 2.5) bid request; all else is returned as sent.
 
-    Args:
-        find: looks pages up.
+    The header Seamless-Enriched says what became of it: page, unknown (nothing is known of the page) or late.
     """
-    routes = APIRouter(tags=["openrtb"])
+    body = await request.body()
+    deadline = time.perf_counter() + budget_ms / 1_000
+    bid_request = _read(body)
+    try:
+        async with asyncio.timeout(deadline - time.perf_counter()):
+            record = await _known(request, caller, bid_request.address)
+    except TimeoutError:
+        return _answer(body, "late")
+    if record is None:
+        return _answer(body, "unknown")
+    enriched = bid_request.enriched(record, int(cattax), pagecat=pagecat).encode()
+    return _answer(body, "late") if time.perf_counter() > deadline else _answer(enriched, "page")
 
-    @routes.post(
-        "/v1/openrtb/enrich",
-        response_class=Response,
-        responses={
-            200: {"description": f"The request; {OUTCOME} is page, unknown or late.", "content": {JSON: {}}},
-            400: {"description": "The body is no bid request."},
-            413: {"description": f"The body is over {MAX_BYTES:,} bytes."},
-        },
-        openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": SCHEMA}}}},
-    )
-    async def enrich(
-        request: Request,
-        *,
-        cattax: Annotated[Cattax, Query(description="Content taxonomy: 3.1, 3.0, 2.2 or 1.0.")] = NEWEST,
-        pagecat: Annotated[bool, Query(description="Fill the pagecat of the site or app too.")] = False,
-        budget_ms: Annotated[float, Query(gt=0, le=1_000, description="Milliseconds that it may take.")] = BUDGET_MS,
-    ) -> Response:
-        """Fill the content of the site or app of an OpenRTB 2.6 (or 2.5) bid request; all else is returned as sent.
 
-        The header Seamless-Enriched says what became of it: page, unknown (nothing is known of the page) or late.
-        """
-        body = await request.body()
-        deadline = time.perf_counter() + budget_ms / 1_000
-        bid_request = _read(body)
-        try:
-            async with asyncio.timeout(deadline - time.perf_counter()):
-                (record,) = await find(request, [bid_request.address])
-        except TimeoutError:
-            return _answer(body, "late")
-        if record is None:
-            return _answer(body, "unknown")
-        enriched = bid_request.enriched(record, int(cattax), pagecat=pagecat).encode()
-        return _answer(body, "late") if time.perf_counter() > deadline else _answer(enriched, "page")
-
-    return routes
+async def _known(request: Request, caller: Caller, address: Address) -> Mapping[str, Any] | None:
+    if address.url is None:
+        return None
+    (record,) = await records(state_of(request), caller, [address.url])
+    return record
 
 
 def _read(body: bytes) -> BidRequest:
     if len(body) > MAX_BYTES:
-        raise HTTPException(413, f"the body has {len(body):,} bytes; send at most {MAX_BYTES:,}")
+        raise problem(413, f"the body has {len(body):,} bytes; send at most {MAX_BYTES:,}")
     try:
         return BidRequest(body.decode("utf-8"))
     except UnicodeDecodeError:
-        raise HTTPException(400, "the body is not UTF-8; send a bid request as JSON") from None
+        raise problem(400, "the body is not UTF-8; send a bid request as JSON") from None
     except NotOpenRtbError as error:
-        raise HTTPException(400, f"the body is no OpenRTB bid request: {error}") from None
+        raise problem(400, f"the body is no OpenRTB bid request: {error}") from None
 
 
 def _answer(body: bytes, outcome: str) -> Response:

@@ -34,9 +34,13 @@ class Problem(BaseModel):
     detail: str = Field(description="What is wrong, and what to do.")
 
 
-def problem(status: int, detail: str | None = None, **headers: str) -> HTTPException:
+class ProblemError(HTTPException):
+    """A problem that a route raises, whose detail says what to do; those of the framework often do not."""
+
+
+def problem(status: int, detail: str | None = None, **headers: str) -> ProblemError:
     """Return an exception that becomes a problem, with headers whose names have ``_`` for ``-``."""
-    return HTTPException(status, detail or DETAILS[status], {n.replace("_", "-"): v for n, v in headers.items()})
+    return ProblemError(status, detail or DETAILS[status], {n.replace("_", "-"): v for n, v in headers.items()})
 
 
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -53,8 +57,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 async def _of_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    ours = error.detail != HTTPStatus(error.status_code).phrase and error.status_code not in {400, 413}
-    detail = error.detail if ours else DETAILS.get(error.status_code, error.detail)
+    detail = error.detail if isinstance(error, ProblemError) else DETAILS.get(error.status_code, error.detail)
     return problem_response(error.status_code, detail, error.headers)
 
 

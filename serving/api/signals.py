@@ -1,9 +1,7 @@
 """Look-up of signals by address."""
 
-import asyncio
-from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -11,17 +9,20 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from resources.signal_store.entries import encoded
-from resources.signal_store.look_up import Answer, Status, look_up
+from resources.signal_store.look_up import Answer, Status
 from serving.api.identity import Caller, allowed
+from serving.api.known import answers
 from serving.api.problems import documented
 from serving.api.state import ServerState, state_of
+from serving.api.suitability import MAX_URLS, Reasoned, Url, profile_of, reasoned
 from signals.documents.urls import MAX_LENGTH
 
-MAX_URLS = 1_000
 JSON = "application/json"
-Url = Annotated[str, Field(max_length=MAX_LENGTH, description="Address of a page, as a browser shows it.")]
 Expired = Annotated[bool, Field(description="Whether signals that hold no more are returned, marked.")]
-router = APIRouter(tags=["signals"], responses=documented(401, 403, 422, 429, 503))
+ProfileName = Annotated[
+    str | None, Field(description="Suitability profile of the caller's organisation that pages are judged by.")
+]
+router = APIRouter(tags=["signals"], responses=documented(401, 403, 404, 422, 429, 503))
 
 
 class Topic(BaseModel):
@@ -55,6 +56,7 @@ class Known(BaseModel):
     expires_at: AwareDatetime | None = Field(None, description="Until when its signals hold.")
     age: int | None = Field(None, description="Seconds since the page was fetched.")
     signals: Record | None = Field(None, description="The signals; missing where nothing is known, which is not safe.")
+    suitability: Reasoned | None = Field(None, description="Whether the page suits the profile that is asked for.")
 
 
 class LookUp(BaseModel):
@@ -66,6 +68,7 @@ class LookUp(BaseModel):
 
     urls: list[Url] = Field(min_length=1, max_length=MAX_URLS, description="The addresses.")
     expired: Expired = True
+    profile: ProfileName = None
 
 
 class Found(BaseModel):
@@ -88,11 +91,13 @@ async def get_signals(
     ],
     *,
     expired: Annotated[bool, Query(description="Whether signals that hold no more are returned, marked.")] = True,
+    profile: Annotated[str | None, Query(description="Suitability profile that the page is judged by.")] = None,
     if_none_match: Annotated[str | None, Header(description="ETags of answers that the caller holds.")] = None,
 ) -> Response:
     """Return the signals of a page under any of its addresses, else what is known of its site."""
-    (answer,) = await answers(state_of(request), caller, [url], expired=expired)
-    etag = f'W/"{blake2b(answer.status.encode() + bytes(answer.signals), digest_size=12).hexdigest()}"'
+    (answer,) = await _judged(state_of(request), caller, [url], profile, expired=expired)
+    told = answer.status.encode() + bytes(answer.signals) + bytes(answer.suitability)
+    etag = f'W/"{blake2b(told, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
     if if_none_match and (if_none_match.strip() == "*" or etag in map(str.strip, if_none_match.split(","))):
         return Response(status_code=304, headers=headers)
@@ -109,25 +114,18 @@ async def post_lookup(
     request: Request, caller: Annotated[Caller, Depends(allowed("signals"))], asked: LookUp
 ) -> Response:
     """Return the signals of up to 1,000 pages, in order."""
-    found = await answers(state_of(request), caller, asked.urls, expired=asked.expired)
+    found = await _judged(state_of(request), caller, asked.urls, asked.profile, expired=asked.expired)
     return Response(encoded({"answers": found}), media_type=JSON)
 
 
-async def answers(state: ServerState, caller: Caller, urls: list[str], *, expired: bool = True) -> list[Answer]:
-    """Return what is known of addresses, as far as the caller may see it."""
-    asked = (state.store, caller.tenant, urls, datetime.now(UTC))
-    if state.store.local:
-        # A read of mapped memory takes less time than handing it to a thread.
-        found = look_up(*asked, expired=expired)
-    else:
-        found = await asyncio.to_thread(look_up, *asked, expired=expired)
-    if caller.hidden:
+async def _judged(
+    state: ServerState, caller: Caller, urls: list[str], profile_name: str | None, *, expired: bool
+) -> list[Answer]:
+    """Return what is known of addresses, judged by a profile where one is named."""
+    found = await answers(state, caller, urls, expired=expired)
+    if profile_name is not None:
+        profile = profile_of(state, caller, profile_name)
         for answer in found:
-            answer.signals = _without(answer.signals, caller.hidden)
+            record = msgspec.json.decode(answer.signals) if answer.status == "current" else None
+            answer.suitability = msgspec.Raw(reasoned(profile, answer.url, record).model_dump_json().encode())
     return found
-
-
-def _without(signals: msgspec.Raw, hidden: frozenset[str]) -> msgspec.Raw:
-    record: Any = msgspec.json.decode(signals)
-    seen = {name: value for name, value in record.items() if name not in hidden} if record else None
-    return msgspec.Raw(encoded(seen))
