@@ -13,8 +13,10 @@ from serving.api import classify, operations, signals
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.guard import Guard
+from serving.api.identity import SECURITY_SCHEME
 from serving.api.observability import log_as_json, tracer
 from serving.api.problems import Problem, handle_problems
+from serving.api.rates import RateLimiter
 from serving.api.readers import Readers
 from serving.api.state import ServerState
 
@@ -54,6 +56,10 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     def openapi() -> dict[str, Any]:
         schema = declared()
         schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        schema["components"]["securitySchemes"] = {"key": SECURITY_SCHEME}
+        of_callers = (told for path, told in schema["paths"].items() if path.startswith("/v1/"))
+        for operation in (operation for told in of_callers for operation in told.values()):
+            operation["security"] = [{"key": []}]
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -67,7 +73,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     decider = Decider(given) if given.api_models else None
     batcher, readers = Batcher(decider.decide if decider else _undecided), Readers(READERS)
     store, keys = signal_store(given), ApiKeys(given.api_keys)
-    state = app.state.server = ServerState(given, store, keys, decider, batcher, readers)
+    state = app.state.server = ServerState(given, store, keys, RateLimiter(given.api_rate), decider, batcher, readers)
     if decider is not None:
         decider.start()
         batcher.start()

@@ -14,16 +14,21 @@ from tests.support.signals import record
 PAGE, OTHER = "https://a.example/story", "https://a.example/other"
 
 
-@contextmanager
-def served(folder, **given):
-    """Yield a client of a server that keeps all that it keeps in a folder, and a function that makes keys."""
+def made(folder, **given):
+    """Return an app that keeps all that it keeps in a folder, and a function that makes keys."""
     kept = {"signal_store": str(folder / "signals"), "api_keys": folder / "keys.json", "api_models": False}
-    app = create_app(load_settings(**kept | given))
 
     def header(tenant="harbour", role="decisioning", **more):
         _, secret = ApiKeys(folder / "keys.json").add(tenant, role, **more)
         return {"Authorization": f"Bearer {secret}"}
 
+    return create_app(load_settings(**kept | given)), header
+
+
+@contextmanager
+def served(folder, **given):
+    """Yield a client of a server that keeps all that it keeps in a folder, and a function that makes keys."""
+    app, header = made(folder, **given)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client, header
 
