@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -29,33 +28,20 @@ from signals.documents.languages import languages_of
 from signals.documents.text import normal_forms
 from signals.tasks import tasks_for
 from tests.encoders import head
-from tests.serving.api.conftest import PAGE, served
+from tests.serving.api.conftest import PAGE, TASKS, served
 from tests.serving.api.test_reader import HOSTILE, png
 from tests.serving.api.test_reader import PAGE as HTML
 from tests.support.signals import record
 
-TASKS = ("sentiment", "threat", "iab_category")
 TEXTS = [f"The harbour of town {n} opens its new bridge, and everybody loves it" for n in range(20)]
 
 
 @pytest.fixture(scope="module")
-def home(blank, tmp_path_factory):
-    """Return a folder with a registry of three models that answer at random."""
-    folder = tmp_path_factory.mktemp("api")
-    shutil.copy(blank, folder / "db")
-    kept = {
-        "mlflow_tracking_uri": f"sqlite:///{folder}/db",
-        "mlflow_artifacts": str(folder / "files"),
-        "model_cache": folder / "cache",
-        "lakehouse_uri": str(folder / "lake"),
-        "decision_spool": folder / "spool",
-    }
+def home(taught):
+    """Return a folder with models, which this process's settings name."""
     before = settings()
-    configure(**kept)
-    models = registry(settings())
-    for number, task in enumerate(TASKS):
-        head(models, Encoder(registry=models), task, number)
-    yield folder, kept
+    configure(**taught[1])
+    yield taught
     configure(**before.model_dump())
 
 
