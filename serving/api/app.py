@@ -19,6 +19,7 @@ from serving.api.problems import Problem, handle_problems
 from serving.api.rates import RateLimiter
 from serving.api.readers import Readers
 from serving.api.state import ServerState
+from signals.documents.addresses import site_of
 
 # Every route of the API.
 ROUTERS = (signals.router, classify.router, operations.router)
@@ -73,6 +74,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     decider = Decider(given) if given.api_models else None
     batcher, readers = Batcher(decider.decide if decider else _undecided), Readers(READERS)
     store, keys = signal_store(given), ApiKeys(given.api_keys)
+    # The list of public suffixes takes a while to load: no request waits for that.
+    site_of("https://ready.example/")
     state = app.state.server = ServerState(given, store, keys, RateLimiter(given.api_rate), decider, batcher, readers)
     if decider is not None:
         decider.start()
