@@ -1,5 +1,6 @@
 """The app: its routes, what every request goes through, and what its requests share."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.guard import Guard
 from serving.api.identity import SECURITY_SCHEME
-from serving.api.observability import log_as_json, tracer
+from serving.api.observability import log_as_json, tracing
 from serving.api.problems import Problem, handle_problems
 from serving.api.rates import RateLimiter
 from serving.api.readers import Readers
@@ -49,9 +50,9 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     handle_problems(app)
-    traced = tracer(given.otel_exporter_otlp_endpoint)
+    traces = app.state.traces = tracing(given.otel_exporter_otlp_endpoint)
     limits = {"in_flight": given.api_in_flight, "seconds": given.api_seconds, "body_bytes": given.api_body_bytes}
-    app.add_middleware(Guard, **limits, tracer=traced)
+    app.add_middleware(Guard, **limits, tracer=traces and traces.get_tracer("seamless.api"))
     declared = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -90,6 +91,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         if decider is not None:
             decider.close()
         store.close()
+        if app.state.traces is not None:
+            await asyncio.to_thread(app.state.traces.shutdown)
 
 
 def _undecided(*_: Any) -> Any:
