@@ -204,7 +204,7 @@ def test_without_the_stack_there_are_the_webserver_and_the_daemon():
 def test_compose_has_every_server_of_the_local_stack():
     local = {service.name for service in servers.SERVICES}
     assert local < set(services("compose.yaml"))
-    assert set(services("compose.yaml")) - local == {"webserver", "daemon", "stream", "buckets", "topics"}
+    assert set(services("compose.yaml")) - local == {"webserver", "daemon", "stream", "api", "buckets", "topics"}
     assert set(PASSWORDS) == set(servers.SECRETS)
 
 

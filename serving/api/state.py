@@ -10,6 +10,7 @@ from resources.settings import Settings
 from resources.signal_store.stores import SignalStore
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
+from serving.api.rates import RateLimiter
 from serving.api.readers import Readers
 
 
@@ -21,6 +22,7 @@ class ServerState:
         settings: those of the process.
         store: the signals.
         keys: who may call.
+        rates: how often each may.
         decider: the models; None on a server that only looks up.
         batcher: has documents decided together.
         readers: read documents.
@@ -31,6 +33,7 @@ class ServerState:
     settings: Settings
     store: SignalStore
     keys: ApiKeys
+    rates: RateLimiter
     decider: Decider | None
     batcher: Batcher
     readers: Readers

@@ -1,3 +1,4 @@
+import json
 import shutil
 from datetime import UTC, date, datetime
 
@@ -274,6 +275,28 @@ def answered_by(lake, registry, encoder):
     assert all(check.passed for check in ran.get_asset_check_evaluations())
     stored = lake.read("silver/decisions", DAYS)
     return sorted(stored.select("model_version", "traffic_arm").unique().rows()), stored
+
+
+def test_what_the_api_has_decided_is_added_once_and_what_is_no_decision_is_quarantined(
+    copied, rivals, encoder, models, bronze
+):
+    documents = read_documents(copied, "page", DAYS, encoder)
+    made = answers_about(documents.head(1).with_columns(document_id=pl.lit("of the API")), models)
+    record = {
+        "decision_id": made["decision_id"][0],
+        "tenant_id": "acme",
+        "asked_on": DAYS[0],
+        "decision": json.loads(made.head(1).write_json())[0]
+        | {"served_by": "api", "decided_at": f"{DAYS[0]}T09:00:00Z"},
+    }
+    broken = record | {"decision_id": "none", "decision": {"label": "positive"}}
+    copied.replace_all(api_decisions.SCHEMA.table, bronze(api_decisions.SCHEMA, record, record, broken))
+    _, stored = answered_by(copied, rivals, encoder)
+    found = stored.filter(served_by="api")
+    assert found.select(DECISION.names).equals(made.head(1).select(DECISION.names))
+    rules = copied.read("silver/quarantine").filter(pl.col("table") == TABLE)["rule"].to_list()
+    assert rules == ["raised:ValueError"]
+    assert answered_by(copied, rivals, encoder)[1].filter(served_by="api").height == 1
 
 
 @pytest.mark.slow

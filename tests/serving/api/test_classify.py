@@ -2,12 +2,14 @@
 
 import base64
 import json
-import shutil
 import time
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
 
 from platform_assets.bronze import api_decisions
 from platform_assets.ingestion import candidate_files, ingest
@@ -20,38 +22,26 @@ from resources.registry.models import registry
 from resources.serving_models import serving
 from resources.settings import configure, settings
 from serving.api import decider
+from serving.api.classify import Answered
 from signals.classify import DECISION
 from signals.documents.languages import languages_of
 from signals.documents.text import normal_forms
 from signals.tasks import tasks_for
 from tests.encoders import head
-from tests.serving.api.conftest import PAGE, served
+from tests.serving.api.conftest import PAGE, TASKS, served
 from tests.serving.api.test_reader import HOSTILE, png
 from tests.serving.api.test_reader import PAGE as HTML
 from tests.support.signals import record
 
-TASKS = ("sentiment", "threat", "iab_category")
 TEXTS = [f"The harbour of town {n} opens its new bridge, and everybody loves it" for n in range(20)]
 
 
 @pytest.fixture(scope="module")
-def home(blank, tmp_path_factory):
-    """Return a folder with a registry of three models that answer at random."""
-    folder = tmp_path_factory.mktemp("api")
-    shutil.copy(blank, folder / "db")
-    kept = {
-        "mlflow_tracking_uri": f"sqlite:///{folder}/db",
-        "mlflow_artifacts": str(folder / "files"),
-        "model_cache": folder / "cache",
-        "lakehouse_uri": str(folder / "lake"),
-        "decision_spool": folder / "spool",
-    }
+def home(taught):
+    """Return a folder with models, which this process's settings name."""
     before = settings()
-    configure(**kept)
-    models = registry(settings())
-    for number, task in enumerate(TASKS):
-        head(models, Encoder(registry=models), task, number)
-    yield folder, kept
+    configure(**taught[1])
+    yield taught
     configure(**before.model_dump())
 
 
@@ -199,6 +189,24 @@ def test_what_is_kept_is_ingested_once_and_a_line_that_a_kill_cut_off_is_passed_
     lines = [line for file in (folder / "spool" / FOLDER).glob("*.jsonl") for line in file.read_text().splitlines()]
     assert "kept once" not in "".join(lines)
     assert all(json.loads(line)["instruction_set"] for line in lines if line.endswith("}"))
+
+
+def test_whatever_is_asked_within_the_schema_is_answered_as_declared(server):
+    client, key = server
+    schema = client.app.openapi()
+    declared = schema["paths"]["/v1/classify"]["post"]["responses"]
+    strategy = schemathesis.openapi.from_dict(schema)["/v1/classify"]["POST"].as_strategy()
+
+    @given(case=strategy)
+    @hypothesis_settings(max_examples=15, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    def asked(case):
+        answer = client.post("/v1/classify", json=case.body, headers=key)
+        assert answer.status_code < 500
+        assert str(answer.status_code) in {str(status) for status in declared}
+        if answer.status_code == 200:
+            Answered.model_validate_json(answer.content)
+
+    asked()
 
 
 @pytest.mark.parametrize(

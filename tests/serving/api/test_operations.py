@@ -1,7 +1,10 @@
+import gzip
 import json
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
-from tests.serving.api.conftest import PAGE
+from tests.serving.api.conftest import PAGE, served
 
 
 def test_health_readiness_and_figures_need_no_key(server):
@@ -53,3 +56,31 @@ def test_the_log_names_route_and_key_and_neither_address_nor_secret(server, caps
     assert told["key_id"]
     assert "private" not in logged
     assert key["Authorization"].removeprefix("Bearer ") not in logged
+
+
+def test_traces_go_to_the_endpoint_and_name_the_route_and_no_address(tmp_path):
+    received = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append((self.path, gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = Thread(target=collector.serve_forever)
+        thread.start()
+        with served(tmp_path, otel_exporter_otlp_endpoint=f"http://127.0.0.1:{collector.server_port}") as (
+            client,
+            header,
+        ):
+            client.get("/v1/signals", params={"url": f"{PAGE}?private=1"}, headers=header())
+        collector.shutdown()
+        thread.join()
+    assert [path for path, _ in received] == ["/v1/traces"]
+    assert b"GET /v1/signals" in received[0][1]
+    assert b"private" not in received[0][1]
