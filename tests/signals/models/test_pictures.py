@@ -73,10 +73,8 @@ def test_real_benign_pictures_are_decoded_and_safe(model):
     assert safe.mean() >= 0.9
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_an_added_model_answers_beside_the_packaged_one_and_safe_is_what_neither_sees(model, tmp_path, layout):
-    added = by_colour(tmp_path, layout=layout)
-    AddedModel(added, TASK.labels).check()
+def test_an_added_model_answers_beside_the_packaged_one_and_safe_is_what_neither_sees(model, tmp_path):
+    added = by_colour(tmp_path)
     (files := tmp_path / "files").mkdir()
     package(files, TASK.labels, added)
     bodies = [coloured(colour) for colour in ("red", "lime", "blue", "black")]
@@ -85,6 +83,13 @@ def test_an_added_model_answers_beside_the_packaged_one_and_safe_is_what_neither
     assert both[:, ADULT].tolist() == alone[:, ADULT].tolist()
     assert both[0, [ARMS, SAFE]].tolist() == pytest.approx([1.0, 0.0])
     assert both[1, SAFE] == alone[1, SAFE]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_model_is_given_pictures_in_its_layout(tmp_path, layout):
+    added = AddedModel(by_colour(tmp_path, layout=layout), TASK.labels)
+    added.check()
+    assert added.scores([coloured("blue")])[0, DRUGS] == pytest.approx(1.0)
 
 
 def test_outputs_of_one_meaning_add_up_and_colours_are_scaled_as_described(tmp_path):
