@@ -324,10 +324,10 @@ def _rotated(columns: Any, width: int) -> npt.NDArray[np.float64]:
     With fewer rows than columns this is the same problem, penalty included (the representer theorem), with a
     hundredth of the unknowns.
     """
-    dense = columns.toarray()
     # In single precision, the products of vectors that are much alike may be those of no real vectors.
-    vectors, grams = dense[:, :width].astype(np.float64), dense[:, width:]
-    products = vectors @ vectors.T + grams @ grams.T
+    exact = columns.astype(np.float64)
+    vectors, grams = exact[:, :width].toarray(), exact[:, width:]
+    products = vectors @ vectors.T + (grams @ grams.T).toarray()
     # Rows that repeat one another span less than they are: too little to be seen is added to each.
     products[np.diag_indices_from(products)] += JITTER * np.diag(products).mean()
     return np.linalg.cholesky(products)
