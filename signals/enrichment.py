@@ -20,7 +20,7 @@ ANY_RISK = "any"
 
 
 class Address(NamedTuple):
-    """Where impressions are shown: the address of the page or content, and the domain; None where not told."""
+    """Where impressions are shown: the address of the page or content, and the domain; None where not stated."""
 
     url: str | None
     domain: str | None
@@ -36,19 +36,19 @@ class BidRequest:
             NotOpenRtbError: it is no bid request.
         """
         try:
-            told = parsed(text)
+            request = parsed(text)
         except ValueError:
             raise NotOpenRtbError("openrtb_malformed") from None
-        impressions(told)
+        impressions(request)
         self.text = text
-        found = [(name, *_parts(told[name])) for name in PLACES if told.get(name) is not None]
+        found = [(name, *_parts(request[name])) for name in PLACES if request.get(name) is not None]
         self._name, self._place, self._content, self._data = next(iter(found), ("", {}, {}, []))
 
     @property
     def address(self) -> Address:
         """Where its impressions are shown."""
-        told = (self._place.get("page") or self._content.get("url"), self._place.get("domain"))
-        return Address(*(value if isinstance(value, str) and value else None for value in told))
+        parts = (self._place.get("page") or self._content.get("url"), self._place.get("domain"))
+        return Address(*(value if isinstance(value, str) and value else None for value in parts))
 
     def enriched(self, record: Mapping[str, Any], cattax: int = CATTAX, *, pagecat: bool = False) -> str:
         """Return the text of the request with what is known of its page.
@@ -60,7 +60,7 @@ class BidRequest:
         """
         found = categories((topic["id"] for topic in record.get("topics") or ()), cattax)
         of_place = _categories(self._place, "pagecat", found, cattax) if pagecat else {}
-        data = [entry for entry in data_of(record, cattax) if not any(_same(entry, told) for told in self._data)]
+        data = [entry for entry in data_of(record, cattax) if not any(_same(entry, one) for one in self._data)]
         return edited(self.text, self._edits(of_place, _of_content(self._content, record, found, cattax), data))
 
     def _edits(self, of_place: dict[str, Any], of_content: dict[str, Any], data: list[Any]) -> list[Edit]:
@@ -109,33 +109,33 @@ def _parts(place: Any) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
     return place, content, list_of(content.get("data"))
 
 
-def _of_content(told: Mapping[str, Any], record: Mapping[str, Any], found: list[str], cattax: int) -> dict[str, Any]:
+def _of_content(content: Mapping[str, Any], record: Mapping[str, Any], found: list[str], cattax: int) -> dict[str, Any]:
     """Return the members, but ``data``, that content lacks; none where it is of another taxonomy."""
-    if _stated(told, cattax) != cattax:
+    if _stated(content, cattax) != cattax:
         return {}
-    values = _categories(told, "cat", found, cattax)
-    if record.get("language") and not told.keys() & {"language", "langb"}:
+    values = _categories(content, "cat", found, cattax)
+    if record.get("language") and not content.keys() & {"language", "langb"}:
         values["language"] = record["language"]
-    if record.get("keywords") and not told.keys() & {"keywords", "kwarray"}:
+    if record.get("keywords") and not content.keys() & {"keywords", "kwarray"}:
         values["keywords"] = ",".join(record["keywords"])
     return values
 
 
-def _categories(told: Mapping[str, Any], name: str, found: list[str], cattax: int) -> dict[str, Any]:
+def _categories(existing: Mapping[str, Any], name: str, found: list[str], cattax: int) -> dict[str, Any]:
     """Return the categories that an object lacks, with their taxonomy where it states none."""
-    if not found or name in told or _stated(told, cattax) != cattax:
+    if not found or name in existing or _stated(existing, cattax) != cattax:
         return {}
-    return {name: found} | ({} if "cattax" in told else {"cattax": cattax})
+    return {name: found} | ({} if "cattax" in existing else {"cattax": cattax})
 
 
-def _stated(told: Mapping[str, Any], cattax: int) -> Any:
+def _stated(existing: Mapping[str, Any], cattax: int) -> Any:
     """Return the taxonomy of an object's categories: 1.0 where it has some and says nothing else."""
-    return told.get("cattax", 1 if told.keys() & {"cat", "sectioncat", "pagecat"} else cattax)
+    return existing.get("cattax", 1 if existing.keys() & {"cat", "sectioncat", "pagecat"} else cattax)
 
 
-def _same(entry: Mapping[str, Any], told: Any) -> bool:
-    """Return whether data that is told is ours already."""
-    return isinstance(told, dict) and (told.get("name"), told.get("ext")) == (entry["name"], entry["ext"])
+def _same(entry: Mapping[str, Any], existing: Any) -> bool:
+    """Return whether data that is existing is ours already."""
+    return isinstance(existing, dict) and (existing.get("name"), existing.get("ext")) == (entry["name"], entry["ext"])
 
 
 def _score(score: float) -> str:

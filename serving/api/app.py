@@ -59,8 +59,8 @@ def create_app(configured: Settings | None = None) -> FastAPI:
         schema = declared()
         schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
         schema["components"]["securitySchemes"] = {"key": SECURITY_SCHEME}
-        of_callers = (told for path, told in schema["paths"].items() if path.startswith("/v1/"))
-        for operation in (operation for told in of_callers for operation in told.values()):
+        of_callers = (methods for path, methods in schema["paths"].items() if path.startswith("/v1/"))
+        for operation in (operation for methods in of_callers for operation in methods.values()):
             operation["security"] = [{"key": []}]
         return schema
 

@@ -159,18 +159,18 @@ async def _classified(state: ServerState, caller: Caller, one: Any, tasks: froze
     kind = "image" if isinstance(one, ImageDocument) else "page" if isinstance(one, HtmlDocument) else one.kind
     sent = {name: value for name, value in one if name not in {"id", "kind"}}
     read = await state.readers.read(Asked(kind, **sent))
-    told = {"id": one.id, "content_hash": read.content_hash or None, "language": read.language}
+    common = {"id": one.id, "content_hash": read.content_hash or None, "language": read.language}
     if read.failure:
-        return _said(**told, status="unreadable", reason=read.failure)
+        return _said(**common, status="unreadable", reason=read.failure)
     document = _document(read, kind, caller.tenant, one)
     decisions, waited = await state.batcher.ask(Group(kind, tasks), document)
     if decisions is None:
-        return _said(**told, status="failed")
+        return _said(**common, status="failed")
     answered = {decision["task"] for decision in decisions}
     wanted = [task.name for task in tasks_for(kind) if tasks is None or task.name in tasks]
     unanswered = [name for name in wanted if name not in answered]
     ms = round(waited * 1000, 3)
-    return _said(**told, status="decided", decisions=decisions, unanswered=unanswered, waited_ms=ms)
+    return _said(**common, status="decided", decisions=decisions, unanswered=unanswered, waited_ms=ms)
 
 
 def _document(read: Read, kind: str, tenant: str, one: Any) -> dict[str, Any]:
@@ -190,5 +190,5 @@ async def _stored(state: ServerState, caller: Caller, late: list[Any]) -> list[d
     ]
 
 
-def _said(**told: Any) -> dict[str, Any]:
-    return {name: value for name, value in told.items() if value is not None or isinstance(value, msgspec.Raw)}
+def _said(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None or isinstance(value, msgspec.Raw)}

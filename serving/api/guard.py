@@ -131,13 +131,13 @@ class Guard:
 def _log(exchange: _Exchange, route: str, seconds: float, error: Exception | None) -> None:
     """Log a request: its route and its key's id, and neither its address nor its content."""
     scope = exchange.scope
-    told = {"request_id": exchange.request_id, "method": scope["method"], "route": route, "status": exchange.status}
-    told |= {"ms": round(seconds * 1000, 3), "key_id": scope.get("state", {}).get("key_id")}
+    fields = {"request_id": exchange.request_id, "method": scope["method"], "route": route, "status": exchange.status}
+    fields |= {"ms": round(seconds * 1000, 3), "key_id": scope.get("state", {}).get("key_id")}
     if error is None:
-        log.info("request", **told)
+        log.info("request", **fields)
         return
     # The message of an error may quote what was sent; where it was raised does not.
     where, trace = "", error.__traceback__
     while trace is not None:
         where, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
-    log.error("request", **told, error=type(error).__name__, where=where)
+    log.error("request", **fields, error=type(error).__name__, where=where)

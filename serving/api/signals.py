@@ -96,8 +96,8 @@ async def get_signals(
 ) -> Response:
     """Return the signals of a page under any of its addresses, else what is known of its site."""
     (answer,) = await _judged(state_of(request), caller, [url], profile, expired=expired)
-    told = answer.status.encode() + bytes(answer.signals) + bytes(answer.suitability)
-    etag = f'W/"{blake2b(told, digest_size=12).hexdigest()}"'
+    content = answer.status.encode() + bytes(answer.signals) + bytes(answer.suitability)
+    etag = f'W/"{blake2b(content, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
     if if_none_match and (if_none_match.strip() == "*" or etag in map(str.strip, if_none_match.split(","))):
         return Response(status_code=304, headers=headers)

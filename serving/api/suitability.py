@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from governance.profiles import Profile, ProfileError, Verdict, judge
 from resources import profiles
@@ -19,24 +19,29 @@ Url = Annotated[str, Field(max_length=MAX_LENGTH, description="Address of a page
 router = APIRouter(tags=["suitability"], responses=documented(400, 401, 403, 404, 413, 422, 429, 503))
 
 
-class Asked(BaseModel):
+class Judge(BaseModel):
     """Pages, and the profile that they are judged by."""
 
-    profile: str = Field(examples=["family_brand"])
-    urls: list[Url] = Field(min_length=1, max_length=MAX_URLS, examples=[["https://example.org/a"]])
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"profile": "sports_shoes", "urls": ["https://news.example/a"]}]},
+    )
+
+    profile: str = Field(description="Name of a profile of the caller's organisation.")
+    urls: list[Url] = Field(min_length=1, max_length=MAX_URLS, description="Addresses of the pages.")
 
 
 class Reasoned(Verdict):
-    """The verdict on a page, and the digest of the profile that gave it."""
+    """The verdict on a page: whether it is allowed, and the rules that speak against it."""
 
-    url: str
-    digest: str
+    url: str = Field(description="Its address as asked.")
+    digest: str = Field(description="Digest of the profile that gave it.")
 
 
-class Answered(BaseModel):
-    """Verdicts in the order of the pages."""
+class Verdicts(BaseModel):
+    """Verdicts on pages."""
 
-    verdicts: list[Reasoned]
+    verdicts: list[Reasoned] = Field(description="One a page, in order.")
 
 
 def profile_of(state: ServerState, caller: Caller, name: str) -> Profile:
@@ -68,10 +73,10 @@ def reasoned(profile: Profile, url: str, record: Mapping[str, Any] | None) -> Re
 
 @router.post("/v1/suitability", summary="Whether pages suit an advertiser's profile")
 async def suitability(
-    request: Request, caller: Annotated[Caller, Depends(allowed("suitability"))], asked: Asked
-) -> Answered:
+    request: Request, caller: Annotated[Caller, Depends(allowed("suitability"))], asked: Judge
+) -> Verdicts:
     """Say of up to 1,000 pages whether they suit a profile, with the rules that speak against it."""
     state = state_of(request)
     profile = profile_of(state, caller, asked.profile)
     found = await records(state, caller, asked.urls)
-    return Answered(verdicts=[reasoned(profile, *page) for page in zip(asked.urls, found, strict=True)])
+    return Verdicts(verdicts=[reasoned(profile, *page) for page in zip(asked.urls, found, strict=True)])

@@ -126,7 +126,7 @@ def test_what_fails_in_us_is_a_problem_with_an_id_and_tells_nothing_of_the_insid
     def broken(*_, **__):
         raise RuntimeError(f"secret {PAGE}")
 
-    monkeypatch.setattr("serving.api.signals.look_up", broken)
+    monkeypatch.setattr("serving.api.known.look_up", broken)
     answer = client.get("/v1/signals", params={"url": PAGE}, headers=header())
     assert_problem(answer, 500)
     logged = capsys.readouterr().err
