@@ -59,4 +59,4 @@ lock: ## Resolve pyproject.toml anew into requirements.lock.
 	@python -c 'from resources.settings import env_example; print(env_example(), end="")' > $@
 
 clean: ## Forget tables, models and runs; keep the environment.
-	rm -rf .lake .signals .mlflow .cache .dagster dbt_gold/target
+	rm -rf .lake .signals .decisions .mlflow .cache .dagster dbt_gold/target

@@ -42,6 +42,8 @@ def environment(home: Path) -> dict[str, str]:
         "MLFLOW_ARTIFACTS": str(home / "artifacts"),
         "MODEL_CACHE": str(home / "models"),
         "SIGNAL_STORE": str(home / "signals"),
+        "DECISION_SPOOL": str(home / "decisions"),
+        "API_KEYS": str(home / "keys.json"),
         "DAGSTER_HOME": str(home),
     }
     return {**os.environ, **own}

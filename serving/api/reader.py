@@ -113,6 +113,7 @@ def _in_a_child(content: bytes) -> bytes:
 
 def _bound() -> None:
     """Bound this process: beyond its seconds the kernel ends it, beyond its memory nothing is allocated."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     taken = Path("/proc/self/statm")

@@ -14,6 +14,9 @@ from serving.api.reader import Asked, Read
 # Seconds after which a process that should have ended a child by itself is ended.
 GIVEN_UP = reader.SECONDS + 2
 
+# A text of fewer characters is read here: 3 ms at most, where a child takes 7 ms for any.
+SHORT = 10_000
+
 
 class Readers:
     """A few processes, each of which reads a document at a time; one that ends is replaced.
@@ -38,6 +41,8 @@ class Readers:
 
     async def read(self, asked: Asked) -> Read:
         """Return a document as models are given it, or the rule that it breaks."""
+        if asked.text is not None and len(asked.text) + len(asked.title or "") < SHORT:
+            return reader.read(asked)
         process, whole = await self._free.get(), False
         try:
             if process is None or process.returncode is not None:

@@ -44,6 +44,7 @@ def settled(folder: Path, **given: Any) -> Generator[None]:
         "mlflow_artifacts": str(folder / "artifacts"),
         "model_cache": folder / "models",
         "signal_store": str(folder / "signals"),
+        "decision_spool": folder / "decisions",
     }
     configure(**own | given)
     try:

@@ -67,7 +67,7 @@ def write(place, writer):
 
 def test_of_several_writers_at_once_the_newest_wins_and_nobody_puts_an_older_one(place):
     opened(place).close()
-    context = get_context("spawn")
+    context = get_context("fork")
     workers = [context.Process(target=write, args=(place, writer)) for writer in range(WRITERS)]
     for worker in workers:
         worker.start()

@@ -63,6 +63,7 @@ class Load:
 
     def __init__(self, port, key):
         self.key, self.port = key, port
+        self.used = {}
         self.answered, self.versions, self.failed, self.stop = [], set(), [], Event()
         self.threads = [Thread(target=self.ask, args=(number,)) for number in range(3)]
 
@@ -77,11 +78,10 @@ class Load:
             thread.join()
 
     def ask(self, caller):
-        number = 0
         while not self.stop.is_set():
-            number += 1
+            key = self.used[caller] = self.key
             try:
-                with Client(f"http://127.0.0.1:{self.port}", self.key, timeout=60) as client:
+                with Client(f"http://127.0.0.1:{self.port}", key, timeout=60) as client:
                     (known,) = client.look_up([PAGE])
                     assert known.status == "current"
                     text = f"caller {caller} asks {time.monotonic()}"
@@ -121,11 +121,14 @@ def test_promotion_rollback_and_a_new_key_cost_no_request_a_kill_no_answer_and_a
         promoted = head(models, Encoder(registry=models), "sentiment", 99).version
         assert waited(lambda: promoted in load.versions)
         _, load.key = keys.add(old.tenant, old.role)
-        keys.expire(old.id, datetime.now(UTC) + timedelta(seconds=1))
+        keys.expire(old.id, datetime.now(UTC) + timedelta(hours=1))
         promotion.roll_back(models, "sentiment", first, by="ada", why="complaints")
         load.versions = set()
         assert waited(lambda: first in load.versions)
-        assert keys.find(secret, datetime.now(UTC) + timedelta(seconds=1)) is None
+        assert waited(lambda: {*load.used.values()} == {load.key})
+        keys.revoke(old.id)
+        more = len(load.answered)
+        assert waited(lambda: len(load.answered) > more + 5)
         assert load.failed == []
         before = len(load.answered)
         assert waited(lambda: len(load.answered) > before + 10)
