@@ -20,13 +20,14 @@ from governance import catalog
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.settings import PROJECT, load_settings
 from signals.tasks import TASKS
-from tests.conftest import environment, execute, instance, make
+from tests.conftest import SEAMLESS, environment, execute, instance, make
 from tests.support.graph import Graph
 
 pytestmark = pytest.mark.slow
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+CALLS = re.findall(r"^\$ (curl (?:.*\\\n)*.*)$", README, re.MULTILINE)
 OF_MAKE = {"make run", "make test", "make dev", "make run INPUT=DIR", "make run STACK=1"}
 OF_THE_STACK = ".venv/bin/seamless stack up"
 TAUGHT = ("hate", "irony")
@@ -125,10 +126,45 @@ def test_make_run_on_the_stack_gives_the_rows_that_a_folder_gives(tmp_path: Path
         assert remote[table] == rows, table
 
 
-def test_make_dev_opens_the_graph(home: Path):
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def test_the_api_answers_every_call(home: Path, tmp_path: Path):
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    (tmp_path / "bid_request.json").write_text('{"id": "r", "imp": [{"id": "1"}], "site": {"domain": "a.example"}}')
+    port, own = free_port(), {"API_KEYS": str(tmp_path / "keys.json"), "DECISION_SPOOL": str(tmp_path / "decisions")}
+    made = subprocess.run(
+        [SEAMLESS, "serve", "keys", "add", "--tenant", "meridian"],
+        cwd=home, env=environment(home) | own, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    server = subprocess.Popen(
+        [SEAMLESS, "serve", "--port", str(port)], cwd=home, env=environment(home) | own,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        _served(f"http://127.0.0.1:{port}/readyz", server)
+        assert len(CALLS) == 4
+        for call in CALLS:
+            command = call.replace("curl", "curl --silent --show-error --fail-with-body", 1).replace(
+                ":8000", f":{port}"
+            )
+            ran = subprocess.run(
+                ["bash", "-c", command], cwd=tmp_path, env={"PATH": os.environ["PATH"], "KEY": made.stdout.strip()},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert ran.returncode == 0, (call, ran.stdout, ran.stderr)
+            assert json.loads(ran.stdout)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def test_make_dev_opens_the_graph(home: Path):
+    port = free_port()
     command = ["make", "dev", f"PORT={port}", f"DAGSTER_HOME={home}"]
     dev = subprocess.Popen(
         command, cwd=PROJECT, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
