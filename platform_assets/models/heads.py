@@ -24,7 +24,7 @@ from resources.registry.versions import REFERENCE, ModelVersion
 from resources.transform_comparisons import recorded_comparisons
 from signals.models.abstention import ACCURACY, COVERAGE
 from signals.models.drift import reference
-from signals.models.finer import finer_examples, finer_metrics, fit_finer
+from signals.models.finer_training import finer_examples, finer_metrics, fit_finer
 from signals.models.groups import TEST, invariance, sentences
 from signals.models.metrics import evaluate
 from signals.models.ngrams import ngrams

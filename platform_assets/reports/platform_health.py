@@ -51,7 +51,7 @@ from platform_assets.silver.quarantine import WRITERS
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
-from signals.classify import LANGUAGE, NO_TEXT, NOT_SURE
+from signals.answers import LANGUAGE, NO_TEXT, NOT_SURE
 from signals.tasks import TASKS
 
 TABLE = "reports/platform_health"

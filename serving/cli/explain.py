@@ -10,7 +10,8 @@ import pyarrow as pa
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.serving_models import ServingModels, serving_models
 from resources.settings import settings
-from signals.classify import DOCUMENT, NO_TEXT, Models, classify
+from signals.answers import NO_TEXT
+from signals.classify import DOCUMENT, Models, classify
 from signals.documents.text import document_text
 from signals.documents.urls import canonical_url
 from signals.risks import SAFE

@@ -8,7 +8,8 @@ import pytest
 from platform_assets.models.heads import train_and_promote
 from resources.encoder import Encoder
 from resources.serving_models import serving
-from signals.classify import DOCUMENT, LANGUAGE, classify
+from signals.answers import LANGUAGE
+from signals.classify import DOCUMENT, classify
 from signals.documents.text import content_hash
 from signals.models.sentence_encoder import files_digest
 from signals.tasks import TASKS

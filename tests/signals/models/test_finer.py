@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from signals.models.encoder import DIMENSIONS
-from signals.models.finer import MAX_ROWS, FinerLabels, finer_examples, finer_metrics, fit_finer
+from signals.models.finer import FinerLabels
+from signals.models.finer_training import MAX_ROWS, finer_examples, finer_metrics, fit_finer
 from signals.models.heads import LinearHead, load_head
 
 NODES = {
