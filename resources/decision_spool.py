@@ -18,7 +18,7 @@ MAX_BYTES = 64 << 20
 class DecisionSpool:
     """A file of JSON lines of this process's own, so that no other process writes into it.
 
-    A line that a kill has cut off is the last of its file: nobody was answered by it, and bronze passes over it.
+    A line that a kill has cut off is the last of its file: nobody was answered by it, and it goes to quarantine.
 
     Args:
         root: the spool's folder.

@@ -87,9 +87,11 @@ def frame(content: bytes) -> bytes:
 
 
 def main() -> None:
-    """Answer frames until standard input ends."""
+    """Answer frames until standard input ends; an empty one says beforehand that all is loaded."""
     # What the first document would import and load is there before the first child is made.
     read(Asked("page", "https://a.example/", html=f"<html><body><article><p>{'A first page. ' * 40}</p></article>"))
+    sys.stdout.buffer.write(frame(b""))
+    sys.stdout.buffer.flush()
     while (content := read_frame(sys.stdin.buffer)) is not None:
         sys.stdout.buffer.write(frame(_in_a_child(content)))
         sys.stdout.buffer.flush()

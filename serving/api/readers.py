@@ -30,9 +30,9 @@ class Readers:
         self._free: asyncio.Queue[Process | None] = asyncio.Queue()
 
     async def start(self) -> None:
-        """Start the processes."""
-        for _ in range(self._count):
-            self._free.put_nowait(await self._started())
+        """Start the processes, and wait until each has loaded what it reads with."""
+        for process in await asyncio.gather(*(self._started() for _ in range(self._count))):
+            self._free.put_nowait(process)
 
     async def close(self) -> None:
         """End the processes that are free."""
@@ -60,14 +60,20 @@ class Readers:
 
     async def _started(self) -> Process:
         command = (sys.executable, "-m", reader.__name__)
-        return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd=PROJECT)
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd=PROJECT)
+        await _frame(process)
+        return process
 
 
 async def _exchange(process: Process, content: bytes) -> bytes:
     assert process.stdin is not None  # noqa: S101 - it was started with pipes
-    assert process.stdout is not None  # noqa: S101
     process.stdin.write(reader.frame(content))
     await process.stdin.drain()
+    return await _frame(process)
+
+
+async def _frame(process: Process) -> bytes:
+    assert process.stdout is not None  # noqa: S101 - it was started with pipes
     length = int.from_bytes(await process.stdout.readexactly(4), "big")
     return await process.stdout.readexactly(length)
 

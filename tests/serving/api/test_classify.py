@@ -178,7 +178,7 @@ def version_of(server):
     return decision["model_version"]
 
 
-def test_what_is_kept_is_ingested_once_and_a_line_that_a_kill_cut_off_is_passed_over(server, home):
+def test_what_is_kept_is_ingested_once_and_a_line_that_a_kill_cut_off_is_no_row(server, home):
     folder, _ = home
     ask(server, {"text": "kept once"})
     before = kept(home).height
