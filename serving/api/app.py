@@ -21,6 +21,7 @@ from serving.api.rates import RateLimiter
 from serving.api.readers import Readers
 from serving.api.state import ServerState
 from signals.documents.addresses import site_of
+from signals.taxonomies import COLUMNS, categories
 
 # Every route of the API.
 ROUTERS = (signals.router, classify.router, openrtb.router, suitability.router, operations.router)
@@ -75,8 +76,10 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     decider = Decider(given) if given.api_models else None
     batcher, readers = Batcher(decider.decide if decider else _undecided), Readers(READERS)
     store, keys = signal_store(given), ApiKeys(given.api_keys)
-    # The list of public suffixes takes a while to load: no request waits for that.
+    # The list of public suffixes and the taxonomies take a while to load: no request waits for that.
     site_of("https://ready.example/")
+    for cattax in COLUMNS:
+        categories((), cattax)
     state = app.state.server = ServerState(given, store, keys, RateLimiter(given.api_rate), decider, batcher, readers)
     if decider is not None:
         decider.start()
