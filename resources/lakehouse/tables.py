@@ -12,6 +12,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from governance import catalog
 from resources.lakehouse.checkpoints import CHANGED, COMPACTED, INSERTED, read_checkpoints
 from resources.lakehouse.days import DAY, contiguous, days_of, only_days
 from resources.settings import Settings
@@ -224,7 +225,7 @@ class Lakehouse:
             transactions = self._mark_changed(delta, {*days, *days_of(new)})
             merge = delta.merge(
                 new,
-                " AND ".join(f"(old.{name} IS NOT DISTINCT FROM new.{name})" for name in key),
+                _same(key),
                 target_alias="old",
                 source_alias="new",
                 merge_schema=True,
@@ -232,6 +233,27 @@ class Lakehouse:
             )
             merge = merge.when_matched_update_all(f"new.{by} >= old.{by} OR {on_days}").when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(on_days).execute()
+            return delta.version()
+
+        return _retried(write)
+
+    def remove(self, table: str, rows: pl.DataFrame, key: Sequence[str]) -> int:
+        """Remove the rows with the keys of some rows; return the table's version.
+
+        The log names the columns of the key and no value, which a deletion by condition would write into it.
+        """
+        columns = [*key, DAY] if DAY in rows.columns and DAY not in key else [*key]
+
+        def write() -> int:
+            delta = self.open(table)
+            merge = delta.merge(
+                rows.select(columns).unique(),
+                _same(columns),
+                target_alias="old",
+                source_alias="new",
+                commit_properties=CommitProperties(app_transactions=self._mark_changed(delta, rows)),
+            )
+            merge.when_matched_delete().execute()
             return delta.version()
 
         return _retried(write)
@@ -370,12 +392,16 @@ class Lakehouse:
         if (delta := self.open_if_exists(table)) is not None:
             return delta
         schema = Schema.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
+        configuration = {"delta.checkpointInterval": CHECKPOINT}
+        if (entry := catalog.tables().get(table)) is not None:
+            indexed = [name for name in entry.statistics if name in rows.columns and name != DAY]
+            configuration["delta.dataSkippingStatsColumns"] = ",".join(f"`{name}`" for name in indexed)
         return DeltaTable.create(
             self.location(table),
             schema,
             mode="ignore",
             partition_by=[DAY] if DAY in rows.columns else None,
-            configuration={"delta.checkpointInterval": CHECKPOINT},
+            configuration=configuration,
             storage_options=self.storage or None,
         )
 
@@ -390,6 +416,11 @@ def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
         if settings.aws_endpoint_url.startswith("http://"):
             storage |= {"AWS_ALLOW_HTTP": "true"}
     return Lakehouse(uri=settings.lakehouse_uri, storage=storage, streaming=streaming)
+
+
+def _same(columns: Iterable[str]) -> str:
+    """Return the condition that a stored and a new row are the same in some columns, where two nulls are."""
+    return " AND ".join(f"(old.{name} IS NOT DISTINCT FROM new.{name})" for name in columns)
 
 
 def _transactions(checkpoints: Mapping[str, int]) -> list[Transaction]:

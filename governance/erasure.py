@@ -1,0 +1,201 @@
+"""Erasure: which rows hold a subject, from the catalog alone, and the hashed names by which a subject stays away.
+
+A row is a subject's where one of its columns of the class subject is the subject's id, where it is about a document
+that the subject wrote, or where a record in it names either. A record is JSON in a column that is personal or that the
+catalog does not declare.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import polars as pl
+
+from governance.catalog import DEFAULT_TENANT, TENANT, Class, Table
+
+DOCUMENT, TEXT = "document_id", "content_hash"
+# Owners in a suppressed name: any organisation, and a record that names none.
+ANY, UNNAMED = "*", ""
+WORD = re.compile(r"\w+(?:[-.@+]\w+)*")
+PERSONAL: tuple[Class, ...] = ("subject", "personal", "special")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person, by the id under which one tenant, or any if None, keeps rows."""
+
+    id: str
+    tenant: str | None = None
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Owners whose records about this id are suppressed."""
+        if self.tenant is None:
+            return (ANY,)
+        return (self.tenant, UNNAMED) if self.tenant == DEFAULT_TENANT else (self.tenant,)
+
+
+@dataclass(frozen=True)
+class Named:
+    """The values that a record names: all of them, whole and word by word; documents; and tenants."""
+
+    names: frozenset[str]
+    documents: frozenset[str]
+    tenants: frozenset[str]
+
+
+def named_in(cell: str) -> Named:
+    """Return what a cell names; one that is no JSON object or list names itself alone."""
+    if not cell.startswith(("{", "[")):
+        return Named(frozenset((cell,)), frozenset(), frozenset())
+    try:
+        values = list(_values(cell))
+    except RecursionError:
+        values = [("", cell)]
+    names = {name for _, value in values for name in (value, *WORD.findall(value))}
+    documents, tenants = ({value for key, value in values if key == name} for name in (DOCUMENT, TENANT))
+    return Named(frozenset(names), frozenset(documents), frozenset(tenants))
+
+
+def _values(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield key and text of each value of a record, and of records that are text in it."""
+    if isinstance(value, str) and value.startswith(("{", "[")):
+        try:
+            value = json.loads(value)
+        except ValueError:  # cut or broken: its words count
+            yield key, value
+            return
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _values(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _values(item, key)
+    elif value is not None:
+        yield key, str(value)
+
+
+def subject_columns(table: Table, columns: Iterable[str]) -> list[str]:
+    """Return the columns that hold the id of a row's subject."""
+    return [name for name in columns if table.classes.get(name) == "subject"]
+
+
+def record_columns(table: Table, schema: Mapping[str, Any]) -> list[str]:
+    """Return the columns that may hold records: text that is personal, or that nobody declared."""
+    names = [name for name, kind in schema.items() if kind == pl.String]
+    return [name for name in names if table.classes.get(name, "personal") == "personal"]
+
+
+def may_hold(table: Table, schema: Mapping[str, Any]) -> bool:
+    """Say whether rows of a table may name a person."""
+    return any(kind in PERSONAL for kind in table.classes.values()) or bool(record_columns(table, schema))
+
+
+def names_subject(table: Table, schema: Mapping[str, Any], subject: Subject) -> pl.Expr:
+    """Return the condition that a row names a subject."""
+    columns = subject_columns(table, schema)
+    named = [pl.col(name).cast(pl.String) == subject.id for name in columns]
+    # A record can spell the id with escapes, but not its longest run of plain characters.
+    plain = max(re.findall(r"[A-Za-z0-9]+", subject.id), key=len, default="")
+    for name in record_columns(table, schema):
+        candidate = pl.when(pl.col(name).str.contains(plain, literal=True)).then(pl.col(name))
+        named.append(_matching(candidate, subject.tenant, names={subject.id}))
+    found = pl.any_horizontal(pl.lit(value=False), *named).fill_null(value=False)
+    if subject.tenant is None or TENANT not in schema:
+        return found
+    return found & (pl.col(TENANT).fill_null(DEFAULT_TENANT) == subject.tenant)
+
+
+def names_document(table: Table, schema: Mapping[str, Any], documents: pl.DataFrame) -> pl.Expr:
+    """Return the condition that a row is about one of some documents, of their tenants or of a row without one.
+
+    Args:
+        table: the table.
+        schema: its columns and their types.
+        documents: tenant_id and document_id.
+    """
+    conditions = [pl.lit(value=False)]
+    for (tenant,), of_tenant in documents.group_by(TENANT):
+        ids = of_tenant[DOCUMENT].unique().to_list()
+        owned = pl.col(TENANT).is_null() | (pl.col(TENANT) == tenant) if TENANT in schema else pl.lit(value=True)
+        about = [pl.col(DOCUMENT).is_in(ids)] if DOCUMENT in schema else []
+        for name in record_columns(table, schema):
+            candidate = pl.when(pl.col(name).str.contains_any(ids)).then(pl.col(name))
+            about.append(_matching(candidate, str(tenant), documents=set(ids)))
+        conditions.append(pl.any_horizontal(pl.lit(value=False), *about).fill_null(value=False) & owned)
+    return pl.any_horizontal(conditions)
+
+
+def _matching(
+    cell: pl.Expr, tenant: str | None, *, names: Collection[str] = (), documents: Collection[str] = ()
+) -> pl.Expr:
+    """Return the condition that a record names one of some values, and no other tenant."""
+
+    def matches(text: str) -> bool:
+        found = named_in(text)
+        foreign = tenant is not None and found.tenants and tenant not in found.tenants
+        return not foreign and not (found.names.isdisjoint(names) and found.documents.isdisjoint(documents))
+
+    return cell.map_elements(matches, return_dtype=pl.Boolean)
+
+
+def writes_documents(table: Table) -> bool:
+    """Say whether the subject of a table's rows wrote their documents: the row has the document's text, as a hash."""
+    return {DOCUMENT, TEXT, TENANT} <= {*table.classes} and bool(subject_columns(table, table.classes))
+
+
+def describes_texts(table: Table) -> bool:
+    """Say whether a table's rows are about texts, whosever they are."""
+    return TEXT in table.classes and DOCUMENT not in table.classes
+
+
+def hashed(salt: str, kind: str, owner: str, name: str) -> str:
+    """Return the hash of a subject's or a document's name, which shows the name to nobody who does not guess it."""
+    return hmac.digest(salt.encode(), f"{kind}\x1f{owner}\x1f{name}".encode(), hashlib.sha256).hex()
+
+
+@dataclass(frozen=True)
+class Suppressions:
+    """The hashed names of subjects and documents whose records are dropped, by salt."""
+
+    hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def lists(self, kind: str, tenant: str | None, name: str) -> bool:
+        """Say whether a name in a record of a tenant, if it names one, is suppressed."""
+        return any(
+            hashed(salt, kind, owner, name) in hashes
+            for salt, hashes in self.hashes.items()
+            for owner in {tenant or UNNAMED, ANY}
+        )
+
+    def suppressed(self, table: Table, rows: pl.DataFrame) -> pl.Series:
+        """Return for each row whether it names a suppressed subject or document."""
+        found = [False] * rows.height
+        if not self.hashes:
+            return pl.Series(found, dtype=pl.Boolean)
+        checks = [(name, "subject") for name in subject_columns(table, rows.columns)]
+        checks += [(DOCUMENT, "document")] if DOCUMENT in rows.columns else []
+        checks += [(name, "record") for name in record_columns(table, rows.schema)]
+        tenants = rows[TENANT] if TENANT in rows.columns else [None] * rows.height
+        listed = lru_cache(maxsize=None)(self._listed)
+        for name, kind in checks:
+            for index, (tenant, value) in enumerate(zip(tenants, rows[name], strict=True)):
+                found[index] = found[index] or (value is not None and listed(kind, tenant, str(value)))
+        return pl.Series(found, dtype=pl.Boolean)
+
+    def _listed(self, kind: str, tenant: str | None, value: str) -> bool:
+        if kind != "record":
+            return self.lists(kind, tenant, value)
+        record = named_in(value)
+        owners = record.tenants or {tenant}
+        return any(
+            self.lists(kind, owner, name)
+            for kind, names in (("subject", record.names), ("document", record.documents))
+            for name in names
+            for owner in owners
+        )
