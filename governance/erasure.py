@@ -19,7 +19,7 @@ import polars as pl
 from governance.catalog import DEFAULT_TENANT, TENANT, Class, Table
 
 DOCUMENT, TEXT = "document_id", "content_hash"
-# Owners in a suppressed name: any organisation, and a record that names none.
+# Owners of a suppressed name: any tenant, and a record that names none.
 ANY, UNNAMED = "*", ""
 WORD = re.compile(r"\w+(?:[-.@+]\w+)*")
 PERSONAL: tuple[Class, ...] = ("subject", "personal", "special")
@@ -31,13 +31,6 @@ class Subject:
 
     id: str
     tenant: str | None = None
-
-    @property
-    def owners(self) -> tuple[str, ...]:
-        """Owners whose records about this id are suppressed."""
-        if self.tenant is None:
-            return (ANY,)
-        return (self.tenant, UNNAMED) if self.tenant == DEFAULT_TENANT else (self.tenant,)
 
 
 @dataclass(frozen=True)
@@ -159,43 +152,49 @@ def hashed(salt: str, kind: str, owner: str, name: str) -> str:
     return hmac.digest(salt.encode(), f"{kind}\x1f{owner}\x1f{name}".encode(), hashlib.sha256).hex()
 
 
+def names_to_suppress(subject: Subject, documents: Iterable[tuple[str, str]]) -> set[tuple[str, str, str]]:
+    """Return kind, owner and name of all by which records of a subject are known.
+
+    Args:
+        subject: the subject.
+        documents: tenant and id of what the subject wrote.
+    """
+    owner = subject.tenant or ANY
+    names = {("subject", owner, subject.id), ("record", owner, subject.id), ("record", UNNAMED, subject.id)}
+    return names | {("document", tenant, name) for of, name in documents for tenant in (of, UNNAMED)}
+
+
 @dataclass(frozen=True)
 class Suppressions:
     """The hashed names of subjects and documents whose records are dropped, by salt."""
 
     hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def lists(self, kind: str, tenant: str | None, name: str) -> bool:
-        """Say whether a name in a record of a tenant, if it names one, is suppressed."""
+    def lists(self, kind: str, owner: str, name: str) -> bool:
+        """Say whether a name that an owner's record has is suppressed."""
         return any(
-            hashed(salt, kind, owner, name) in hashes
+            hashed(salt, kind, tenant, name) in hashes
             for salt, hashes in self.hashes.items()
-            for owner in {tenant or UNNAMED, ANY}
+            for tenant in {owner, ANY}
         )
 
     def suppressed(self, table: Table, rows: pl.DataFrame) -> pl.Series:
         """Return for each row whether it names a suppressed subject or document."""
-        found = [False] * rows.height
-        if not self.hashes:
-            return pl.Series(found, dtype=pl.Boolean)
-        checks = [(name, "subject") for name in subject_columns(table, rows.columns)]
-        checks += [(DOCUMENT, "document")] if DOCUMENT in rows.columns else []
-        checks += [(name, "record") for name in record_columns(table, rows.schema)]
-        tenants = rows[TENANT] if TENANT in rows.columns else [None] * rows.height
-        listed = lru_cache(maxsize=None)(self._listed)
-        for name, kind in checks:
-            for index, (tenant, value) in enumerate(zip(tenants, rows[name], strict=True)):
-                found[index] = found[index] or (value is not None and listed(kind, tenant, str(value)))
+        tenants = rows[TENANT] if TENANT in rows.columns else pl.repeat(None, rows.height, dtype=pl.String, eager=True)
+        unnamed, owners = tenants.fill_null(UNNAMED), tenants.fill_null(DEFAULT_TENANT)
+        checks = [("subject", owners, name) for name in subject_columns(table, rows.columns)]
+        checks += [("document", unnamed, DOCUMENT)] if DOCUMENT in rows.columns else []
+        record_owners = owners if TENANT in rows.columns else unnamed
+        checks += [("record", record_owners, name) for name in record_columns(table, rows.schema)]
+        found, is_listed = [False] * rows.height, lru_cache(maxsize=None)(self._is_listed)
+        for kind, of, name in checks:
+            for index, (owner, value) in enumerate(zip(of, rows[name], strict=True)):
+                found[index] = found[index] or (value is not None and is_listed(kind, owner, str(value)))
         return pl.Series(found, dtype=pl.Boolean)
 
-    def _listed(self, kind: str, tenant: str | None, value: str) -> bool:
+    def _is_listed(self, kind: str, owner: str, value: str) -> bool:
         if kind != "record":
-            return self.lists(kind, tenant, value)
+            return self.lists(kind, owner, value)
         record = named_in(value)
-        owners = record.tenants or {tenant}
-        return any(
-            self.lists(kind, owner, name)
-            for kind, names in (("subject", record.names), ("document", record.documents))
-            for name in names
-            for owner in owners
-        )
+        named = [("record", name) for name in record.names] + [("document", name) for name in record.documents]
+        return any(self.lists(of, tenant, name) for tenant in record.tenants or (owner,) for of, name in named)
