@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,10 @@ from governance.catalog import DEFAULT_TENANT, TENANT, Class, Table
 DOCUMENT, TEXT = "document_id", "content_hash"
 # Owners of a suppressed name: any tenant, and a record that names none.
 ANY, UNNAMED = "*", ""
+# Names whose hashes are computed once among some rows: most records repeat them.
+CACHED = 1 << 16
+# Beginnings of a JSON object or list.
+RECORD = ("{", "[")
 WORD = re.compile(r"\w+(?:[-.@+]\w+)*")
 PERSONAL: tuple[Class, ...] = ("subject", "personal", "special")
 
@@ -44,33 +48,31 @@ class Named:
 
 def named_in(cell: str) -> Named:
     """Return what a cell names; one that is no JSON object or list names itself alone."""
-    if not cell.startswith(("{", "[")):
+    if not cell.startswith(RECORD):
         return Named(frozenset((cell,)), frozenset(), frozenset())
-    try:
-        values = list(_values(cell))
-    except RecursionError:
-        values = [("", cell)]
-    names = {name for _, value in values for name in (value, *WORD.findall(value))}
-    documents, tenants = ({value for key, value in values if key == name} for name in (DOCUMENT, TENANT))
-    return Named(frozenset(names), frozenset(documents), frozenset(tenants))
-
-
-def _values(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield key and text of each value of a record, and of records that are text in it."""
-    if isinstance(value, str) and value.startswith(("{", "[")):
-        try:
-            value = json.loads(value)
-        except ValueError:  # cut or broken: its words count
-            yield key, value
-            return
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _values(item, name)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _values(item, key)
-    elif value is not None:
-        yield key, str(value)
+    names: set[str] = set()
+    of_key: dict[str, set[str]] = {DOCUMENT: set(), TENANT: set()}
+    unread: list[tuple[str, Any]] = [("", cell)]
+    while unread:
+        key, value = unread.pop()
+        if isinstance(value, str) and value.startswith(RECORD):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):  # cut or broken: its words count
+                names.update(WORD.findall(value))
+                continue
+        if isinstance(value, dict):
+            unread += value.items()
+        elif isinstance(value, list):
+            unread += [(key, item) for item in value]
+        elif value is not None:
+            name = str(value)
+            names.add(name)
+            if not name.isalnum():
+                names.update(WORD.findall(name))
+            if key in of_key:
+                of_key[key].add(name)
+    return Named(frozenset(names), frozenset(of_key[DOCUMENT]), frozenset(of_key[TENANT]))
 
 
 def subject_columns(table: Table, columns: Iterable[str]) -> list[str]:
@@ -186,15 +188,16 @@ class Suppressions:
         checks += [("document", unnamed, DOCUMENT)] if DOCUMENT in rows.columns else []
         record_owners = owners if TENANT in rows.columns else unnamed
         checks += [("record", record_owners, name) for name in record_columns(table, rows.schema)]
-        found, is_listed = [False] * rows.height, lru_cache(maxsize=None)(self._is_listed)
+        found, lists = [False] * rows.height, lru_cache(CACHED)(self.lists)
+
+        def is_listed(kind: str, owner: str, value: str) -> bool:
+            if kind != "record":
+                return lists(kind, owner, value)
+            record = named_in(value)
+            named = [("record", name) for name in record.names] + [("document", name) for name in record.documents]
+            return any(lists(of, tenant, name) for tenant in record.tenants or (owner,) for of, name in named)
+
         for kind, of, name in checks:
             for index, (owner, value) in enumerate(zip(of, rows[name], strict=True)):
                 found[index] = found[index] or (value is not None and is_listed(kind, owner, str(value)))
         return pl.Series(found, dtype=pl.Boolean)
-
-    def _is_listed(self, kind: str, owner: str, value: str) -> bool:
-        if kind != "record":
-            return self.lists(kind, owner, value)
-        record = named_in(value)
-        named = [("record", name) for name in record.names] + [("document", name) for name in record.documents]
-        return any(self.lists(of, tenant, name) for tenant in record.tenants or (owner,) for of, name in named)
