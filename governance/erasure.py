@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -168,17 +168,14 @@ def names_to_suppress(subject: Subject, documents: Iterable[tuple[str, str]]) ->
 
 @dataclass(frozen=True)
 class Suppressions:
-    """The hashed names of subjects and documents whose records are dropped, by salt."""
+    """The hashed names of subjects and documents whose records are dropped, and their salt."""
 
-    hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    salt: str = ""
+    hashes: frozenset[str] = frozenset()
 
     def lists(self, kind: str, owner: str, name: str) -> bool:
         """Say whether a name that an owner's record has is suppressed."""
-        return any(
-            hashed(salt, kind, tenant, name) in hashes
-            for salt, hashes in self.hashes.items()
-            for tenant in {owner, ANY}
-        )
+        return any(hashed(self.salt, kind, tenant, name) in self.hashes for tenant in (owner, ANY))
 
     def suppressed(self, table: Table, rows: pl.DataFrame) -> pl.Series:
         """Return for each row whether it names a suppressed subject or document."""

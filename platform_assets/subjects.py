@@ -1,6 +1,6 @@
 """All rows of the lakehouse that hold one subject, and their removal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -41,10 +41,9 @@ def documents_of(rows: Rows) -> pl.DataFrame:
     return pl.concat([pl.DataFrame(schema={catalog.TENANT: pl.String, DOCUMENT: pl.String}), *written]).unique()
 
 
-def remove(lakehouse: Lakehouse, rows: Rows) -> Iterator[str]:
-    """Remove rows of tables, in their order; yield the name of each table before its rows are removed."""
+def remove(lakehouse: Lakehouse, rows: Rows) -> None:
+    """Remove rows of tables, in the order of the tables."""
     for table, part in rows.items():
-        yield table
         lakehouse.remove(table, part, catalog.table(table).key)
 
 

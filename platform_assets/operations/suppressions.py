@@ -1,6 +1,7 @@
 """One row is one name whose records no source brings in again, as a salted hash: of a subject, or of a document of one.
 
-Erasure adds rows. Ingestion drops the records that name one of them, and counts them.
+Erasure adds rows. Ingestion drops the records that name one of them, and counts them. The row without a hash keeps the
+salt of all others.
 """
 
 import secrets
@@ -16,6 +17,7 @@ from resources.lakehouse.tables import Lakehouse
 
 TABLE = "operations/suppressions"
 KEY = catalog.table(TABLE).key
+NO_NAME = ""
 SCHEMA = {"hash": pl.String, "salt": pl.String}
 
 
@@ -31,13 +33,15 @@ def suppressed_names(lakehouse: Lakehouse) -> Suppressions:
     """Return the suppressed names."""
     if not lakehouse.exists(TABLE):
         return Suppressions()
-    by_salt = lakehouse.read(TABLE).group_by("salt").agg("hash")
-    return Suppressions({salt: frozenset(hashes) for salt, hashes in by_salt.iter_rows()})
+    rows = lakehouse.read(TABLE)
+    return Suppressions(max(rows["salt"], default=""), frozenset(rows["hash"]) - {NO_NAME})
 
 
 def salt_of(lakehouse: Lakehouse) -> str:
-    """Return the salt of new hashes: that of the stored ones, or a new one."""
-    return min(suppressed_names(lakehouse).hashes, default=secrets.token_hex(16))
+    """Return the salt of all hashes, made when it is first asked for."""
+    first = pl.DataFrame({"hash": [NO_NAME], "salt": [secrets.token_hex(16)]}, SCHEMA)
+    lakehouse.insert_missing(TABLE, first, KEY)
+    return suppressed_names(lakehouse).salt
 
 
 def suppress(lakehouse: Lakehouse, subject: Subject, documents: pl.DataFrame) -> None:

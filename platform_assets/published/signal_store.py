@@ -41,3 +41,14 @@ def put(store: SignalStore, signals: pl.DataFrame) -> int:
     """Put page signals into the store; return how many it kept, because it may have newer ones."""
     times = pl.col("fetched_at", "published_on").cast(pl.String)
     return store.put(signals.drop(*PROVENANCE, DAY).with_columns(times).to_dicts())
+
+
+def forget(store: SignalStore, documents: pl.DataFrame) -> None:
+    """Delete pages from the store.
+
+    Args:
+        store: the store.
+        documents: tenant_id and document_id.
+    """
+    for (tenant,), of_tenant in documents.group_by("tenant_id"):
+        store.delete(tenant, of_tenant["document_id"])  # ty: ignore[unresolved-attribute]

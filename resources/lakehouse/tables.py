@@ -160,9 +160,7 @@ class Lakehouse:
         Raises:
             CommitFailedError: an added row has the key of one of ``rows``: run again.
         """
-        predicate = f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
-        if not contiguous(days):
-            predicate = f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
+        predicate = _on_days(days)
 
         def write() -> int:
             delta = self._open_or_create(table, rows)
@@ -258,6 +256,10 @@ class Lakehouse:
 
         return _retried(write)
 
+    def drop_days(self, table: str, days: Sequence[str]) -> None:
+        """Remove all rows of some days (ISO dates); no table made from this one becomes stale by that."""
+        _retried(lambda: self.open(table).delete(_on_days(days)))
+
     def save_checkpoints(self, table: str, checkpoints: Mapping[str, int]) -> int:
         """Store checkpoints in a commit without rows; return the table's version."""
 
@@ -338,7 +340,7 @@ class Lakehouse:
     def days(self, table: str) -> list[str]:
         """Return the days on which a table has rows, oldest first."""
         delta = self.open_if_exists(table)
-        return [] if delta is None else sorted({str(partition[DAY]) for partition in delta.partitions()})
+        return [] if delta is None else sorted({str(part[DAY]) for part in delta.partitions() if DAY in part})
 
     def written(self, table: str) -> datetime:
         """Return when a table was last written (UTC)."""
@@ -416,6 +418,13 @@ def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
         if settings.aws_endpoint_url.startswith("http://"):
             storage |= {"AWS_ALLOW_HTTP": "true"}
     return Lakehouse(uri=settings.lakehouse_uri, storage=storage, streaming=streaming)
+
+
+def _on_days(days: Sequence[str]) -> str:
+    """Return the condition in SQL that a row's day is among some days (ISO dates)."""
+    if contiguous(days):
+        return f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
+    return f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
 
 
 def _same(columns: Iterable[str]) -> str:

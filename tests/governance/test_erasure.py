@@ -80,8 +80,6 @@ def test_rows_of_another_tenant_stay_unless_none_is_given():
 def test_the_records_of_a_suppressed_subject_are_dropped_in_its_tenant_alone(tenant, dropped):
     hashes = frozenset(hashed("salt", *name) for name in names_to_suppress(Subject("u", tenant), []))
     rows = pl.DataFrame({"author_id": ["u", "u", "u", "v", None], "tenant_id": ["a", "b", None, "a", "a"]})
-    for other_salt in ({}, {"other": frozenset({"x"})}):
-        suppressed = Suppressions({"salt": hashes, **other_salt}).suppressed(MESSAGES, rows)
-        assert suppressed.arg_true().to_list() == dropped
-    assert not Suppressions({"another": hashes}).suppressed(MESSAGES, rows).any()
+    assert Suppressions("salt", hashes).suppressed(MESSAGES, rows).arg_true().to_list() == dropped
+    assert not Suppressions("another", hashes).suppressed(MESSAGES, rows).any()
     assert not Suppressions().suppressed(MESSAGES, rows).any()
