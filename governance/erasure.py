@@ -39,18 +39,31 @@ class Subject:
 
 @dataclass(frozen=True)
 class Named:
-    """The values that a record names: all of them, whole and word by word; documents; and tenants."""
+    """The values that a record names.
+
+    Attributes:
+        names: all values, whole and word by word.
+        documents: ids of documents.
+        tenants: ids of tenants.
+        broken: part of the record is cut or broken, so that it may name more.
+    """
 
     names: frozenset[str]
-    documents: frozenset[str]
-    tenants: frozenset[str]
+    documents: frozenset[str] = frozenset()
+    tenants: frozenset[str] = frozenset()
+    broken: bool = False
+
+    def owners(self, unread: str) -> frozenset[str]:
+        """Return the owners of a record that stands in no tenant's row; ``unread`` if it may have had one."""
+        return self.tenants or frozenset((unread if self.broken else DEFAULT_TENANT,))
 
 
 def named_in(cell: str) -> Named:
     """Return what a cell names; one that is no JSON object or list names itself alone."""
     if not cell.startswith(RECORD):
-        return Named(frozenset((cell,)), frozenset(), frozenset())
+        return Named(frozenset((cell,)))
     names: set[str] = set()
+    broken = False
     of_key: dict[str, set[str]] = {DOCUMENT: set(), TENANT: set()}
     unread: list[tuple[str, Any]] = [("", cell)]
     while unread:
@@ -60,6 +73,7 @@ def named_in(cell: str) -> Named:
                 value = json.loads(value)
             except (ValueError, RecursionError):  # cut or broken: its words count
                 names.update(WORD.findall(value))
+                broken = True
                 continue
         if isinstance(value, dict):
             unread += value.items()
@@ -72,7 +86,7 @@ def named_in(cell: str) -> Named:
                 names.update(WORD.findall(name))
             if key in of_key:
                 of_key[key].add(name)
-    return Named(frozenset(names), frozenset(of_key[DOCUMENT]), frozenset(of_key[TENANT]))
+    return Named(frozenset(names), frozenset(of_key[DOCUMENT]), frozenset(of_key[TENANT]), broken)
 
 
 def subject_columns(table: Table, columns: Iterable[str]) -> list[str]:
@@ -95,13 +109,20 @@ def names_subject(table: Table, schema: Mapping[str, Any], subject: Subject) -> 
     """Return the condition that a row names a subject."""
     columns = subject_columns(table, schema)
     named = [pl.col(name).cast(pl.String) == subject.id for name in columns]
+    in_rows_of_tenants = TENANT in schema
+
+    def matches(cell: str) -> bool:
+        record = named_in(cell)
+        owned = subject.tenant is None or in_rows_of_tenants or subject.tenant in record.owners(subject.tenant)
+        return owned and subject.id in record.names
+
     # A record can spell the id with escapes, but not its longest run of plain characters.
     plain = max(re.findall(r"[A-Za-z0-9]+", subject.id), key=len, default="")
     for name in record_columns(table, schema):
         candidate = pl.when(pl.col(name).str.contains(plain, literal=True)).then(pl.col(name))
-        named.append(_matching(candidate, subject.tenant, names={subject.id}))
+        named.append(candidate.map_elements(matches, return_dtype=pl.Boolean))
     found = pl.any_horizontal(pl.lit(value=False), *named).fill_null(value=False)
-    if subject.tenant is None or TENANT not in schema:
+    if subject.tenant is None or not in_rows_of_tenants:
         return found
     return found & (pl.col(TENANT).fill_null(DEFAULT_TENANT) == subject.tenant)
 
@@ -117,26 +138,18 @@ def names_document(table: Table, schema: Mapping[str, Any], documents: pl.DataFr
     conditions = [pl.lit(value=False)]
     for (tenant,), of_tenant in documents.group_by(TENANT):
         ids = of_tenant[DOCUMENT].unique().to_list()
-        owned = pl.col(TENANT).is_null() | (pl.col(TENANT) == tenant) if TENANT in schema else pl.lit(value=True)
+
+        def matches(cell: str, tenant: Any = tenant, ids: Collection[str] = frozenset(ids)) -> bool:
+            record = named_in(cell)
+            return tenant in (record.tenants or (tenant,)) and not record.documents.isdisjoint(ids)
+
         about = [pl.col(DOCUMENT).is_in(ids)] if DOCUMENT in schema else []
         for name in record_columns(table, schema):
             candidate = pl.when(pl.col(name).str.contains_any(ids)).then(pl.col(name))
-            about.append(_matching(candidate, str(tenant), documents=set(ids)))
+            about.append(candidate.map_elements(matches, return_dtype=pl.Boolean))
+        owned = pl.col(TENANT).is_null() | (pl.col(TENANT) == tenant) if TENANT in schema else pl.lit(value=True)
         conditions.append(pl.any_horizontal(pl.lit(value=False), *about).fill_null(value=False) & owned)
     return pl.any_horizontal(conditions)
-
-
-def _matching(
-    cell: pl.Expr, tenant: str | None, *, names: Collection[str] = (), documents: Collection[str] = ()
-) -> pl.Expr:
-    """Return the condition that a record names one of some values, and no other tenant."""
-
-    def matches(text: str) -> bool:
-        found = named_in(text)
-        foreign = tenant is not None and found.tenants and tenant not in found.tenants
-        return not foreign and not (found.names.isdisjoint(names) and found.documents.isdisjoint(documents))
-
-    return cell.map_elements(matches, return_dtype=pl.Boolean)
 
 
 def writes_documents(table: Table) -> bool:
@@ -179,20 +192,26 @@ class Suppressions:
 
     def suppressed(self, table: Table, rows: pl.DataFrame) -> pl.Series:
         """Return for each row whether it names a suppressed subject or document."""
-        tenants = rows[TENANT] if TENANT in rows.columns else pl.repeat(None, rows.height, dtype=pl.String, eager=True)
+        of_rows = TENANT in rows.columns
+        tenants = rows[TENANT] if of_rows else pl.repeat(None, rows.height, dtype=pl.String, eager=True)
         unnamed, owners = tenants.fill_null(UNNAMED), tenants.fill_null(DEFAULT_TENANT)
         checks = [("subject", owners, name) for name in subject_columns(table, rows.columns)]
         checks += [("document", unnamed, DOCUMENT)] if DOCUMENT in rows.columns else []
-        record_owners = owners if TENANT in rows.columns else unnamed
-        checks += [("record", record_owners, name) for name in record_columns(table, rows.schema)]
+        checks += [("record", owners, name) for name in record_columns(table, rows.schema)]
         found, lists = [False] * rows.height, lru_cache(CACHED)(self.lists)
 
         def is_listed(kind: str, owner: str, value: str) -> bool:
             if kind != "record":
                 return lists(kind, owner, value)
             record = named_in(value)
-            named = [("record", name) for name in record.names] + [("document", name) for name in record.documents]
-            return any(lists(of, tenant, name) for tenant in record.tenants or (owner,) for of, name in named)
+            of_names, of_documents = record.owners(UNNAMED), record.tenants or (UNNAMED,)
+            named = (("record", record.names, of_names), ("document", record.documents, of_documents))
+            return any(
+                lists(of, tenant, name)
+                for of, names, tenants in named
+                for tenant in ((owner,) if of_rows else tenants)
+                for name in names
+            )
 
         for kind, of, name in checks:
             for index, (owner, value) in enumerate(zip(of, rows[name], strict=True)):

@@ -51,4 +51,4 @@ def forget(store: SignalStore, documents: pl.DataFrame) -> None:
         documents: tenant_id and document_id.
     """
     for (tenant,), of_tenant in documents.group_by("tenant_id"):
-        store.delete(tenant, of_tenant["document_id"])  # ty: ignore[unresolved-attribute]
+        store.delete(tenant, of_tenant["document_id"])  # ty: ignore[missing-attribute]

@@ -13,6 +13,7 @@ from platform_assets.subjects import documents_of, remove, rows_of
 from resources.lakehouse.tables import Lakehouse
 
 ME, OTHER, TENANT = Subject("u-1", "acme"), "u-2", "acme"
+RECORD = f'{{"user":"{ME.id}","tenant_id":"{TENANT}"}}'
 DAY = date(2026, 11, 9)
 NEW = """
 owner: content
@@ -68,8 +69,8 @@ def write_all(lake: Lakehouse) -> dict[str, int]:
     expected = {}
     for table in catalog.tables().values():
         ways = [{name: ME.id} for name in table.columns.get("subject", ())]
-        ways += [{name: f'{{"user":"{ME.id}"}}'} for name in table.columns.get("personal", ())]
-        ways += [{"undeclared": f'{{"user":"{ME.id}"}}'}] if table.layer == "bronze" else []
+        ways += [{name: RECORD} for name in table.columns.get("personal", ())]
+        ways += [{"undeclared": RECORD}] if table.layer == "bronze" else []
         rows = [row(table, 1 + number, **way) for number, way in enumerate(ways)]
         write(lake, table.name, [row(table, 0), *rows])
         if rows:
