@@ -6,6 +6,7 @@ import polars as pl
 
 from governance import catalog, erasure
 from governance.erasure import DOCUMENT, TEXT, Subject
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
 
 Rows = Mapping[str, pl.DataFrame]
@@ -16,6 +17,7 @@ def rows_of(lakehouse: Lakehouse, subject: Subject) -> dict[str, pl.DataFrame]:
 
     The tables come in the order in which their rows can be removed: what a document is known by goes last.
     """
+    lakehouse = snapshot(lakehouse)
     stored = [table for name, table in catalog.tables().items() if lakehouse.exists(name)]
     named = {table.name: _where(lakehouse, table, subject) for table in stored}
     documents = documents_of(named)

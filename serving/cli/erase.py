@@ -22,6 +22,7 @@ from platform_assets.published.signal_store import forget
 from platform_assets.silver import labels
 from platform_assets.subjects import documents_of, rows_of
 from resources.lakehouse.disk import purge
+from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import lakehouse
 from resources.registry.models import registry
 from resources.registry.versions import ModelVersion
@@ -100,11 +101,12 @@ class Work:
 
     def purge(self) -> dict[str, Any]:
         """Purge the tables that had rows of the subject, or whose former versions may have had some."""
-        for table in catalog.tables().values():
-            if self.tables.exists(table.name) and (
-                table.name in self.erasure.counts or may_hold(table, self.tables.scan(table.name).collect_schema())
+        tables = snapshot(self.tables)
+        for name, table in catalog.tables().items():
+            if tables.exists(name) and (
+                name in self.erasure.counts or may_hold(table, tables.scan(name).collect_schema())
             ):
-                purge(self.tables, table.name)
+                purge(self.tables, name)
         return {"finished_at": datetime.now(UTC)}
 
     def _trained_on(self) -> list[ModelVersion]:
