@@ -13,7 +13,9 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from governance.erasure import Suppressions
 from platform_assets.conventions import table_spec
+from platform_assets.operations.suppressions import kept, suppressed_names
 from platform_assets.parsing import BrokenError, SourceSchema, parse_records, parse_timestamp
 from platform_assets.publishing import QUARANTINE, accounted_check, quarantine_rows, reconcile, to_broken_rows
 from resources.lakehouse.checkpoints import COMMITS, LEDGER, LISTED
@@ -59,13 +61,13 @@ def ingest(
         listing: checkpoint to keep once all the files are read (see ``candidate_files``).
 
     Returns:
-        rows_in, rows_out, rows_quarantined, files.
+        rows_in, rows_out, rows_quarantined, rows_suppressed, files.
 
     Raises:
         SourceError: a source does not answer or refuses; the other sources are read, and what was read stays.
         CommitFailedError: another writer has read the same sources meanwhile; what was read before it stays.
     """
-    counts = {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    counts = {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "rows_suppressed": 0, "files": 0}
     errors: list[SourceError] = []
     prepare(lakehouse, expected, now)
     polled = (_poll(lakehouse, expected, source) for source in sources)
@@ -73,16 +75,18 @@ def ingest(
     for batches in (_unread(ledger, files, listing or {}), *polled):
         try:
             for increments in batches:
-                rows, rows_quarantined = append(lakehouse, expected, increments, now, ledger)
+                rows, rows_quarantined, rows_suppressed = append(lakehouse, expected, increments, now, ledger)
                 counts["rows_in"] += sum(len(increment.records) for increment in increments)
                 counts["files"] += sum(
                     increment.progress is not None and increment.progress.complete for increment in increments
                 )
                 counts["rows_out"] += rows.height
                 counts["rows_quarantined"] += rows_quarantined
+                counts["rows_suppressed"] += rows_suppressed
         except SourceError as error:
             errors.append(error)
-    reconcile(expected.table, counts["rows_in"], counts["rows_out"], counts["rows_quarantined"])
+    rows_published = counts["rows_out"] + counts["rows_suppressed"]
+    reconcile(expected.table, counts["rows_in"], rows_published, counts["rows_quarantined"])
     if errors:
         raise errors[0]
     return counts
@@ -122,8 +126,10 @@ def append(
     increments: Iterable[Increment],
     now: datetime,
     ledger: Ledger | None = None,
-) -> tuple[pl.DataFrame, int]:
+) -> tuple[pl.DataFrame, int, int]:
     """Append increments to a bronze table, with their checkpoints, in one commit.
+
+    Records of suppressed subjects are dropped.
 
     Args:
         lakehouse: the tables.
@@ -133,18 +139,21 @@ def append(
         ledger: keeps the progress of files.
 
     Returns:
-        The rows, and the number of quarantined records.
+        The rows, the number of quarantined records, and that of suppressed ones.
 
     Raises:
         CommitFailedError: another writer has read the same sources meanwhile; nothing was appended.
     """
-    parts = []
+    parts, rows_suppressed = [], 0
+    suppressed = suppressed_names(lakehouse)
     before: dict[str, int | None] = {}
     after: dict[str, int] = {}
     progress: dict[str, Progress] = {}
     for increment in increments:
-        rows, broken = parse_records(increment.records, expected, increment.source, now, settings().first_day)
-        reconcile(expected.table, len(increment.records), rows.height, broken.height)
+        parsed = parse_records(increment.records, expected, increment.source, now, settings().first_day)
+        (rows, broken), dropped = kept(suppressed, expected.table, parsed)
+        reconcile(expected.table, len(increment.records), rows.height + dropped, broken.height)
+        rows_suppressed += dropped
         parts.append((rows, quarantine_rows(expected.table, to_broken_rows(broken))))
         before |= increment.before
         after |= increment.after
@@ -159,7 +168,7 @@ def append(
     lakehouse.append_once(expected.table, rows, before, after)
     if ledger is not None and progress:
         ledger.settle(progress, after[LEDGER])
-    return rows, broken.height
+    return rows, broken.height, rows_suppressed
 
 
 def has_unread(lakehouse: Lakehouse, expected: SourceSchema) -> bool:
@@ -184,7 +193,7 @@ def has_unread(lakehouse: Lakehouse, expected: SourceSchema) -> bool:
         except SourceError as error:
             _warn(expected, error)
             continue
-        if _unstored(lakehouse, expected, source.name, records):
+        if _has_kept(lakehouse, expected, _unstored(lakehouse, expected, source.name, records)):
             return True
     return False
 
@@ -372,7 +381,7 @@ def _poll(lakehouse: Lakehouse, expected: SourceSchema, source: IncrementalSourc
         moved = {
             name: value for name, value in reached.items() if value != stored.get(name, delta.transaction_version(name))
         }
-        if unstored or moved:
+        if moved or _has_kept(lakehouse, expected, unstored):
             following = (count or 0) + 1
             yield [Increment(source.name, unstored, {commits: count}, {**reached, commits: following})]
             count, stored = following, reached
@@ -388,6 +397,14 @@ def _unstored(lakehouse: Lakehouse, expected: SourceSchema, source: str, records
     for position in pl.concat([stored.select("position"), broken.select("position")]).collect()["position"]:
         unstored.pop(position, None)
     return list(unstored.values())
+
+
+def _has_kept(lakehouse: Lakehouse, expected: SourceSchema, records: list[Record]) -> bool:
+    """Say whether any of some records is not suppressed: a source goes on holding those that are."""
+    suppressed = suppressed_names(lakehouse) if records else Suppressions()
+    if not suppressed.hashes:
+        return bool(records)
+    return kept(suppressed, expected.table, parse_records(records, expected, "", datetime.now(UTC)))[1] < len(records)
 
 
 def _days(records: Iterable[Record], expected: SourceSchema) -> list[date] | None:

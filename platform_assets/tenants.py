@@ -2,8 +2,7 @@
 
 import polars as pl
 
-# Owns the rows that name no tenant.
-DEFAULT_TENANT = "default"
+from governance.catalog import DEFAULT_TENANT
 
 
 def join_by_tenant(rows: pl.DataFrame, values: pl.DataFrame, key: str) -> pl.DataFrame:

@@ -149,6 +149,9 @@ class Settings(BaseSettings):
     )
     pull_token: SecretStr | None = Field(None, description="Bearer token of that API; the environment only.")
     pull_requests_per_second: float = Field(2.0, gt=0, le=1_000, description="Largest rate of requests to that API.")
+    erasure_key: SecretStr | None = Field(
+        None, description="Key that signs the reports of erasures; the environment only, never a file.", min_length=16
+    )
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
     aws_region: str = Field("us-east-1", description="Region of the bucket.")
     aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")

@@ -1,4 +1,8 @@
-"""Tuning of the encoder: rare, once there are enough labelled texts, and again when they have doubled."""
+"""Tuning of the encoder: rare, once there are enough labelled texts, and again when they have doubled.
+
+It is also tuned again two weeks after texts that tuned it were erased: within the month that the law allows, and once
+for all who were erased meanwhile, because it takes hours.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +17,7 @@ from resources.registry.models import Registry
 from sensors.materialize_stale import IN_FLIGHT, REGISTRY_TABLES
 
 GROWTH = 2
+ERASED_WAIT = timedelta(days=14)
 TAG = {"seamless/retrain_encoder": "true"}
 INTERVAL = timedelta(minutes=5)
 # Wait after a failed run.
@@ -21,17 +26,23 @@ WAIT = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class State:
-    """Distinct labelled texts now, those that tuned the newest version, and whether its run was killed."""
+    """Distinct labelled texts now, those that tuned the newest version, and whether its run was killed.
+
+    ``erased``: texts that tuned it were erased long enough ago.
+    """
 
     texts: int
     tuned_on: int | None
     unsettled: bool
+    erased: bool = False
 
 
 def decide(state: State) -> tuple[bool, str]:
     """Say whether the encoder must be tuned, or a killed run resumed, and why (not)."""
     if state.unsettled:
         return True, "encoder: the newest version is neither champion nor refused"
+    if state.erased and state.texts >= LEAST_TEXTS:
+        return True, "encoder: texts that tuned the newest version are erased"
     needed = LEAST_TEXTS if state.tuned_on is None else GROWTH * state.tuned_on
     return state.texts >= needed, f"encoder: {state.texts} labelled texts of {needed}"
 
@@ -42,7 +53,9 @@ def observe(lakehouse: Lakehouse, registry: Registry) -> State:
         return State(0, None, unsettled=False)
     newest = next(iter(registry.versions(ENCODER)), None)
     tuned_on = None if newest is None else int(newest.record["texts"])
-    return State(teaching_texts(lakehouse), tuned_on, unsettled(registry) is not None)
+    erased_at = None if newest is None else newest.erased_at
+    erased = erased_at is not None and datetime.now(UTC) >= erased_at + ERASED_WAIT
+    return State(teaching_texts(lakehouse), tuned_on, unsettled(registry) is not None, erased)
 
 
 @dg.sensor(

@@ -1,5 +1,7 @@
 """Retraining of tasks: without a champion that can serve, with enough labels that it has not seen, or after drift.
 
+A champion whose training rows held somebody who was erased since is retrained too.
+
 All state is in the registry and the tables. Each version records the labels that its training saw, so that nothing
 depends on a cursor, a failed run or a restart. A rolled-back version counts as trained: only labels beyond those that
 it saw count towards the threshold.
@@ -38,6 +40,7 @@ class Training:
         transform_id: transformation of the training, or the running one if a comparison says that both answer alike.
         trained_at: when (UTC).
         settled: the version was judged, and promoted if it passed; false where the run was killed before.
+        erased: rows of it were erased since.
     """
 
     labels: int
@@ -45,6 +48,7 @@ class Training:
     transform_id: str
     trained_at: datetime
     settled: bool = True
+    erased: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ def _decide(state: State, now: datetime) -> tuple[bool, str]:
         return False, f"it has just been trained: the next training may start in {left:.0f} s"
     if latest and not latest.settled:
         return True, f"the last training, on {latest.labels} labels, was neither judged nor promoted"
+    if champion and champion.erased and (latest is None or latest.erased):
+        return True, "rows that the champion was trained on are erased"
     if latest and latest.labels == labels:
         return False, f"nothing new since the last training on {labels} labels"
     if champion is None:
@@ -194,4 +200,11 @@ def _training(version: ModelVersion, comparisons: Comparisons, transform_id: str
     if "copied_from" in version.record and lakehouse.exists("silver/labels"):
         # A copy has seen another environment's labels; labels that were here before it start no training.
         labels = labels_of(TASKS[version.task], label_counts(lakehouse, until=version.trained_at))
-    return Training(labels, rows, transform_id if alike else version.transform_id, version.trained_at, version.settled)
+    return Training(
+        labels,
+        rows,
+        transform_id if alike else version.transform_id,
+        version.trained_at,
+        version.settled,
+        erased=version.erased_at is not None,
+    )

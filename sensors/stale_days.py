@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import dagster as dg
 
 from governance import catalog
+from platform_assets.operations.retention import removed_days
 from platform_assets.silver import decisions, embeddings
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
@@ -36,7 +37,8 @@ def stale(
     """Return the stale days of each table that has any.
 
     A missing table is stale on the first stale day of any, or today: others read it, so it is created, maybe without
-    rows. Vectors are stale where they are of another encoder, recent decisions where other versions answer now.
+    rows. Vectors are stale where they are of another encoder, recent decisions where other versions answer now. A day
+    that has expired in the table or in one of its inputs stays as it is.
     """
     stale = {
         table: stale_days(
@@ -50,6 +52,10 @@ def stale(
     }
     if traffic is not None:
         stale[decisions.TABLE] = sorted({*stale[decisions.TABLE], *decisions.outdated_days(lakehouse, traffic, today)})
+    removed = removed_days(lakehouse)
+    for table, days in stale.items():
+        expired = set[str]().union(*(removed.get(name, ()) for name in (table, *inputs[table])))
+        stale[table] = [day for day in days if day not in expired]
     first = min((day for days in stale.values() for day in days), default=today.isoformat())
     missing = {table: sorted({first, *days}) for table, days in stale.items() if not lakehouse.exists(table)}
     return {table: days for table, days in stale.items() if days} | missing

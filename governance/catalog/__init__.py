@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 FOLDER = Path(__file__).parent
 TENANT = "tenant_id"
+# Owns the rows that name no tenant.
+DEFAULT_TENANT = "default"
+# Columns besides the key by which rows are looked for.
+LOOKED_FOR = ("source", "position", "received_at", "document_id")
 # Class of a column: it names the row's tenant, or its subject; it holds personal data, or personal data of a special
 # category (article 9 of the GDPR); or it is public.
 Class = Literal["tenant", "subject", "personal", "special", "public"]
@@ -91,6 +95,12 @@ class Table(_Entry):
     def classes(self) -> dict[str, Class]:
         """Class of each declared column, by its name."""
         return {name: kind for kind, names in self.columns.items() for name in names}
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Columns whose least and greatest values each file's entry in the log holds: none that is personal."""
+        names = dict.fromkeys((*self.key, *LOOKED_FOR))
+        return tuple(name for name in names if self.classes.get(name) in ("tenant", "public"))
 
     @property
     def layer(self) -> str:

@@ -40,3 +40,14 @@ def signal_store(
 def put(store: SignalStore, signals: pl.DataFrame) -> int:
     """Put page signals into the store; return how many it kept, because it may have newer ones."""
     return store.put(signals.drop(*PROVENANCE, DAY).iter_rows(named=True))
+
+
+def forget(store: SignalStore, documents: pl.DataFrame) -> None:
+    """Delete pages from the store.
+
+    Args:
+        store: the store.
+        documents: tenant_id and document_id.
+    """
+    for (tenant,), of_tenant in documents.group_by("tenant_id"):
+        store.delete(str(tenant), of_tenant["document_id"])

@@ -12,6 +12,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from governance import catalog
 from resources.lakehouse.checkpoints import CHANGED, COMPACTED, INSERTED, read_checkpoints
 from resources.lakehouse.days import DAY, contiguous, days_of, only_days
 from resources.settings import Settings
@@ -159,9 +160,7 @@ class Lakehouse:
         Raises:
             CommitFailedError: an added row has the key of one of ``rows``: run again.
         """
-        predicate = f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
-        if not contiguous(days):
-            predicate = f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
+        predicate = _on_days(days)
 
         def write() -> int:
             delta = self._open_or_create(table, rows)
@@ -224,7 +223,7 @@ class Lakehouse:
             transactions = self._mark_changed(delta, {*days, *days_of(new)})
             merge = delta.merge(
                 new,
-                " AND ".join(f"(old.{name} IS NOT DISTINCT FROM new.{name})" for name in key),
+                _same(key),
                 target_alias="old",
                 source_alias="new",
                 merge_schema=True,
@@ -235,6 +234,31 @@ class Lakehouse:
             return delta.version()
 
         return _retried(write)
+
+    def remove(self, table: str, rows: pl.DataFrame, key: Sequence[str]) -> int:
+        """Remove the rows with the keys of some rows; return the table's version.
+
+        The log names the columns of the key and no value, which a deletion by condition would write into it.
+        """
+        columns = [*key, DAY] if DAY in rows.columns and DAY not in key else [*key]
+
+        def write() -> int:
+            delta = self.open(table)
+            merge = delta.merge(
+                rows.select(columns).unique(),
+                _same(columns),
+                target_alias="old",
+                source_alias="new",
+                commit_properties=CommitProperties(app_transactions=self._mark_changed(delta, rows)),
+            )
+            merge.when_matched_delete().execute()
+            return delta.version()
+
+        return _retried(write)
+
+    def drop_days(self, table: str, days: Sequence[str]) -> None:
+        """Remove all rows of some days (ISO dates); no table made from this one becomes stale by that."""
+        _retried(lambda: self.open(table).delete(_on_days(days)))
 
     def save_checkpoints(self, table: str, checkpoints: Mapping[str, int]) -> int:
         """Store checkpoints in a commit without rows; return the table's version."""
@@ -316,7 +340,7 @@ class Lakehouse:
     def days(self, table: str) -> list[str]:
         """Return the days on which a table has rows, oldest first."""
         delta = self.open_if_exists(table)
-        return [] if delta is None else sorted({str(partition[DAY]) for partition in delta.partitions()})
+        return [] if delta is None else sorted({str(part[DAY]) for part in delta.partitions() if DAY in part})
 
     def written(self, table: str) -> datetime:
         """Return when a table was last written (UTC)."""
@@ -370,12 +394,16 @@ class Lakehouse:
         if (delta := self.open_if_exists(table)) is not None:
             return delta
         schema = Schema.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
+        configuration = {"delta.checkpointInterval": CHECKPOINT}
+        if (entry := catalog.tables().get(table)) is not None:
+            indexed = [name for name in entry.statistics if name in rows.columns and name != DAY]
+            configuration["delta.dataSkippingStatsColumns"] = ",".join(f"`{name}`" for name in indexed)
         return DeltaTable.create(
             self.location(table),
             schema,
             mode="ignore",
             partition_by=[DAY] if DAY in rows.columns else None,
-            configuration={"delta.checkpointInterval": CHECKPOINT},
+            configuration=configuration,
             storage_options=self.storage or None,
         )
 
@@ -390,6 +418,18 @@ def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
         if settings.aws_endpoint_url.startswith("http://"):
             storage |= {"AWS_ALLOW_HTTP": "true"}
     return Lakehouse(uri=settings.lakehouse_uri, storage=storage, streaming=streaming)
+
+
+def _on_days(days: Sequence[str]) -> str:
+    """Return the condition in SQL that a row's day is among some days (ISO dates)."""
+    if contiguous(days):
+        return f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
+    return f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
+
+
+def _same(columns: Iterable[str]) -> str:
+    """Return the condition that a stored and a new row are the same in some columns, where two nulls are."""
+    return " AND ".join(f"(old.{name} IS NOT DISTINCT FROM new.{name})" for name in columns)
 
 
 def _transactions(checkpoints: Mapping[str, int]) -> list[Transaction]:

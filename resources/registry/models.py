@@ -17,7 +17,7 @@ from governance.promotion_log import ENCODER
 from governance.transform_comparisons import Comparisons
 from resources.registry.database import client, if_exists, without_credentials
 from resources.registry.errors import ModelMissingError, TamperedModelError
-from resources.registry.versions import VERDICT, ModelVersion, traffic_of, training_tags
+from resources.registry.versions import ERASED, VERDICT, ModelVersion, traffic_of, training_tags
 from resources.settings import Settings, model_folder
 from signals.classify import Model, load_model
 from signals.models.heads import directory_digest
@@ -125,6 +125,11 @@ class Registry:
     def judge(self, version: ModelVersion, verdict: Verdict) -> None:
         """Store the gate's verdict on a version."""
         self.client.set_model_version_tag(version.name, str(version.version), VERDICT, verdict.dump())
+
+    def mark_erased(self, version: ModelVersion, now: datetime) -> None:
+        """Note on a version that training rows of it are erased, unless that is noted already."""
+        if version.erased_at is None:
+            self.client.set_model_version_tag(version.name, str(version.version), ERASED, now.isoformat())
 
     def traffic(self) -> dict[str, Traffic]:
         """Return the traffic of each task that has a champion, from one query."""

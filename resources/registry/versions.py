@@ -12,6 +12,8 @@ from resources.registry.errors import NotPassedError
 from signals.models.drift import Reference
 from signals.traffic import Traffic
 
+# Tag of a version whose training rows held a subject that was erased since: when that was noted.
+ERASED = "erased"
 CHAMPION, CHALLENGER, SHARE = "champion", "challenger", "challenger_share"
 DIGEST, METRICS, VERDICT, REFERENCE = "digest", "metrics", "gate", "reference"
 # Prefix of an event's tag, before its time.
@@ -91,6 +93,12 @@ class ModelVersion:
         """Distributions that drift is measured against; None of a version that was registered without them."""
         reference = self.record.get(REFERENCE)
         return None if reference is None else Reference.load(reference)
+
+    @property
+    def erased_at(self) -> datetime | None:
+        """When training rows of it were first erased (UTC); None if all of them are still there."""
+        noted = self.record.get(ERASED)
+        return None if noted is None else datetime.fromisoformat(noted)
 
     @property
     def settled(self) -> bool:

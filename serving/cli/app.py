@@ -31,6 +31,8 @@ stack_app = typer.Typer(
     help="The local stack: object store, broker, Postgres and key-value store, on loopback.", no_args_is_help=True
 )
 app.add_typer(stack_app, name="stack")
+SubjectId = Annotated[str, typer.Option("--subject", help="Id of the person, in any column of the class subject.")]
+SubjectTenant = Annotated[str | None, typer.Option("--tenant", help="Tenant whose rows are meant; all without.")]
 StackFolder = Annotated[Path, typer.Option("--folder", help="Where the stack keeps its data, logs and passwords.")]
 STACK = Path(".stack")
 
@@ -116,6 +118,32 @@ def explain(name: Annotated[str, typer.Argument(help="URL of a page, or id of a 
 
     for line in lines(name):
         typer.echo(line)
+
+
+@app.command()
+def erase(subject: SubjectId, tenant: SubjectTenant = None) -> None:
+    """Erase a person from every table and file, keep the person's records from coming back, and report."""
+    from governance.erasure import Subject
+    from serving.cli.erase import erase as erase_subject
+    from serving.cli.summary import quiet
+
+    with quiet():
+        report = erase_subject(settings(), Subject(subject, tenant))
+    typer.echo(json.dumps(report, indent=2))
+
+
+@app.command()
+def export(
+    subject: SubjectId,
+    output: Annotated[Path, typer.Option(help="Folder of the files, one a table.")],
+    tenant: SubjectTenant = None,
+) -> None:
+    """Write all rows that hold a person, as the role privacy sees them, to files of JSON lines."""
+    from governance.erasure import Subject
+    from serving.cli.export import export as export_subject
+
+    for table, rows in export_subject(settings(), Subject(subject, tenant), output).items():
+        typer.echo(f"{rows:>8,}  {table}")
 
 
 @app.command()

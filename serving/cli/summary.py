@@ -39,7 +39,7 @@ def show_run() -> None:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress, _quiet():
+    with Progress(*columns, console=console, transient=True) as progress, quiet():
         bar = progress.add_task("starting", total=None)
         report = run(lambda stage, done, total: progress.update(bar, description=stage, completed=done, total=total))
     show(report, time.perf_counter() - started)
@@ -118,7 +118,7 @@ def _models(report: Report) -> Table:
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     """Keep the logs and progress bars of libraries off the terminal; errors come back as exceptions."""
     logging.disable(logging.WARNING)
     os.environ.setdefault("TQDM_DISABLE", "1")

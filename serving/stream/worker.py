@@ -252,7 +252,7 @@ def ingest_batch(embeddings: EmbeddingCache, reader: TopicReader, read: Batch) -
             start = {source: read.start_positions[partition]}
             increments.append(Increment(source, read.records[partition], start, {source: end}))
         if increments:
-            appended, _ = append(embeddings.lakehouse, pipeline.bronze, increments, datetime.now(UTC))
+            appended, _, _ = append(embeddings.lakehouse, pipeline.bronze, increments, datetime.now(UTC))
             rows = declared(appended, pipeline.bronze)
             batch.parts.append((pipeline, rows, positions))
             if pipeline.prefetch is not None:

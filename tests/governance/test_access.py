@@ -42,6 +42,12 @@ def test_privacy_sees_all_that_is_declared_and_the_engineer_everything():
     assert view(role("engineer", None), None, table.name, columns).columns == tuple(columns)
 
 
+def test_privacy_reads_every_table_that_names_a_person():
+    for name, table in catalog.tables().items():
+        if {"subject", "personal", "special"} & {*table.columns}:
+            assert view(role("privacy", None), None, name, [*table.classes]) is not None, name
+
+
 @pytest.mark.parametrize("name", ["nobody", "", "Analyst", "analyst ", "../engineer"])
 def test_an_unknown_role_is_denied(name):
     with pytest.raises(AccessDeniedError, match="is unknown; there are engineer, "):

@@ -102,9 +102,9 @@ def small_chunks(monkeypatch):
 
 def test_ingesting_twice_is_ingesting_once(landing):
     landing.write("a", None, "b")
-    assert landing.ingest() == {"rows_in": 3, "rows_out": 2, "rows_quarantined": 1, "files": 1}
+    assert landing.ingest() == {"rows_in": 3, "rows_out": 2, "rows_quarantined": 1, "rows_suppressed": 0, "files": 1}
     version = landing.lake.version(SCHEMA.table)
-    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "rows_suppressed": 0, "files": 0}
     assert landing.lake.version(SCHEMA.table) == version
     assert landing.stored() == ["a", "b"]
     assert landing.broken() == [("messages/a.jsonl", 2, "not_json")]
@@ -116,7 +116,13 @@ def test_a_file_that_grew_is_read_on(landing):
     landing.write("a", "b")
     landing.ingest()
     landing.write("c", None)
-    assert landing.ingest(NOW + timedelta(hours=1)) == {"rows_in": 2, "rows_out": 1, "rows_quarantined": 1, "files": 1}
+    assert landing.ingest(NOW + timedelta(hours=1)) == {
+        "rows_in": 2,
+        "rows_out": 1,
+        "rows_quarantined": 1,
+        "rows_suppressed": 0,
+        "files": 1,
+    }
     assert landing.stored() == ["a", "b", "c"]
     assert landing.broken() == [("messages/a.jsonl", 4, "not_json")]
     assert Ledger(landing.lake, SCHEMA.table).files["messages/a.jsonl"].position == 4
@@ -144,7 +150,7 @@ def test_a_rewritten_file_is_read_as_a_whole_whatever_its_size(landing, now, pac
     rewritten(landing.file, packed(lines(*now)), times_put_back=times_put_back)
     assert receiving_finds_more(landing)
     assert landing.ingest()["rows_in"] == len(now)
-    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "rows_suppressed": 0, "files": 0}
     assert landing.stored() == sorted([*"abc", *now])
     with landing.file.open("ab") as stream:
         stream.write(packed(lines("later")))
@@ -177,7 +183,13 @@ def test_a_file_that_is_written_again_as_it_was_is_looked_into_once_and_nothing_
         time.sleep(0.02)
         change()
         assert receiving_finds_more(landing)
-        assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 1}
+        assert landing.ingest() == {
+            "rows_in": 0,
+            "rows_out": 0,
+            "rows_quarantined": 0,
+            "rows_suppressed": 0,
+            "files": 1,
+        }
         assert not receiving_finds_more(landing)
         assert landing.ingest()["files"] == 0
     landing.write("c")
@@ -234,6 +246,7 @@ def test_a_file_that_goes_away_while_others_are_read_is_passed_over(landing):
         "rows_in": 1,
         "rows_out": 1,
         "rows_quarantined": 0,
+        "rows_suppressed": 0,
         "files": 1,
     }
 
@@ -375,7 +388,7 @@ def test_files_are_read_in_chunks_across_files(landing):
     landing.write(*(f"a{i}" for i in range(6)))
     landing.write(*(f"b{i}" for i in range(3)), file="b.jsonl")
     landing.write("c0", None, "c2", file="c.jsonl")
-    assert landing.ingest() == {"rows_in": 12, "rows_out": 11, "rows_quarantined": 1, "files": 3}
+    assert landing.ingest() == {"rows_in": 12, "rows_out": 11, "rows_quarantined": 1, "rows_suppressed": 0, "files": 3}
     assert landing.stored() == [*(f"a{i}" for i in range(6)), *(f"b{i}" for i in range(3)), "c0", "c2"]
     landing.write("a6")
     landing.write("b3", "b4", file="b.jsonl")
@@ -397,10 +410,10 @@ def test_a_file_that_grew_by_nothing_is_not_read_again_later(landing, rows):
 
 
 def test_an_empty_file_and_no_file_make_an_empty_table(landing):
-    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 1}
+    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "rows_suppressed": 0, "files": 1}
     assert landing.stored() == landing.broken() == []
     landing.file.unlink()
-    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+    assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "rows_suppressed": 0, "files": 0}
 
 
 @pytest.mark.parametrize(

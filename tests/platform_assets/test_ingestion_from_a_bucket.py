@@ -117,7 +117,13 @@ def test_each_file_is_read_once_however_often_is_looked(landing):
     version = landing.lake.version(SCHEMA.table)
     for _ in range(3):
         assert not landing.has_unread()
-        assert landing.ingest() == {"rows_in": 0, "rows_out": 0, "rows_quarantined": 0, "files": 0}
+        assert landing.ingest() == {
+            "rows_in": 0,
+            "rows_out": 0,
+            "rows_quarantined": 0,
+            "rows_suppressed": 0,
+            "files": 0,
+        }
     assert landing.lake.version(SCHEMA.table) == version
     assert landing.stored() == [f"{number}" for number in range(5)]
 
@@ -231,7 +237,7 @@ def test_an_object_that_grew_is_read_on_and_one_that_waits_in_parts_is_not_read(
     assert not landing.has_unread()
     landing.put("a", "1", "2", "3")
     assert landing.has_unread()
-    assert landing.ingest() == {"rows_in": 1, "rows_out": 1, "rows_quarantined": 0, "files": 1}
+    assert landing.ingest() == {"rows_in": 1, "rows_out": 1, "rows_quarantined": 0, "rows_suppressed": 0, "files": 1}
     parts = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
     landing.store.client.complete_multipart_upload(**part, MultipartUpload=parts)
     assert landing.has_unread()

@@ -20,8 +20,8 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=3)
 
 
-def training(labels, transform=RUNNING, rows=10_000, at=LONG_AGO, *, settled=True):
-    return Training(labels, rows, transform, at, settled)
+def training(labels, transform=RUNNING, rows=10_000, at=LONG_AGO, *, settled=True, erased=False):
+    return Training(labels, rows, transform, at, settled, erased)
 
 
 def state(labels, champion=None, latest=None, **more):
@@ -49,6 +49,19 @@ def state(labels, champion=None, latest=None, **more):
             False,
             "nothing new since the last training on 500 labels",
         ),
+        (state(490, training(500, erased=True)), True, "rows that the champion was trained on are erased"),
+        (
+            state(490, training(500, erased=True), training(495, erased=True)),
+            True,
+            "rows that the champion was trained on are erased",
+        ),
+        # The gate has refused what was trained since: nothing is trained again and again.
+        (
+            state(490, training(500, erased=True), training(490)),
+            False,
+            "nothing new since the last training on 490 labels",
+        ),
+        (state(0, training(500, erased=True)), False, "no labels"),
         (state(900, training(500), in_flight="4f2a"), False, "run 4f2a trains it now"),
         (
             state(500, training(500), training(500, settled=False)),

@@ -118,7 +118,7 @@ def test_a_replaced_file_is_read_anew_and_decides(landing):
     landing.offer(("x.example", "1"), ("x.example", "3"))
     landing.ingest(SNAPSHOTS)
     landing.put(name, before, written=1_790_000_000)
-    assert landing.ingest() == {"rows_in": 3, "rows_out": 3, "rows_quarantined": 0, "files": 1}
+    assert landing.ingest() == {"rows_in": 3, "rows_out": 3, "rows_quarantined": 0, "rows_suppressed": 0, "files": 1}
     assert landing.ingest()["files"] == 0
     assert landing.said() == ["direct", "not_in_ads_txt"]
     # As long as it was, and no longer.
@@ -126,7 +126,7 @@ def test_a_replaced_file_is_read_anew_and_decides(landing):
     assert landing.ingest()["rows_in"] == 3
     assert landing.said() == ["not_in_ads_txt", "direct"]
     landing.put(name, "x.example, 3, DIRECT\noops", written=1_790_000_200)
-    assert landing.ingest() == {"rows_in": 3, "rows_out": 2, "rows_quarantined": 1, "files": 1}
+    assert landing.ingest() == {"rows_in": 3, "rows_out": 2, "rows_quarantined": 1, "rows_suppressed": 0, "files": 1}
     # The first one, put back with the time at which it was written then.
     landing.put(name, before, written=1_790_000_000)
     assert landing.ingest()["rows_in"] == 3

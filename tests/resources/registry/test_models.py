@@ -41,6 +41,15 @@ def test_what_was_registered_is_known_and_its_files_come_back_as_they_were(store
     assert np.array_equal(loaded.scorer.vector_weights, np.random.default_rng(1).random((384, 2), dtype=np.float32))
 
 
+def test_a_version_is_marked_once_whose_training_rows_were_erased(store, elsewhere, tmp_path):
+    made, noted = register(store, tmp_path, task="taught"), datetime(2026, 11, 10, tzinfo=UTC)
+    assert made.erased_at is None
+    for now in (noted, noted + timedelta(days=1)):
+        store.mark_erased(store.version("taught", made.version), now)
+    (found,) = elsewhere.versions("taught")
+    assert (found.erased_at, found.digest) == (noted, made.digest)
+
+
 def test_files_are_fetched_once(store, elsewhere, tmp_path):
     made = register(store, tmp_path, task="once")
     assert elsewhere.load(made, "t1", Comparisons()).digest == made.digest
