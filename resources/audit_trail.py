@@ -1,0 +1,122 @@
+"""The record of decisions, as a role sees it: rows of gold/audit_trail, also of decisions that it does not hold yet."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import polars as pl
+
+from governance import catalog
+from governance.access import AccessDeniedError, View, role, view
+from governance.catalog import TENANT
+from resources.lakehouse.days import days_of
+from resources.lakehouse.tables import Lakehouse
+from resources.settings import PROJECT
+from signals.documents.urls import canonical_url
+
+TRAIL, DECISIONS, PAGES, SIGNALS = "gold/audit_trail", "silver/decisions", "silver/pages", "silver/page_signals"
+# What the row of a decision is made from.
+SOURCES = (DECISIONS, "operations/model_versions", "operations/promotions")
+SQL = PROJECT / "dbt_gold" / "models" / f"{TRAIL}.sql"
+
+
+class UnknownDecisionError(LookupError):
+    """There is no such decision, or none about a page, that the role may see."""
+
+
+def visible(as_role: str, tenant: str | None) -> View:
+    """Return what a role sees of decisions.
+
+    Raises:
+        AccessDeniedError: unknown role, no tenant, or a role that may not read gold/audit_trail.
+    """
+    seen = view(role(as_role, tenant), tenant, TRAIL, tuple(catalog.table(TRAIL).classes))
+    if seen is None:
+        raise AccessDeniedError(f"role {as_role} may not read {TRAIL.replace('/', '.')}")
+    return seen
+
+
+def decision(lakehouse: Lakehouse, decision_id: str, seen: View) -> pl.DataFrame:
+    """Return the record of one decision, in one row.
+
+    Raises:
+        UnknownDecisionError: there is none, or not for that view.
+    """
+    named = pl.col("decision_id") == decision_id
+    for table in (DECISIONS, TRAIL):  # gold keeps them longer, silver has them sooner
+        if lakehouse.exists(table):
+            # The ids of all days are read, and other columns of one day only.
+            days = days_of(lakehouse.scan(table).filter(named).select("event_date").collect())
+            rows = records(lakehouse, [decision_id], days, seen)
+            if rows.height:
+                return rows
+    raise UnknownDecisionError(f"there is no decision {decision_id}")
+
+
+def about_page(lakehouse: Lakehouse, url: str, seen: View) -> pl.DataFrame:
+    """Return the records of what the newest signals of the page at an address say, a row a task.
+
+    Raises:
+        UnknownDecisionError: no decided page is held under that address, or not for that view.
+    """
+    missing = UnknownDecisionError(f"no decided page is held under {url}")
+    if not lakehouse.exists(SIGNALS):
+        raise missing
+    names = {url, canonical_url(url)}
+    fetched_as = pl.col("normalized_url").is_in(names) | pl.col("document_id").is_in(names)
+    pages = _of_tenant(lakehouse.scan(PAGES), seen).filter(fetched_as).select(TENANT, "document_id").unique()
+    signals = _of_tenant(lakehouse.scan(SIGNALS), seen).select(
+        TENANT, "document_id", "fetched_at", "event_date", "decisions"
+    )
+    newest = signals.join(pages, on=[TENANT, "document_id"], how="semi").collect().sort("fetched_at")
+    newest = newest.unique([TENANT, "document_id"], keep="last")
+    ids = newest["decisions"].explode().struct.field("decision_id").drop_nulls().to_list()
+    rows = records(lakehouse, ids, days_of(newest), seen)
+    if rows.is_empty():
+        raise missing
+    return rows
+
+
+def records(lakehouse: Lakehouse, ids: Sequence[str], days: Sequence[str], seen: View) -> pl.DataFrame:
+    """Return the records of some decisions of some days, sorted by task; gold's SQL makes those that it lacks."""
+    if not ids or not days:
+        return pl.DataFrame(schema=dict.fromkeys(seen.columns, pl.Null))
+    named = pl.col("decision_id").is_in(ids)
+    parts = []
+    if lakehouse.exists(TRAIL):
+        parts.append(_of_tenant(lakehouse.scan(TRAIL, days), seen).filter(named).collect())
+    held = set().union(*(part["decision_id"] for part in parts))
+    if lakehouse.exists(DECISIONS) and held < set(ids):
+        fresh = _of_tenant(lakehouse.scan(DECISIONS, days), seen).filter(named & ~pl.col("decision_id").is_in(held))
+        parts.append(_with_training(lakehouse, fresh.collect()))
+    rows = pl.concat(parts, how="diagonal_relaxed")
+    # A column that is new may be missing in what was stored before.
+    shown = (pl.col(name) if name in rows.columns else pl.lit(None).alias(name) for name in seen.columns)
+    return rows.select(shown).sort("document_id", "task")
+
+
+def _of_tenant(rows: pl.LazyFrame, seen: View) -> pl.LazyFrame:
+    return rows if seen.tenant is None else rows.filter(pl.col(TENANT) == seen.tenant)
+
+
+def _with_training(lakehouse: Lakehouse, decisions: pl.DataFrame) -> pl.DataFrame:
+    """Return decisions as rows of gold/audit_trail, by the SQL of that table.
+
+    Raises:
+        TableMissingError: a copy of the registry does not exist yet.
+    """
+    import duckdb
+
+    with duckdb.connect(":memory:", config={"threads": 2}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for table in SOURCES:
+            rows = decisions if table == DECISIONS else lakehouse.read(table)
+            connection.register(table.replace("/", "_"), rows.to_arrow())
+        return pl.DataFrame(connection.sql(_sql()).to_arrow_table())
+
+
+@cache
+def _sql() -> str:
+    from jinja2 import Template
+
+    template = Template(SQL.read_text(encoding="utf-8"))
+    return template.render(source=lambda layer, table: f"{layer}_{table}", in_run_days=lambda: "true")
