@@ -11,7 +11,7 @@ from governance.catalog import TENANT
 from resources.lakehouse.days import days_of
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import PROJECT
-from signals.documents.urls import canonical_url
+from signals.documents.addresses import addresses, site_of
 
 TRAIL, DECISIONS, PAGES, SIGNALS = "gold/audit_trail", "silver/decisions", "silver/pages", "silver/page_signals"
 # What the row of a decision is made from.
@@ -61,19 +61,28 @@ def about_page(lakehouse: Lakehouse, url: str, seen: View) -> pl.DataFrame:
     missing = UnknownDecisionError(f"no decided page is held under {url}")
     if not lakehouse.exists(SIGNALS):
         raise missing
-    names = {url, canonical_url(url)}
-    fetched_as = pl.col("normalized_url").is_in(names) | pl.col("document_id").is_in(names)
-    pages = _of_tenant(lakehouse.scan(PAGES), seen).filter(fetched_as).select(TENANT, "document_id").unique()
+    pages = _pages(lakehouse, url, seen)
     signals = _of_tenant(lakehouse.scan(SIGNALS), seen).select(
         TENANT, "document_id", "fetched_at", "event_date", "decisions"
     )
-    newest = signals.join(pages, on=[TENANT, "document_id"], how="semi").collect().sort("fetched_at")
+    newest = signals.join(pages.lazy(), on=[TENANT, "document_id"], how="semi").collect().sort("fetched_at")
     newest = newest.unique([TENANT, "document_id"], keep="last")
     ids = newest["decisions"].explode().struct.field("decision_id").drop_nulls().to_list()
     rows = records(lakehouse, ids, days_of(newest), seen)
     if rows.is_empty():
         raise missing
     return rows
+
+
+def _pages(lakehouse: Lakehouse, url: str, seen: View) -> pl.DataFrame:
+    """Return tenant_id and document_id of the pages that were fetched at an address, in whatever form of it."""
+    names, held = set(addresses(url)), pl.concat_list("normalized_url", "document_id")
+    # Whatever folds to the same address contains its site.
+    about = held.list.eval(pl.element().str.contains(site_of(url) or url, literal=True)).list.any()
+    fetched = _of_tenant(lakehouse.scan(PAGES), seen).filter(about)
+    rows = fetched.select(TENANT, "document_id", held=held).unique().collect()
+    is_it = [any(not names.isdisjoint(addresses(one)) for one in of_page) for of_page in rows["held"]]
+    return rows.filter(is_it).select(TENANT, "document_id").unique()
 
 
 def records(lakehouse: Lakehouse, ids: Sequence[str], days: Sequence[str], seen: View) -> pl.DataFrame:

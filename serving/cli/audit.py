@@ -3,7 +3,9 @@
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import typer
@@ -51,6 +53,37 @@ def show(
         sys.stdout.write(f"{encoded(rows).decode()}\n")
     else:
         typer.echo("\n\n".join("\n".join(lines(row)) for row in rows))
+
+
+@audit_app.command()
+def replay(
+    name: Annotated[str | None, typer.Argument(metavar="ID", help="Id of a decision.")] = None,
+    day: Annotated[
+        datetime | None, typer.Option("--all", formats=["%Y-%m-%d"], help="Day whose decisions are all replayed.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Number of the newest decisions that are replayed.")] = None,
+) -> None:
+    """Make a decision again from the record, and compare; exit code 0 if it is the same to the last digit."""
+    from resources.encoder import encoder
+    from resources.lakehouse.tables import lakehouse
+    from resources.registry.models import registry
+    from serving.cli.replay import COMPARED, decisions_of, replays
+
+    if [name, day, count].count(None) != 2:
+        raise typer.BadParameter("an ID, --all DAY or --count N is expected")
+    tables, found = lakehouse(settings()), Counter[str]()
+    for decisions in decisions_of(tables, name, str(day.date()) if day else None, count):
+        for one in replays(tables, registry(settings()), encoder(settings()), decisions):
+            found[one.outcome] += 1
+            if name or one.outcome != "same":
+                told = one.outcome if one.outcome in COMPARED else "cannot be replayed"
+                typer.echo(f"{one.decision_id}  {told}{one.why and f': {one.why}'}")
+    if not name:
+        lacking = ", ".join(f"{number:,} for want of {what}" for what, number in found.items() if what not in COMPARED)
+        same, different = (f"{found[outcome]:,} {outcome}" for outcome in COMPARED)
+        typer.echo(f"{found.total():,} decisions replayed: {', '.join(filter(None, (same, different, lacking)))}")
+    if found.total() != found["same"]:
+        raise typer.Exit(1)
 
 
 def lines(row: dict[str, Any]) -> Iterator[str]:
