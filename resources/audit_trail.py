@@ -1,5 +1,6 @@
 """The record of decisions, as a role sees it: rows of gold/audit_trail, also of decisions that it does not hold yet."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -16,6 +17,7 @@ from signals.documents.addresses import addresses, site_of
 TRAIL, DECISIONS, PAGES, SIGNALS = "gold/audit_trail", "silver/decisions", "silver/pages", "silver/page_signals"
 # What the row of a decision is made from.
 SOURCES = (DECISIONS, "operations/model_versions", "operations/promotions")
+DECISION_ID = re.compile(r"[0-9a-f]{32}")
 SQL = PROJECT / "dbt_gold" / "models" / f"{TRAIL}.sql"
 
 
@@ -46,8 +48,7 @@ def decision(lakehouse: Lakehouse, decision_id: str, seen: View) -> pl.DataFrame
         if lakehouse.exists(table):
             # The ids of all days are read, and other columns of one day only.
             days = days_of(lakehouse.scan(table).filter(named).select("event_date").collect())
-            rows = records(lakehouse, [decision_id], days, seen)
-            if rows.height:
+            if days and (rows := records(lakehouse, [decision_id], days, seen)).height:
                 return rows
     raise UnknownDecisionError(f"there is no decision {decision_id}")
 
@@ -87,20 +88,19 @@ def _pages(lakehouse: Lakehouse, url: str, seen: View) -> pl.DataFrame:
 
 def records(lakehouse: Lakehouse, ids: Sequence[str], days: Sequence[str], seen: View) -> pl.DataFrame:
     """Return the records of some decisions of some days, sorted by task; gold's SQL makes those that it lacks."""
-    if not ids or not days:
-        return pl.DataFrame(schema=dict.fromkeys(seen.columns, pl.Null))
-    named = pl.col("decision_id").is_in(ids)
-    parts = []
-    if lakehouse.exists(TRAIL):
-        parts.append(_of_tenant(lakehouse.scan(TRAIL, days), seen).filter(named).collect())
-    held = set().union(*(part["decision_id"] for part in parts))
-    if lakehouse.exists(DECISIONS) and held < set(ids):
-        fresh = _of_tenant(lakehouse.scan(DECISIONS, days), seen).filter(named & ~pl.col("decision_id").is_in(held))
-        parts.append(_with_training(lakehouse, fresh.collect()))
-    rows = pl.concat(parts, how="diagonal_relaxed")
+    told, decided = (_rows(lakehouse, table, ids, days, seen) for table in (TRAIL, DECISIONS))
+    fresh = decided.join(told, on="decision_id", how="anti")
+    rows = pl.concat([told, _with_training(lakehouse, fresh)] if fresh.height else [told], how="diagonal_relaxed")
     # A column that is new may be missing in what was stored before.
-    shown = (pl.col(name) if name in rows.columns else pl.lit(None).alias(name) for name in seen.columns)
+    shown = [pl.col(name) if name in rows.columns else pl.lit(None).alias(name) for name in seen.columns]
     return rows.select(shown).sort("document_id", "task")
+
+
+def _rows(lakehouse: Lakehouse, table: str, ids: Sequence[str], days: Sequence[str], seen: View) -> pl.DataFrame:
+    """Return the rows of some decisions of some days; none of a table that does not exist."""
+    if not lakehouse.exists(table):
+        return pl.DataFrame(schema={"decision_id": pl.String})
+    return _of_tenant(lakehouse.scan(table, days), seen).filter(pl.col("decision_id").is_in(ids)).collect()
 
 
 def _of_tenant(rows: pl.LazyFrame, seen: View) -> pl.LazyFrame:

@@ -1,7 +1,6 @@
 """`seamless audit`: what was decided, by what, trained on what, promoted by whom."""
 
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typer.core import TyperGroup
 
 from resources.settings import settings
 
-DECISION_ID = re.compile(r"[0-9a-f]{32}")
 # Likeliest labels that are shown; JSON has all of them.
 SHOWN = 5
 UNRECORDED = "not recorded"
@@ -42,7 +40,7 @@ def show(
     output: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print the records.")] = "text",
 ) -> None:
     """Show the record of a decision, or of what the newest signals of a page say; what `audit` does by default."""
-    from resources.audit_trail import about_page, decision, visible
+    from resources.audit_trail import DECISION_ID, about_page, decision, visible
     from resources.lakehouse.tables import lakehouse
     from resources.signal_store.entries import encoded
 
