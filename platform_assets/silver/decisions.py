@@ -20,6 +20,7 @@ from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
 from platform_assets.publishing import accounted_check, apply_stage, quarantine, start
 from platform_assets.silver.embeddings import vectors
+from resources import transform_bundles
 from resources.encoder import Encoder
 from resources.instruction_set import instruction_set
 from resources.lakehouse.checkpoints import SCORED_BY
@@ -80,6 +81,7 @@ def decisions(
     quarantine(lakehouse, TABLE, broken)
     rows_quarantined += broken.height
     answers = pl.concat([*parts, from_api])
+    transform_bundles.keep(lakehouse, encoder)
     checkpoints = {
         **write.checkpoints,
         **{SCORED_BY.name(day): traffic_fingerprint(models.traffic) for day in write.days},

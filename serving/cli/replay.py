@@ -11,6 +11,7 @@ from governance.promotion_log import ENCODER, PACKAGED
 from governance.replay import differences
 from platform_assets.silver.decisions import BATCH, DOCUMENTS, TABLE, documents_of
 from platform_assets.silver.embeddings import encode
+from resources import transform_bundles
 from resources.audit_trail import decision, visible
 from resources.encoder import Encoder
 from resources.instruction_set import instruction_set
@@ -67,7 +68,8 @@ def replays(lakehouse: Lakehouse, registry: Registry, encoder: Encoder, decision
             try:
                 model, running = _loaded(registry, encoder, str(name), int(version), str(digest), str(transform_id))
             except _LacksError as lacks:
-                yield from (Replay(name, lacks.outcome, str(lacks)) for name in rows["decision_id"])
+                why = f"{lacks}{_bundle(lakehouse, str(transform_id)) if lacks.outcome == 'transform' else ''}"
+                yield from (Replay(name, lacks.outcome, why) for name in rows["decision_id"])
                 continue
             if kind != "image" and documents["vector"].null_count():
                 documents = documents.with_columns(vector=pl.Series(encode(documents, running)).arr.to_list())
@@ -96,6 +98,11 @@ def decisions_of(
         count = count and count - rows.height
         if count == 0:
             return
+
+
+def _bundle(lakehouse: Lakehouse, transform_id: str) -> str:
+    address = transform_bundles.kept(lakehouse, transform_id)
+    return f"; {address} has its source, lock and weights' digests" if address else "; no bundle of it was kept"
 
 
 def _documents(lakehouse: Lakehouse, kind: str, decisions: pl.DataFrame) -> pl.DataFrame:

@@ -175,7 +175,10 @@ def test_what_a_replay_lacks_is_named(home):
     changed(home, name, transform_id=pl.lit("0123456789abcdef"))
     running = Encoder().transform_id
     reason = f"decided under transform_id 0123456789abcdef, but {running} is running"
-    assert reason in told(home, "replay", name, code=1)
+    assert f"{reason}; no bundle of it was kept" in told(home, "replay", name, code=1)
+    (home / "lake/transforms").mkdir()
+    (home / "lake/transforms/0123456789abcdef.tar.gz").touch()
+    assert f"{reason}; {home}/lake/transforms/0123456789abcdef.tar.gz has its" in told(home, "replay", name, code=1)
     lake.rewrite("silver/pages", lambda rows: rows.filter(document_id=OTHER))
     assert "cannot be replayed: silver/pages no longer holds its document" in told(home, "replay", threat, code=1)
     changed(home, threat, served_by=pl.lit("api"))
