@@ -71,14 +71,19 @@ class Encoder:
         return self._loaded.languages if isinstance(self._loaded, SentenceEncoder) else LANGUAGES
 
     @property
+    def identity(self) -> str:
+        """Digests of its files, and its precision, in one line."""
+        return self._loaded.identity
+
+    @property
     def transform_id(self) -> str:
         """Identity of the transformation with this encoder."""
-        return transform_id(self._loaded.identity)
+        return transform_id(self.identity)
 
     @property
     def encoder_id(self) -> str:
         """Identity of this encoder's vectors."""
-        return encoder_id(self._loaded.identity)
+        return encoder_id(self.identity)
 
     def encode(self, texts: list[str]) -> npt.NDArray:  # type: ignore[type-arg]
         """Return a unit vector for each normalised text: float32, (len(texts), dimensions)."""

@@ -20,7 +20,9 @@ from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
 from platform_assets.publishing import accounted_check, apply_stage, quarantine, start
 from platform_assets.silver.embeddings import vectors
+from resources import transform_bundles
 from resources.encoder import Encoder
+from resources.instruction_set import instruction_set
 from resources.lakehouse.checkpoints import SCORED_BY
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import fingerprint
@@ -41,6 +43,7 @@ PROVENANCE = {
     "input_version": pl.Int64,
     "run_id": pl.String,
     "served_by": pl.String,
+    "instruction_set": pl.String,
     "decided_at": pl.Datetime("us", "UTC"),
 }
 SCHEMA = {**pl.DataFrame(DECISION.empty_table()).schema, **PROVENANCE}
@@ -78,6 +81,7 @@ def decisions(
     quarantine(lakehouse, TABLE, broken)
     rows_quarantined += broken.height
     answers = pl.concat([*parts, from_api])
+    transform_bundles.keep(lakehouse, encoder)
     checkpoints = {
         **write.checkpoints,
         **{SCORED_BY.name(day): traffic_fingerprint(models.traffic) for day in write.days},
@@ -100,7 +104,8 @@ def answered_by_api(received: pl.DataFrame) -> pl.DataFrame:
     as_text = {"event_date": pl.String, "decided_at": pl.String}
     rows = received["decision"].str.json_decode(pl.Struct({**SCHEMA, **as_text})).struct.unnest()
     moment = pl.col("decided_at").str.to_datetime(time_unit="us", time_zone="UTC")
-    typed = rows.with_columns(pl.col("event_date").str.to_date("%Y-%m-%d"), moment).select(*SCHEMA)
+    day = pl.col("event_date").str.to_date("%Y-%m-%d")
+    typed = rows.with_columns(day, moment, received["instruction_set"]).select(*SCHEMA)
     if typed.select(pl.any_horizontal(pl.col(REQUIRED).is_null().any())).item():
         raise ValueError("a decision lacks what names it")
     return typed
@@ -170,5 +175,6 @@ def decided(
         input_version=pl.lit(input_version, pl.Int64),
         run_id=pl.lit(run_id),
         served_by=pl.lit(served_by),
+        instruction_set=pl.lit(instruction_set()),
         decided_at=pl.lit(datetime.now(UTC), pl.Datetime("us", "UTC")),
     ), broken

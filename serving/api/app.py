@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from resources.api_keys import ApiKeys
 from resources.settings import Settings, settings
 from resources.signal_store.stores import signal_store
-from serving.api import classify, openrtb, operations, signals, suitability
+from serving.api import classify, decisions, openrtb, operations, signals, suitability
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.guard import Guard
@@ -24,7 +24,7 @@ from signals.documents.addresses import site_of
 from signals.taxonomies import COLUMNS, categories
 
 # Every route of the API.
-ROUTERS = (signals.router, classify.router, openrtb.router, suitability.router, operations.router)
+ROUTERS = (signals.router, classify.router, decisions.router, openrtb.router, suitability.router, operations.router)
 # Processes that read documents, for each that answers.
 READERS = 2
 DESCRIPTION = """What is known of web pages before a bid, and answers about texts, pages and pictures on demand.

@@ -27,11 +27,13 @@ class Caller:
     Attributes:
         key_id: names the key in logs.
         tenant: organisation whose rows it reads.
+        role: role that it reads as.
         hidden: columns of the consumer record that its role does not see.
     """
 
     key_id: str
     tenant: str
+    role: str
     hidden: frozenset[str]
 
 
@@ -59,7 +61,7 @@ def allowed(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         if wait:
             detail = "The key is above its rate: wait as Retry-After says."
             raise problem(429, detail, Retry_After=str(math.ceil(wait)))
-        return Caller(key.id, key.tenant, hidden)
+        return Caller(key.id, key.tenant, key.role, hidden)
 
     return caller
 

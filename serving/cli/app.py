@@ -14,6 +14,7 @@ import typer
 
 from resources.redaction import redacted
 from resources.settings import Settings, SettingsError, configure, settings
+from serving.cli.audit import audit_app
 from serving.cli.models import models_app
 from serving.cli.serve import serve_app
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(audit_app, name="audit")
 app.add_typer(models_app, name="models")
 app.add_typer(serve_app, name="serve")
 stack_app = typer.Typer(

@@ -34,6 +34,7 @@ from platform_assets.silver import (
     rtb_auctions,
     user_sync,
 )
+from resources import transform_bundles
 from resources.lakehouse.days import days_of
 from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
@@ -219,6 +220,7 @@ def _decide(context: ProcessingContext, kind: str, rows: pl.DataFrame, prefetch:
     )
     quarantine(lakehouse, decisions.TABLE, broken)
     if answers.height:
+        transform_bundles.keep(lakehouse, context.serving.encoder)
         lakehouse.insert_missing(decisions.TABLE, answers, ["decision_id"], days=days_of(answers))
     return answers.filter(pl.col("traffic_arm") != "shadow")
 

@@ -146,7 +146,7 @@ DECISION = {
 DECISIONS = [DECISION | {"decision_id": f"d{version}", "model_version": version} for version in (1, 2)]
 TRAINING = {
     "training_tables": '{"silver/labels": 1}', "metric": "macro_f1", "metric_value": 0.6, "rows_train": 424,
-    "trained_at": at("01 11:00"),
+    "trained_at": at("01 11:00"), "gate": '{"passed": true}',
 }  # fmt: skip
 MOVES = [
     {

@@ -5,6 +5,7 @@ select
     version.metric_value,
     version.rows_train,
     version.trained_at,
+    version.gate,
     promotion.action as promoted_as,
     promotion.moved_by as promoted_by,
     promotion.moved_why as promoted_why,
