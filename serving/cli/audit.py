@@ -69,9 +69,10 @@ def replay(
 
     if [name, day, count].count(None) != 2:
         raise typer.BadParameter("an ID, --all DAY or --count N is expected")
-    tables, found = lakehouse(settings()), Counter[str]()
+    tables, models, running = lakehouse(settings()), registry(settings()), encoder(settings())
+    found = Counter[str]()
     for decisions in decisions_of(tables, name, str(day.date()) if day else None, count):
-        for one in replays(tables, registry(settings()), encoder(settings()), decisions):
+        for one in replays(tables, models, running, decisions):
             found[one.outcome] += 1
             if name or one.outcome != "same":
                 told = one.outcome if one.outcome in COMPARED else "cannot be replayed"
@@ -80,7 +81,7 @@ def replay(
         lacking = ", ".join(f"{number:,} for want of {what}" for what, number in found.items() if what not in COMPARED)
         same, different = (f"{found[outcome]:,} {outcome}" for outcome in COMPARED)
         typer.echo(f"{found.total():,} decisions replayed: {', '.join(filter(None, (same, different, lacking)))}")
-    if found.total() != found["same"]:
+    if not found["same"] == found.total() > 0:
         raise typer.Exit(1)
 
 

@@ -24,6 +24,7 @@ from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import PLACE, Lakehouse
 from resources.registry import promotion
 from resources.serving_models import serving
+from resources.transform_bundles import kept
 from sensors.stale_days import stale
 from serving.stream import pipelines
 from serving.stream.embedding_cache import EmbeddingCache
@@ -296,6 +297,7 @@ def test_what_the_api_has_decided_is_added_once_and_what_is_no_decision_is_quara
     assert found.select(DECISION.names).equals(made.head(1).select(DECISION.names))
     rules = copied.read("silver/quarantine").filter(pl.col("table") == TABLE)["rule"].to_list()
     assert rules == ["raised:ValueError"]
+    assert kept(copied, encoder.transform_id) is not None
     assert answered_by(copied, rivals, encoder)[1].filter(served_by="api").height == 1
 
 

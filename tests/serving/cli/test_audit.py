@@ -7,17 +7,19 @@ from datetime import UTC, date, datetime
 import polars as pl
 import pytest
 
+from governance.promotion_log import ENCODER
 from platform_assets.operations import model_versions, promotions
 from platform_assets.silver import decisions
 from resources.audit_trail import TRAIL, decision, visible
 from resources.encoder import Encoder
 from resources.instruction_set import instruction_set
 from resources.lakehouse.tables import Lakehouse
+from resources.registry import promotion
 from resources.registry.models import Registry
 from resources.serving_models import serving
 from signals.consumer_record import page_record
 from signals.documents.text import content_hash, document_text, normalise
-from tests.encoders import head
+from tests.encoders import head, other_encoder
 from tests.support.cli import seamless
 
 NOON, DAY = datetime(2026, 11, 12, 12, tzinfo=UTC), "2026-11-12"
@@ -34,14 +36,17 @@ def page(url, tenant, text):
     return named | said | {"content_hash": hashed, "fetched_at": NOON, "published_on": date(2026, 11, 1)} | PLACE
 
 
+def registry_of(home):
+    kept = {"artifacts": str(home / "artifacts"), "cache": str(home / "models")}
+    return Registry(tracking_uri=f"sqlite:///{home}/mlflow.db", **kept)
+
+
 @pytest.fixture(scope="module")
 def made(blank, tmp_path_factory):
     """Return a folder with a registry of two heads, two pages, and the decisions about them."""
     folder = tmp_path_factory.mktemp("audit")
     shutil.copy(blank, folder / "mlflow.db")
-    models = Registry(
-        tracking_uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts"), cache=str(folder / "models")
-    )
+    models = registry_of(folder)
     lake, encoder = Lakehouse(uri=str(folder / "lake")), Encoder(registry=models)
     versions = [head(models, encoder, task) for task in ("sentiment", "threat")]
     pages = pl.DataFrame([page(PAGE, "harbour", "The harbour opens its bridge."), page(OTHER, "acme", "A fair.")])
@@ -148,6 +153,19 @@ def test_a_decision_is_replayed_to_the_last_digit(made):
     assert told(made, "replay", name) == f"{name}  same\n"
     assert told(made, "replay", "--all", DAY) == "4 decisions replayed: 4 same, 0 different\n"
     assert told(made, "replay", "--count", "3") == "3 decisions replayed: 3 same, 0 different\n"
+
+
+def test_a_decision_is_replayed_under_its_own_encoder_when_another_serves(home):
+    models = registry_of(home)
+    other = other_encoder(models, encodes=False)
+    promotion.promote(models, ENCODER, other.version, by="ada", why="a trial")
+    assert Encoder(registry=models).digest == other.digest
+    assert told(home, "replay", "--all", DAY) == "4 decisions replayed: 4 same, 0 different\n"
+
+
+def test_a_day_without_decisions_shows_nothing_and_fails(made):
+    told_of_none = told(made, "replay", "--all", "2026-11-13", code=1)
+    assert told_of_none == "0 decisions replayed: 0 same, 0 different\n"
 
 
 def changed(home, name, **values):
