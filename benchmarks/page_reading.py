@@ -20,6 +20,7 @@ from resources.lakehouse.tables import Lakehouse
 from resources.settings import settings
 from signals.documents.passages import lead
 from signals.models import training
+from signals.models.examples import examples
 from signals.models.heads import Floats, LinearHead
 from signals.models.ngrams import ngrams
 from signals.models.page_reading import PageReading
@@ -37,7 +38,7 @@ Encode = Callable[[list[str]], Floats]
 
 def trained(labels: pl.DataFrame, vectors: pl.DataFrame, encode: Encode) -> LinearHead:
     """Return the head of threat."""
-    rows = training.examples(TASK, labels)
+    rows = examples(TASK, labels)
     known = rows.join(vectors, on="content_hash", how="left", maintain_order="left")["vector"]
     stacked = np.stack(known.to_list()).astype(np.float32)
     return training.train(TASK, rows, stacked, encode(training.seed_texts(TASK)[0])).head

@@ -20,9 +20,9 @@ from resources.registry.errors import ChampionMovedError
 from resources.registry.models import Registry
 from resources.registry.versions import ModelVersion, promotion_log
 from resources.transform_comparisons import recorded_comparisons
+from signals.models.examples import examples
 from signals.models.metrics import Indices
 from signals.models.ngrams import ngrams
-from signals.models.training import examples
 from signals.tasks import Task
 
 BY = "gate"

@@ -24,12 +24,13 @@ from resources.registry.versions import REFERENCE, ModelVersion
 from resources.transform_comparisons import recorded_comparisons
 from signals.models.abstention import ACCURACY, COVERAGE
 from signals.models.drift import reference
+from signals.models.examples import examples
 from signals.models.finer_training import finer_examples, finer_metrics, fit_finer
 from signals.models.groups import TEST, invariance, sentences
 from signals.models.metrics import evaluate
 from signals.models.ngrams import ngrams
 from signals.models.pictures import ADDED, FAMILY, PictureModels, package
-from signals.models.training import NotEnoughLabelsError, answered, examples, seed_texts, train
+from signals.models.training import NotEnoughLabelsError, answered, seed_texts, train
 from signals.tasks import Task
 
 TRAINED_FROM = ("silver/labels", "silver/embeddings")

@@ -26,9 +26,9 @@ from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
 from resources.transform_comparisons import TABLE, ensure_table, record, recorded_comparisons
 from signals.models.encoder import LANGUAGES
+from signals.models.examples import examples
 from signals.models.heads import LinearHead
 from signals.models.ngrams import ngrams
-from signals.models.training import examples
 from signals.tasks import TASKS
 
 LABELS = "silver/labels"

@@ -18,7 +18,7 @@ from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import document_texts
-from signals.models.training import examples
+from signals.models.examples import examples
 from signals.tasks import TASKS
 
 TABLE = "silver/embeddings"

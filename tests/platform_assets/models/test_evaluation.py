@@ -18,7 +18,6 @@ from resources.registry.errors import TamperedModelError
 from resources.registry.models import Registry
 from resources.registry.versions import promotion_log
 from sensors import retraining
-from signals.models import training
 from signals.models.ngrams import ngrams
 from signals.models.transform import TransformMismatchError
 from tests.platform_assets.models.conftest import IRONY, NOW, PLACES, answers, land
@@ -87,8 +86,8 @@ def test_a_failed_gate_stops_nothing_in_the_same_run_while_a_champion_can_serve(
 def test_a_turned_topic_is_learnt_though_more_is_stored_that_says_otherwise(
     lake, encoder, registry, materialised, monkeypatch
 ):
-    monkeypatch.setattr(training, "MAX_ROWS", 100)
-    monkeypatch.setattr(training, "MAX_HELD_OUT", 40)
+    monkeypatch.setattr("signals.models.examples.MAX_ROWS", 100)
+    monkeypatch.setattr("signals.models.examples.MAX_HELD_OUT", 40)
     splits = ["train"] * 7 + ["val"] * 3
 
     def tips(label, odds, fifths):

@@ -14,9 +14,10 @@ from platform_assets.silver.embeddings import encoded
 from resources.registry.errors import ModelMissingError
 from resources.registry.versions import REFERENCE
 from signals.models.drift import Reference
+from signals.models.examples import examples
 from signals.models.heads import directory_digest, load_head
 from signals.models.metrics import evaluate
-from signals.models.training import NotEnoughLabelsError, examples
+from signals.models.training import NotEnoughLabelsError
 from signals.tasks import TASKS
 from tests.platform_assets.models.conftest import (
     HATE,
