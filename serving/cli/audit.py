@@ -99,9 +99,10 @@ def _facts(row: dict[str, Any]) -> dict[str, str]:
     )
     tables = json.loads(row["training_tables"] or "{}").items()
     trained, promoted, gate = UNRECORDED, UNRECORDED, json.loads(row["gate"] or "null")
+    figure = UNRECORDED if row["metric_value"] is None else f"{row['metric_value']:.3f}"
     if row["trained_at"]:
         on = ", ".join(f"{table} version {version}" for table, version in tables)
-        trained = f"{row['trained_at']} on {row['rows_train']} rows of {on}; {row['metric']} {row['metric_value']}"
+        trained = f"{row['trained_at']} on {row['rows_train']} rows of {on}; {row['metric']} {figure}"
     if row["promoted_at"]:
         promoted = f"{row['promoted_as']} by {row['promoted_by']}, {row['promoted_at']}: {row['promoted_why']}"
     return {
