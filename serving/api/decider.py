@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import structlog
 
+from resources import transform_bundles
 from resources.decision_spool import DecisionSpool
 from resources.instruction_set import instruction_set
+from resources.lakehouse.tables import lakehouse
 from resources.serving_models import ServingModels, serving_models
 from resources.settings import Settings
 from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Models, classify
@@ -105,6 +107,7 @@ class Decider:
                     # Loaded, the encoder too, before any document is decided by them.
                     versions = {task: model.version for task, model in current.models.champions.items()}
                     current.encoder.encode(["ready"])
+                    transform_bundles.keep(lakehouse(self._settings), current.encoder)
                     self.serving = current
                     log.info("models", versions=versions, transform_id=current.encoder.transform_id)
             except Exception as error:  # noqa: BLE001 - those that serve go on serving
