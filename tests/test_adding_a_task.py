@@ -54,6 +54,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     for part in PARTS:
         shutil.copytree(PROJECT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "requirements.lock", folder)
     (folder / "signals" / "tasks" / "urgency.py").write_text(DECLARATION)
     return folder
 

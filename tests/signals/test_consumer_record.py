@@ -193,7 +193,8 @@ def test_a_threat_of_which_the_model_is_not_sure_is_unknown_and_no_other_answer_
     scores = [{"label": "none", "score": 0.4}, {"label": "terrorism", "score": 0.35}]
     evidence = pl.List(pl.Struct({k: v for k, v in EVIDENCE.to_schema().items() if k != "task"}))
     columns = {"scores": pl.Series([scores] * 2, dtype=listed), "evidence": pl.Series([[]] * 2, dtype=evidence)}
-    unsure = unsure.with_columns(**columns, topics=pl.Series([[]] * 2, dtype=listed))
+    answered = {"model_name": pl.lit("m"), "transform_id": pl.lit("x")}
+    unsure = unsure.with_columns(**columns, **answered, topics=pl.Series([[]] * 2, dtype=listed))
     signal = signals_of(unsure, "page")
     assert signal.select("threat", "threat_score", "sentiment", "sentiment_score").row(0) == (None,) * 4
     assert with_risk(signal.with_columns(image_threat_risk=pl.lit("none"))).select("risk", "brand_safe").row(0) == (

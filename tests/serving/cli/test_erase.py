@@ -76,7 +76,9 @@ def land(graph: Graph, name: str) -> None:
             mark = f"{number}-{day}"
             text = f"{TEXTS[person]} {day}"
             messages.append({"message_id": f"m/{mark}", "author_id": person, "text": text, "sent_at": at(day, 8)})
-            syncs.append({"sync_id": f"s/{mark}", "user_id": person, "partner": "p", "synced_at": at(day, 9)})
+            syncs.append(
+                {"sync_id": f"s/{mark}", "user_id": person, "partner": "p", "consent": True, "synced_at": at(day, 9)}
+            )
             events.append({"event_id": f"e/{mark}", "event_type": "impression", "event_time": at(day, 9)})
             events[-1] |= {"user_id": person, "impression_id": "i", "campaign_id": "c", "url": "https://a.example/"}
             request = {"id": f"a/{mark}", "imp": [IMP], "site": SITE, "user": {"id": person}}

@@ -168,7 +168,7 @@ def test_batch_answers_by_the_encoder_that_was_rolled_back_to_from_its_next_run_
     }
     for table in ("silver/pages", "silver/images", "silver/labels"):
         columns = empty | dict.fromkeys(
-            more.get(table, ("task", "label", "split", "label_id", "labelled_at")), pl.String
+            more.get(table, ("task", "label", "language", "split", "label_id", "labelled_at")), pl.String
         )
         lake.replace_all(table, pl.DataFrame(schema=columns | place))
     packaged, other = (Encoder(registry=models, version=version).transform_id for version in (PACKAGED, 1))
