@@ -15,6 +15,8 @@ from benchmarks import place
 from benchmarks.place import create_topics, produce
 from governance.promotion_log import ENCODER, PACKAGED
 from governance.transform_comparisons import Comparisons
+from platform_assets.bronze import api_decisions
+from platform_assets.ingestion import prepare
 from platform_assets.silver.decisions import decisions
 from platform_assets.silver.embeddings import embeddings
 from resources.encoder import Encoder
@@ -171,6 +173,7 @@ def test_batch_answers_by_the_encoder_that_was_rolled_back_to_from_its_next_run_
             more.get(table, ("task", "label", "language", "split", "label_id", "labelled_at")), pl.String
         )
         lake.replace_all(table, pl.DataFrame(schema=columns | place))
+    prepare(lake, api_decisions.SCHEMA, datetime.now(UTC))
     packaged, other = (Encoder(registry=models, version=version).transform_id for version in (PACKAGED, 1))
     encoder_promotion.promote(models.version(ENCODER, 1), models, models, lake, **TOLD)
     land(lake, "harbour")
