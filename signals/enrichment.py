@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from signals.documents.json_text import Edit, edited, members, parsed, with_items, with_members
 from signals.documents.openrtb import NotOpenRtbError, impressions, list_of, object_of
@@ -17,13 +17,6 @@ PROVIDER = "seamless"
 TOPIC_SEGTAX, RISK_SEGTAX, SENTIMENT_SEGTAX = (CATTAX, 7), 650, 651
 # The segment whose value is the worst of all risks.
 ANY_RISK = "any"
-
-
-class Address(NamedTuple):
-    """Where impressions are shown: the address of the page or content, and the domain; None where not stated."""
-
-    url: str | None
-    domain: str | None
 
 
 class BidRequest:
@@ -45,10 +38,10 @@ class BidRequest:
         self._name, self._place, self._content, self._data = next(iter(found), ("", {}, {}, []))
 
     @property
-    def address(self) -> Address:
-        """Where its impressions are shown."""
-        parts = (self._place.get("page") or self._content.get("url"), self._place.get("domain"))
-        return Address(*(value if isinstance(value, str) and value else None for value in parts))
+    def url(self) -> str | None:
+        """Address of the page or content beside which its impressions are shown; None where none is stated."""
+        stated = self._place.get("page") or self._content.get("url")
+        return stated if isinstance(stated, str) and stated else None
 
     def enriched(self, record: Mapping[str, Any], cattax: int = CATTAX, *, pagecat: bool = False) -> str:
         """Return the text of the request with what is known of its page.

@@ -13,7 +13,7 @@ from serving.api.known import records
 from serving.api.problems import documented, problem
 from serving.api.state import state_of
 from signals.documents.openrtb import LARGEST, NotOpenRtbError
-from signals.enrichment import Address, BidRequest
+from signals.enrichment import BidRequest
 from signals.taxonomies import CATTAX, COLUMNS
 
 JSON = "application/json"
@@ -68,7 +68,7 @@ async def enrich(
     bid_request = _read(body)
     try:
         async with asyncio.timeout(deadline - time.perf_counter()):
-            record = await _known(request, caller, bid_request.address)
+            record = await _known(request, caller, bid_request.url)
     except TimeoutError:
         return _answer(body, "late")
     if record is None:
@@ -77,10 +77,10 @@ async def enrich(
     return _answer(body, "late") if time.perf_counter() > deadline else _answer(enriched, "page")
 
 
-async def _known(request: Request, caller: Caller, address: Address) -> Mapping[str, Any] | None:
-    if address.url is None:
+async def _known(request: Request, caller: Caller, url: str | None) -> Mapping[str, Any] | None:
+    if url is None:
         return None
-    (record,) = await records(state_of(request), caller, [address.url])
+    (record,) = await records(state_of(request), caller, [url])
     return record
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from signals.documents.currency import rates
 from signals.documents.json_text import parsed
 from signals.documents.openrtb import NotOpenRtbError, auction
-from signals.enrichment import PROVIDER, RISK_SEGTAX, SENTIMENT_SEGTAX, Address, BidRequest
+from signals.enrichment import PROVIDER, RISK_SEGTAX, SENTIMENT_SEGTAX, BidRequest
 from signals.taxonomies import COLUMNS
 from tests.support.requests import fixtures
 
@@ -128,15 +128,15 @@ def test_of_a_page_without_topics_the_risk_is_said():
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        ({"site": {"page": "https://a.b/", "domain": "a.b", "ref": "https://c.d/"}}, ("https://a.b/", "a.b")),
-        ({"site": {"ref": "https://c.d/", "domain": "a.b"}}, (None, "a.b")),
-        ({"app": {"content": {"url": "https://a.b/v"}, "domain": 5}}, ("https://a.b/v", None)),
-        ({"site": {"page": ["x"], "domain": ""}}, (None, None)),
-        ({}, (None, None)),
+        ({"site": {"page": "https://a.b/", "domain": "a.b", "ref": "https://c.d/"}}, "https://a.b/"),
+        ({"site": {"ref": "https://c.d/", "domain": "a.b"}}, None),
+        ({"app": {"content": {"url": "https://a.b/v"}, "domain": 5}}, "https://a.b/v"),
+        ({"site": {"page": ["x"], "domain": ""}}, None),
+        ({}, None),
     ],
 )
 def test_the_address_is_that_of_the_page_or_content(told, expected):
-    assert BidRequest(json.dumps({"id": "r", "imp": IMP, **told})).address == Address(*expected)
+    assert BidRequest(json.dumps({"id": "r", "imp": IMP, **told})).url == expected
 
 
 def test_all_else_is_returned_byte_for_byte():
