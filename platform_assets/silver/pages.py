@@ -5,6 +5,7 @@ share. ``content_hash`` names title and text together.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -16,6 +17,7 @@ from platform_assets.parsing import declared
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT
 from resources.lakehouse.tables import Lakehouse
+from resources.workers import pages as page_workers
 from signals.documents.pages import ARTICLE, FETCH, NOTHING, Article, Fetch, articles
 from signals.documents.urls import canonical_url
 
@@ -33,7 +35,8 @@ def pages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehou
     """Extract the article of each fetched page."""
     write = start(context, lakehouse, TABLE, INPUTS)
     fetches = declared(lakehouse.read(SCHEMA.table, write.days), SCHEMA)
-    return write.publish(extracted, fetches.filter(~IS_IMAGE))
+    received = fetches.filter(~IS_IMAGE)
+    return write.publish(partial(extracted, known=page_workers.extract(fetches_of(received))), received)
 
 
 def extracted(fetches: pl.DataFrame, known: Mapping[Fetch, Article] = NOTHING) -> pl.DataFrame:

@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from resources.api_keys import ApiKeys
 from resources.settings import Settings, settings
 from resources.signal_store.stores import signal_store
-from serving.api import classify, decisions, openrtb, operations, signals, suitability
+from resources.workers.pool import WorkerPool
+from serving.api import classify, decisions, openrtb, operations, reader, signals, suitability
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.guard import Guard
@@ -18,7 +19,6 @@ from serving.api.identity import SECURITY_SCHEME
 from serving.api.observability import log_as_json, tracing
 from serving.api.problems import Problem, handle_problems
 from serving.api.rates import RateLimiter
-from serving.api.readers import Readers
 from serving.api.state import ServerState
 from signals.documents.addresses import site_of
 from signals.taxonomies import COLUMNS, categories
@@ -74,7 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     given: Settings = app.state.settings
     log_as_json()
     decider = Decider(given) if given.api_models else None
-    batcher, readers = Batcher(decider.decide if decider else _undecided), Readers(READERS)
+    batcher, readers = Batcher(decider.decide if decider else _undecided), WorkerPool(reader.__name__, READERS)
     store, keys = signal_store(given), ApiKeys(given.api_keys)
     # The list of public suffixes and the taxonomies take a while to load: no request waits for that.
     site_of("https://ready.example/")
@@ -84,13 +84,13 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     if decider is not None:
         decider.start()
         batcher.start()
-        await readers.start()
+        await asyncio.to_thread(readers.start)
     try:
         yield
     finally:
         state.draining = True
         await batcher.close()
-        await readers.close()
+        await asyncio.to_thread(readers.close)
         if decider is not None:
             decider.close()
         store.close()

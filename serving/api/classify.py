@@ -15,7 +15,7 @@ from serving.api.decider import Group, document_of
 from serving.api.identity import Caller, allowed
 from serving.api.known import answers
 from serving.api.problems import documented, problem
-from serving.api.reader import Asked, Read
+from serving.api.reader import Asked, Read, read_within_budget
 from serving.api.signals import JSON, Record, Topic
 from serving.api.state import ServerState, state_of
 from serving.api.suitability import Url
@@ -158,7 +158,7 @@ async def _classified(state: ServerState, caller: Caller, one: Any, tasks: froze
     assert state.decider is not None  # noqa: S101 - looked at before
     kind = "image" if isinstance(one, ImageDocument) else "page" if isinstance(one, HtmlDocument) else one.kind
     sent = {name: value for name, value in one if name not in {"id", "kind"}}
-    read = await state.readers.read(Asked(kind, **sent))
+    read = await read_within_budget(state.readers, Asked(kind, **sent))
     common = {"id": one.id, "content_hash": read.content_hash or None, "language": read.language}
     if read.failure:
         return _said(**common, status="unreadable", reason=read.failure)

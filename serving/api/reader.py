@@ -1,27 +1,19 @@
-"""The process that reads what strangers send: each document in a child of its own, of bounded memory and time.
+"""A document that a caller sends, read as batch would have read it."""
 
-It reads frames from standard input and answers each on standard output: a length of four bytes, and MessagePack. A
-document that takes too much hurts only itself: the kernel ends its child.
-"""
-
-import os
-import resource
-import signal
-import sys
+import asyncio
 from hashlib import sha256
-from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
+from resources.workers.pool import WorkerPool
 from signals.documents.images import MAX_PIXELS, pixels, probe_image
 from signals.documents.languages import languages_of
 from signals.documents.pages import Fetch, article
 from signals.documents.text import content_hash, document_text, normalise
 from signals.documents.urls import canonical_url
 
-# What one document may take beside what the process has already: bytes of memory, and seconds.
-MEMORY, SECONDS = 1 << 30, 5.0
+# A text of fewer characters is read here: 3 ms at most.
+SHORT = 10_000
 TOO_COSTLY = "too_costly"
 
 
@@ -75,56 +67,8 @@ def read(asked: Asked) -> Read:
     return Read(content_hash(document_text(title, text)), named, title, text, language)
 
 
-def read_frame(stream: BinaryIO) -> bytes | None:
-    """Return the next frame, None at the end."""
-    head = stream.read(4)
-    return stream.read(int.from_bytes(head, "big")) if len(head) == 4 else None
-
-
-def frame(content: bytes) -> bytes:
-    """Return content with its length before it."""
-    return len(content).to_bytes(4, "big") + content
-
-
-def main() -> None:
-    """Answer frames until standard input ends; an empty one says beforehand that all is loaded."""
-    # What the first document would import and load is there before the first child is made.
-    read(Asked("page", "https://a.example/", html=f"<html><body><article><p>{'A first page. ' * 40}</p></article>"))
-    sys.stdout.buffer.write(frame(b""))
-    sys.stdout.buffer.flush()
-    while (content := read_frame(sys.stdin.buffer)) is not None:
-        sys.stdout.buffer.write(frame(_in_a_child(content)))
-        sys.stdout.buffer.flush()
-
-
-def _in_a_child(content: bytes) -> bytes:
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _bound()
-        os.close(receiving)
-        with os.fdopen(sending, "wb") as stream:
-            stream.write(_answer(content))
-        os._exit(0)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as stream:
-        answer = stream.read()
-    _, status = os.waitpid(child, 0)
-    return answer if status == 0 else msgspec.msgpack.encode(Read(failure=TOO_COSTLY))
-
-
-def _bound() -> None:
-    """Bound this process: beyond its seconds the kernel ends it, beyond its memory nothing is allocated."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    taken = Path("/proc/self/statm")
-    if taken.exists():
-        limit = int(taken.read_text().split()[0]) * resource.getpagesize() + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def _answer(content: bytes) -> bytes:
+def answer(content: bytes) -> bytes:
+    """Return what a document reads as, both as MessagePack."""
     try:
         return msgspec.msgpack.encode(read(msgspec.msgpack.decode(content, type=Asked)))
     except MemoryError:
@@ -133,5 +77,14 @@ def _answer(content: bytes) -> bytes:
         return msgspec.msgpack.encode(Read(failure=f"unreadable:{type(error).__name__}"))
 
 
-if __name__ == "__main__":
-    main()
+WARM_UP = msgspec.msgpack.encode(
+    Asked("page", "https://a.example/", html=f"<article><p>{'A first page. ' * 40}</p></article>")
+)
+
+
+async def read_within_budget(workers: WorkerPool, asked: Asked) -> Read:
+    """Return a document as models are given it; ``failure`` names the rule that it breaks."""
+    if asked.text is not None and len(asked.text) + len(asked.title or "") < SHORT:
+        return read(asked)
+    answered = await asyncio.wrap_future(workers.submit(msgspec.msgpack.encode(asked)))
+    return Read(failure=TOO_COSTLY) if answered is None else msgspec.msgpack.decode(answered, type=Read)

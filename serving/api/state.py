@@ -8,10 +8,10 @@ from resources.api_keys import ApiKeys
 from resources.instruction_set import instruction_set
 from resources.settings import Settings
 from resources.signal_store.stores import SignalStore
+from resources.workers.pool import WorkerPool
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.rates import RateLimiter
-from serving.api.readers import Readers
 
 
 @dataclass
@@ -36,7 +36,7 @@ class ServerState:
     rates: RateLimiter
     decider: Decider | None
     batcher: Batcher
-    readers: Readers
+    readers: WorkerPool
     instruction_set: str = field(default_factory=instruction_set)
     draining: bool = False
 

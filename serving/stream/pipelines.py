@@ -39,9 +39,10 @@ from resources.lakehouse.days import days_of
 from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 from resources.serving_models import ServingModels
+from resources.workers import pages as page_workers
 from serving.stream.embedding_cache import EmbeddingCache, Vectors
 from signals.consumer_record import message_record, page_record
-from signals.documents.pages import Article, Fetch, article
+from signals.documents.pages import Article, Fetch
 from signals.documents.text import document_text, normal_forms
 
 SERVED_BY = "stream"
@@ -148,7 +149,7 @@ def process_messages(context: ProcessingContext, received: pl.DataFrame, prefetc
 
 
 def prefetch_pages(embeddings: EmbeddingCache, received: pl.DataFrame, prefetch: Prefetch) -> None:
-    """Add the articles of pages and their vectors; one core parses while the other encodes."""
+    """Add the articles of pages and their vectors; they are encoded while others are extracted."""
     fetches = pages.fetches_of(received)
 
     def encode(articles: Iterable[Article]) -> None:
@@ -158,7 +159,7 @@ def prefetch_pages(embeddings: EmbeddingCache, received: pl.DataFrame, prefetch:
     with ThreadPoolExecutor(1) as encoding:
         encodings = []
         for start in range(0, len(fetches), ENCODING_CHUNK):
-            articles = {fetch: article(fetch) for fetch in fetches[start : start + ENCODING_CHUNK]}
+            articles = page_workers.extract(fetches[start : start + ENCODING_CHUNK])
             prefetch.articles.update(articles)
             encodings.append(encoding.submit(encode, articles.values()))
         for future in encodings:

@@ -166,13 +166,18 @@ def article(fetch: Fetch) -> Article:
     (also if only headings and links are left), ``text_too_long``, ``too_many_elements``, ``nested_too_deep``, and
     ``unreadable:<error>`` for what the extraction fails on.
     """
-    row: Article = dict.fromkeys(ARTICLE.names) | {"document_id": canonical_url(fetch.url), "site": hostname(fetch.url)}
     try:
-        return row | _read(fetch)
+        return no_article(fetch, None) | _read(fetch)
     except NoArticleError as fault:
-        return row | {"failure": str(fault)}
+        return no_article(fetch, str(fault))
     except FAULTS as error:
-        return row | {"failure": f"unreadable:{type(error).__name__}"}
+        return no_article(fetch, f"unreadable:{type(error).__name__}")
+
+
+def no_article(fetch: Fetch, failure: str | None) -> Article:
+    """Return the row of ``ARTICLE`` of a fetch of which only the address is known."""
+    named = {"document_id": canonical_url(fetch.url), "site": hostname(fetch.url), "failure": failure}
+    return dict.fromkeys(ARTICLE.names) | named
 
 
 def _read(fetch: Fetch) -> Article:

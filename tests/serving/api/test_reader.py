@@ -5,11 +5,11 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from resources.workers.pool import WorkerPool
 from serving.api import reader
-from serving.api.reader import Asked, read
-from serving.api.readers import Readers
+from serving.api.reader import Asked, read_within_budget
 from signals.documents.pages import Fetch, article
-from signals.documents.text import content_hash, normal_forms
+from signals.documents.text import normal_forms
 
 PAGE = f"<html lang=en><head><title>Flood</title></head><body><article><p>{'The river rose again. ' * 30}</p></article>"
 
@@ -23,17 +23,14 @@ def png(width, height):
 
 @pytest.fixture(scope="module")
 def ask():
-    """Return a function that has documents read by processes of their own."""
-    loop = asyncio.new_event_loop()
-    readers = Readers(1)
-    loop.run_until_complete(readers.start())
+    """Return a function that has documents read by a process of their own."""
+    workers = WorkerPool(reader.__name__, 1)
 
     async def read_all(asked):
-        return await asyncio.gather(*map(readers.read, asked))
+        return await asyncio.gather(*(read_within_budget(workers, one) for one in asked))
 
-    yield lambda *asked: loop.run_until_complete(read_all(asked))
-    loop.run_until_complete(readers.close())
-    loop.close()
+    yield lambda *asked: asyncio.run(read_all(asked))
+    workers.close()
 
 
 def test_a_document_is_read_as_batch_reads_it(ask):
@@ -66,35 +63,3 @@ def test_hostile_documents_are_refused_by_name_and_the_next_is_read(ask, asked):
     assert refused.failure
     assert following.title == "Flood"
     assert long.text.startswith("a calm day")
-
-
-@pytest.mark.parametrize("greedy", ["memory", "time"])
-def test_what_takes_too_much_is_ended_alone(monkeypatch, greedy):
-    def read_too_much(_):
-        if greedy == "memory":
-            return bytearray(reader.MEMORY * 2)
-        while True:
-            pass
-
-    monkeypatch.setattr(reader, "read", read_too_much)
-    monkeypatch.setattr(reader, "SECONDS", 0.3)
-    answer = reader._in_a_child(reader.msgspec.msgpack.encode(Asked("message", text="x")))
-    assert reader.msgspec.msgpack.decode(answer, type=reader.Read).failure == reader.TOO_COSTLY
-    monkeypatch.undo()
-    assert read(Asked("message", text="x")).content_hash == content_hash("x")
-
-
-def test_a_process_that_ends_is_replaced():
-    async def scenario():
-        readers = Readers(1)
-        await readers.start()
-        process = await readers._free.get()
-        process.kill()
-        readers._free.put_nowait(process)
-        lost, again = [await readers.read(Asked("page", html=PAGE)) for _ in range(2)]
-        await readers.close()
-        return lost, again
-
-    lost, again = asyncio.run(scenario())
-    assert lost.failure in {None, reader.TOO_COSTLY}
-    assert again.title == "Flood"
