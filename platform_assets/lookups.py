@@ -15,8 +15,9 @@ from resources.lakehouse import staleness
 from resources.lakehouse.changes import rows_changed
 from resources.lakehouse.checkpoints import LOOKUP_CHECKED, LOOKUP_READ
 from resources.lakehouse.days import DAY
+from resources.lakehouse.reading import VersionGoneError
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import PLACE, Lakehouse, VersionGoneError
+from resources.lakehouse.tables import PLACE, Lakehouse
 from signals.documents.urls import canonical_url
 
 

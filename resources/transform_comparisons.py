@@ -7,7 +7,8 @@ import polars as pl
 
 from governance.gates.promotion import Verdict
 from governance.transform_comparisons import Comparisons, Pair, ordered_pair
-from resources.lakehouse.tables import Lakehouse, TableMissingError
+from resources.lakehouse.reading import TableMissingError
+from resources.lakehouse.tables import Lakehouse
 
 TABLE = "operations/transform_comparisons"
 SCHEMA = {

@@ -27,7 +27,8 @@ from platform_assets.silver.decisions import MODELS
 from platform_assets.silver.decisions import TABLE as DECISIONS
 from resources.lakehouse.changes import days_written, rows_between
 from resources.lakehouse.days import DAY, days_of
-from resources.lakehouse.tables import Lakehouse, VersionGoneError
+from resources.lakehouse.reading import VersionGoneError
+from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
 from resources.registry.versions import promotion_log
 from signals.classify import DOCUMENT_KEY

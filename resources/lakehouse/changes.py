@@ -10,11 +10,11 @@ import polars as pl
 from deltalake import DeltaTable
 
 from resources.lakehouse.days import DAY, only_days
-from resources.lakehouse.tables import Lakehouse, VersionGoneError
+from resources.lakehouse.reading import LakehouseReader, VersionGoneError
 
 
 def rows_of_new_files(
-    lakehouse: Lakehouse, table: str, known_files: Container[str], columns: Sequence[str]
+    lakehouse: LakehouseReader, table: str, known_files: Container[str], columns: Sequence[str]
 ) -> tuple[pl.DataFrame, set[str]]:
     """Return the rows of a table's new files, with some columns, and the names of all its files.
 
@@ -36,7 +36,13 @@ def rows_of_new_files(
 
 
 def rows_between(
-    lakehouse: Lakehouse, table: str, before: int | None, after: int, *, key: Sequence[str], columns: Sequence[str]
+    lakehouse: LakehouseReader,
+    table: str,
+    before: int | None,
+    after: int,
+    *,
+    key: Sequence[str],
+    columns: Sequence[str],
 ) -> pl.DataFrame:
     """Return the rows of a table's version whose key an earlier version does not hold.
 
@@ -63,7 +69,7 @@ def rows_between(
     return rows.collect()
 
 
-def rows_changed(lakehouse: Lakehouse, table: str, before: int | None, columns: Sequence[str]) -> pl.DataFrame:
+def rows_changed(lakehouse: LakehouseReader, table: str, before: int | None, columns: Sequence[str]) -> pl.DataFrame:
     """Return the distinct values of some columns that rows have gained or lost since an earlier version.
 
     Reads the days that changed since; all days if ``before`` is None or no longer in the log.
@@ -79,7 +85,7 @@ def rows_changed(lakehouse: Lakehouse, table: str, before: int | None, columns: 
     return pl.concat(differences)
 
 
-def days_written(lakehouse: Lakehouse, table: str, since: datetime) -> list[str]:
+def days_written(lakehouse: LakehouseReader, table: str, since: datetime) -> list[str]:
     """Return the days of a table's files that were written since a timestamp, oldest first."""
     files = pl.DataFrame(lakehouse.open(table).get_add_actions(flatten=True))
     written = pl.col("modification_time") >= int(since.timestamp() * 1000)

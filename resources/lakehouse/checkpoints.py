@@ -13,7 +13,7 @@ import polars as pl
 from resources.lakehouse.files import file_system
 
 if TYPE_CHECKING:
-    from resources.lakehouse.tables import Lakehouse
+    from resources.lakehouse.reading import LakehouseReader
 
 Checkpoints = Mapping[str, int]
 
@@ -61,7 +61,7 @@ def inputs_checkpoint(made_by: str, day: str) -> str:
     return f"{made_by}:{day}"
 
 
-def read_checkpoints(lakehouse: "Lakehouse", table: str) -> dict[str, int]:
+def read_checkpoints(lakehouse: "LakehouseReader", table: str) -> dict[str, int]:
     """Return all checkpoints of a table, which deltalake can only look up one by one.
 
     Reads the log once, however many checkpoints there are.

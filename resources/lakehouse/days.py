@@ -23,3 +23,10 @@ def only_days(days: Sequence[str]) -> pl.Expr:
     if days and contiguous(days):
         return pl.col(DAY).is_between(date.fromisoformat(min(days)), date.fromisoformat(max(days)))
     return pl.col(DAY).is_in([date.fromisoformat(day) for day in days])
+
+
+def on_days_in_sql(days: Sequence[str]) -> str:
+    """Return the condition in SQL that a row's day is among some days (ISO dates)."""
+    if contiguous(days):
+        return f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
+    return f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
     from pyarrow.fs import FileSystem
 
-    from resources.lakehouse.tables import Lakehouse
+    from resources.lakehouse.reading import LakehouseReader
 
 
-def write_file(lakehouse: "Lakehouse", name: str, content: bytes) -> str:
+def write_file(lakehouse: "LakehouseReader", name: str, content: bytes) -> str:
     """Write a file that belongs to no table, such as a report, and return its address."""
     system, path = file_system(lakehouse, name)
     if "://" not in lakehouse.uri:
@@ -23,7 +23,7 @@ def write_file(lakehouse: "Lakehouse", name: str, content: bytes) -> str:
     return f"{lakehouse.uri}/{name}"
 
 
-def arrow_dataset(lakehouse: "Lakehouse", table: str) -> "Dataset":
+def arrow_dataset(lakehouse: "LakehouseReader", table: str) -> "Dataset":
     """Return a table as a dataset; a filter by day opens only the files of these days."""
     import pyarrow as pa
     from pyarrow.dataset import FileSystemDataset, ParquetFileFormat
@@ -39,7 +39,7 @@ def arrow_dataset(lakehouse: "Lakehouse", table: str) -> "Dataset":
     return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
 
 
-def file_system(lakehouse: "Lakehouse", name: str) -> "tuple[FileSystem, str]":
+def file_system(lakehouse: "LakehouseReader", name: str) -> "tuple[FileSystem, str]":
     """Return the file system of the lakehouse, and the path of a file or folder in it."""
     from pyarrow import fs
 

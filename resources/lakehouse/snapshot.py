@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from deltalake import DeltaTable
 
-from resources.lakehouse.tables import Lakehouse, TableMissingError
+from resources.lakehouse.reading import TableMissingError
+from resources.lakehouse.tables import Lakehouse
 
 
 @dataclass(frozen=True)

@@ -1,41 +1,24 @@
 """The Delta tables. Every write leaves the same rows when it is run twice or killed at any point."""
 
-import random
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError
 
 from governance import catalog
-from resources.lakehouse.checkpoints import CHANGED, COMPACTED, INSERTED, read_checkpoints
-from resources.lakehouse.days import DAY, contiguous, days_of, only_days
+from resources.lakehouse.checkpoints import CHANGED, COMPACTED, INSERTED
+from resources.lakehouse.days import DAY, days_of, on_days_in_sql, only_days
+from resources.lakehouse.reading import LakehouseReader
+from resources.lakehouse.retries import retried
 from resources.settings import Settings
 
-ATTEMPTS = 8
 # Commits between two Delta checkpoints: opening a table reads all commits since, and a stream makes one a second.
 CHECKPOINT = "10"
 # Columns that name the origin of a row.
 PLACE = ("source", "position")
-
-
-class TableMissingError(LookupError):
-    """The table does not exist yet."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__(f"table {table} does not exist yet: materialise it first")
-
-
-class VersionGoneError(LookupError):
-    """The log no longer holds a version of a table."""
-
-    def __init__(self, table: str, version: int) -> None:
-        super().__init__(f"table {table}: version {version} is no longer kept")
 
 
 @dataclass(frozen=True)
@@ -54,65 +37,14 @@ class ReadRows:
 
 
 @dataclass(frozen=True)
-class Lakehouse:
-    """Delta tables under one folder or bucket, at ``<uri>/<layer>/<table>``; a table's name is ``layer/table``.
+class Lakehouse(LakehouseReader):
+    """Delta tables that are read and written.
 
     Attributes:
-        uri: the folder or bucket.
-        storage: options of the object store.
         streaming: the writer is a stream, whose changes make no day stale: see ``staleness.fingerprints``.
-        pinned: versions of tables to read in place of the newest: see ``pinned_to``.
     """
 
-    uri: str
-    storage: dict[str, str] = field(default_factory=dict)
     streaming: bool = False
-    pinned: Mapping[str, int] = field(default_factory=dict)
-
-    def location(self, table: str) -> str:
-        """Return the address of a table."""
-        return f"{self.uri}/{table}"
-
-    def open(self, table: str) -> DeltaTable:
-        """Open a table.
-
-        Raises:
-            TableMissingError: it does not exist. Any other error is raised as it is.
-        """
-        return self._open(table)
-
-    def open_if_exists(self, table: str) -> DeltaTable | None:
-        """Open a table if it exists. Reads the log once, where ``exists`` and ``open`` read it twice."""
-        with suppress(TableMissingError):
-            return self.open(table)
-        return None
-
-    def pinned_to(self, tables: Iterable[str]) -> "Lakehouse":
-        """Return a view of the lakehouse in which some tables stay at their present versions."""
-        pinned = {table: self.version(table) for table in tables}
-        return replace(self, pinned=pinned)
-
-    def exists(self, table: str) -> bool:
-        """Return whether a table exists."""
-        return DeltaTable.is_deltatable(self.location(table), storage_options=self.storage or None)
-
-    def columns(self, table: str) -> list[str]:
-        """Return the names of a table's columns."""
-        return [column.name for column in self.open(table).schema().fields]
-
-    def version(self, table: str) -> int:
-        """Return the version of a table that ``scan`` reads."""
-        return self.pinned[table] if table in self.pinned else self.open(table).version()
-
-    def scan(self, table: str, days: Sequence[str] | None = None, version: int | None = None) -> pl.LazyFrame:
-        """Return a table's rows lazily; only those of ``days`` (ISO dates) if given."""
-        version = self.pinned.get(table) if version is None else version
-        rows = pl.scan_delta(self.open(table) if version is None else self.open_version(table, version))
-        return rows if days is None else rows.filter(only_days(days))
-
-    def read(self, table: str, days: Sequence[str] | None = None) -> pl.DataFrame:
-        """Return a table's rows; only those of ``days`` if given."""
-        return self.scan(table, days).collect()
 
     def append_once(
         self, table: str, rows: pl.DataFrame, before: Mapping[str, int | None], after: Mapping[str, int]
@@ -160,7 +92,7 @@ class Lakehouse:
         Raises:
             CommitFailedError: an added row has the key of one of ``rows``: run again.
         """
-        predicate = _on_days(days)
+        predicate = on_days_in_sql(days)
 
         def write() -> int:
             delta = self._open_or_create(table, rows)
@@ -177,7 +109,7 @@ class Lakehouse:
             )
             return delta.version()
 
-        return _retried(write)
+        return retried(write)
 
     def replace_all(self, table: str, rows: pl.DataFrame) -> int:
         """Replace all rows of a small table, unless they are the same; return the version."""
@@ -195,7 +127,7 @@ class Lakehouse:
                 write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite")
             return delta.version()
 
-        return _retried(write)
+        return retried(write)
 
     def merge_newest(self, table: str, days: Sequence[str], rows: pl.DataFrame, *, key: Sequence[str], by: str) -> int:
         """Merge some days' rows into a table that holds, over all days, the newest row of each key.
@@ -233,7 +165,7 @@ class Lakehouse:
             merge.when_not_matched_by_source_delete(on_days).execute()
             return delta.version()
 
-        return _retried(write)
+        return retried(write)
 
     def remove(self, table: str, rows: pl.DataFrame, key: Sequence[str]) -> int:
         """Remove the rows with the keys of some rows; return the table's version.
@@ -254,11 +186,11 @@ class Lakehouse:
             merge.when_matched_delete().execute()
             return delta.version()
 
-        return _retried(write)
+        return retried(write)
 
     def drop_days(self, table: str, days: Sequence[str]) -> None:
         """Remove all rows of some days (ISO dates); no table made from this one becomes stale by that."""
-        _retried(lambda: self.open(table).delete(_on_days(days)))
+        retried(lambda: self.open(table).delete(on_days_in_sql(days)))
 
     def save_checkpoints(self, table: str, checkpoints: Mapping[str, int]) -> int:
         """Store checkpoints in a commit without rows; return the table's version."""
@@ -270,7 +202,7 @@ class Lakehouse:
             write_deltalake(delta, no_rows, mode="append", commit_properties=properties)
             return delta.version()
 
-        return _retried(write)
+        return retried(write)
 
     def insert_missing(
         self,
@@ -309,7 +241,7 @@ class Lakehouse:
                 write_deltalake(delta, missing, mode="append", schema_mode="merge", commit_properties=properties)
             return missing.height
 
-        return _retried(write)
+        return retried(write)
 
     def compact(self, table: str, commits: int) -> None:
         """Compact a table's small files after so many commits since the last compaction."""
@@ -318,53 +250,6 @@ class Lakehouse:
             properties = CommitProperties(app_transactions=[Transaction(COMPACTED, delta.version())])
             with suppress(CommitFailedError):  # a rival has rewritten the files meanwhile
                 delta.optimize.compact(commit_properties=properties)
-
-    def checkpoint(self, table: str, name: str) -> int | None:
-        """Return one checkpoint of a table, or None: see ``resources.lakehouse.checkpoints``."""
-        delta = self.open_if_exists(table)
-        return None if delta is None else delta.transaction_version(name)
-
-    def checkpoints(self, table: str) -> dict[str, int]:
-        """Return all checkpoints of a table."""
-        return read_checkpoints(self, table)
-
-    def state(self, table: str) -> tuple[int, int]:
-        """Return a table's version and its number of rows, from the log alone."""
-        delta = self.open(table)
-        return delta.version(), delta.count()
-
-    def count(self, table: str) -> int:
-        """Return a table's number of rows, from the log alone."""
-        return self.open(table).count()
-
-    def days(self, table: str) -> list[str]:
-        """Return the days on which a table has rows, oldest first."""
-        delta = self.open_if_exists(table)
-        return [] if delta is None else sorted({str(part[DAY]) for part in delta.partitions() if DAY in part})
-
-    def written(self, table: str) -> datetime:
-        """Return when a table was last written (UTC)."""
-        return datetime.fromtimestamp(self.open(table).history(1)[0]["timestamp"] / 1000, UTC)
-
-    def _open(self, table: str) -> DeltaTable:
-        try:
-            return DeltaTable(self.location(table), storage_options=self.storage or None)
-        except TableNotFoundError:
-            raise TableMissingError(table) from None
-
-    def open_version(self, table: str, version: int) -> DeltaTable:
-        """Open a version of a table.
-
-        Raises:
-            TableMissingError: it does not exist.
-            VersionGoneError: the log no longer holds that version.
-        """
-        delta = self._open(table)
-        try:
-            delta.load_as_version(version)
-        except TableNotFoundError as error:
-            raise VersionGoneError(table, version) from error
-        return delta
 
     def _mark_changed(self, delta: DeltaTable, changed: pl.DataFrame | Collection[str]) -> list[Transaction]:
         """Return a commit's checkpoints of the days that it changes, given as ISO dates or by its rows."""
@@ -420,13 +305,6 @@ def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
     return Lakehouse(uri=settings.lakehouse_uri, storage=storage, streaming=streaming)
 
 
-def _on_days(days: Sequence[str]) -> str:
-    """Return the condition in SQL that a row's day is among some days (ISO dates)."""
-    if contiguous(days):
-        return f"{DAY} >= '{min(days)}' AND {DAY} <= '{max(days)}'"
-    return f"{DAY} IN ({', '.join(repr(str(day)) for day in days)})"
-
-
 def _same(columns: Iterable[str]) -> str:
     """Return the condition that a stored and a new row are the same in some columns, where two nulls are."""
     return " AND ".join(f"(old.{name} IS NOT DISTINCT FROM new.{name})" for name in columns)
@@ -434,15 +312,3 @@ def _same(columns: Iterable[str]) -> str:
 
 def _transactions(checkpoints: Mapping[str, int]) -> list[Transaction]:
     return [Transaction(name, number) for name, number in checkpoints.items()]
-
-
-def _retried(write: Callable[[], Any]) -> Any:
-    """Run a write again until its commit does not conflict; each attempt starts from the newest version."""
-    for attempt in range(ATTEMPTS):
-        try:
-            return write()
-        except CommitFailedError:
-            if attempt == ATTEMPTS - 1:
-                raise
-            time.sleep(random.uniform(0.05, 0.2) * 2**attempt)  # noqa: S311
-    raise AssertionError("unreachable")

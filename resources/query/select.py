@@ -9,7 +9,8 @@ import pyarrow as pa
 from governance import catalog
 from governance.access import AccessDeniedError, View, role, view
 from governance.catalog import TENANT
-from resources.lakehouse.tables import Lakehouse, TableMissingError
+from resources.lakehouse.reading import TableMissingError
+from resources.lakehouse.tables import Lakehouse
 from resources.query.statement import QueryError, tables_of
 
 BATCH = 10_000

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from governance.access import AccessDeniedError
 from resources import audit_trail
 from resources.audit_trail import DECISION_ID, UnknownDecisionError, visible
-from resources.lakehouse.tables import TableMissingError, lakehouse
+from resources.lakehouse.reading import TableMissingError
+from resources.lakehouse.tables import lakehouse
 from resources.signal_store.entries import encoded
 from serving.api.identity import Caller, allowed
 from serving.api.problems import documented, problem

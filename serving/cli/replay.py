@@ -16,7 +16,8 @@ from resources.audit_trail import decision, visible
 from resources.encoder import Encoder
 from resources.instruction_set import instruction_set
 from resources.lakehouse.days import days_of
-from resources.lakehouse.tables import Lakehouse, TableMissingError
+from resources.lakehouse.reading import TableMissingError
+from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
 from signals.classify import ASKED_ABOUT, DECISION, DOCUMENT, Model, Models, classify
 from signals.traffic import Traffic

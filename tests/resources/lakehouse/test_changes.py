@@ -5,10 +5,8 @@ import polars as pl
 import pytest
 
 from resources.lakehouse.changes import days_written, rows_between, rows_changed, rows_of_new_files
-from resources.lakehouse.tables import (
-    CHECKPOINT,
-    VersionGoneError,
-)
+from resources.lakehouse.reading import VersionGoneError
+from resources.lakehouse.tables import CHECKPOINT
 from tests.support.delta import MON, PAGES, TUE, frame
 
 

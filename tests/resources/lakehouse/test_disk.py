@@ -9,8 +9,9 @@ from deltalake import DeltaTable
 
 from resources.lakehouse.checkpoints import CHANGED
 from resources.lakehouse.disk import purge
+from resources.lakehouse.reading import VersionGoneError
 from resources.lakehouse.staleness import fingerprints
-from resources.lakehouse.tables import Lakehouse, VersionGoneError
+from resources.lakehouse.tables import Lakehouse
 from tests.support.bytes import files_with
 
 TABLE, KEY = "silver/user_sync", ["tenant_id", "sync_id"]

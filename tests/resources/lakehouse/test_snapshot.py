@@ -1,15 +1,16 @@
 import polars as pl
 import pytest
 
-from resources.lakehouse import tables as lakehouse_module
+from resources.lakehouse import reading
+from resources.lakehouse.reading import TableMissingError
 from resources.lakehouse.snapshot import snapshot
-from resources.lakehouse.tables import Lakehouse, TableMissingError
+from resources.lakehouse.tables import Lakehouse
 
 ROWS = pl.DataFrame({"id": ["a"]})
 
 
 def test_a_snapshot_opens_each_table_once_and_sees_it_as_it_was_then(tmp_path, monkeypatch):
-    lake, opened, table = Lakehouse(uri=str(tmp_path)), [], lakehouse_module.DeltaTable
+    lake, opened, table = Lakehouse(uri=str(tmp_path)), [], reading.DeltaTable
     lake.append_once("a/b", ROWS, {}, {"kafka:0": 7})
     before, seen = lake.version("a/b"), snapshot(lake)
 
@@ -17,7 +18,7 @@ def test_a_snapshot_opens_each_table_once_and_sees_it_as_it_was_then(tmp_path, m
         opened.append(location)
         return table(location, **options)
 
-    monkeypatch.setattr(lakehouse_module, "DeltaTable", counted)
+    monkeypatch.setattr(reading, "DeltaTable", counted)
     assert (seen.exists("a/b"), seen.exists("a/c")) == (True, False)
     assert (seen.version("a/b"), seen.checkpoints("a/b")["kafka:0"]) == (before, 7)
     monkeypatch.undo()

@@ -13,17 +13,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.lakehouse import tables as lakehouse_module
+from resources.lakehouse import retries
 from resources.lakehouse.days import contiguous
 from resources.lakehouse.files import arrow_dataset
-from resources.lakehouse.tables import (
-    CHECKPOINT,
-    PLACE,
-    Lakehouse,
-    ReadRows,
-    TableMissingError,
-    lakehouse,
-)
+from resources.lakehouse.reading import TableMissingError
+from resources.lakehouse.tables import CHECKPOINT, PLACE, Lakehouse, ReadRows, lakehouse
 from resources.settings import PROJECT, load_settings
 from tests.support.delta import DAYS, MON, PAGES, THU, TUE, WED, Row, frame, stored
 
@@ -286,7 +280,7 @@ def test_rows_that_a_stream_has_added_to_a_table_that_was_not_there_when_work_be
 
 
 def test_a_null_in_a_key_is_a_value_like_others(lake, monkeypatch):
-    monkeypatch.setattr(lakehouse_module, "ATTEMPTS", 1)
+    monkeypatch.setattr(retries, "ATTEMPTS", 1)
     for _ in range(2):
         lake.insert_missing(PAGES, places((None, "f", 1), ("a", "f", 1)), ["id", "source"])
         assert lake.count(PAGES) == 2
@@ -298,7 +292,7 @@ def test_a_null_in_a_key_is_a_value_like_others(lake, monkeypatch):
 
 
 def test_a_row_that_a_stream_has_added_under_the_key_of_another_is_not_overwritten(lake, monkeypatch):
-    monkeypatch.setattr(lakehouse_module, "ATTEMPTS", 1)
+    monkeypatch.setattr(retries, "ATTEMPTS", 1)
     lake.replace_days(PAGES, [MON], places(("a", "f", 1)))
     begun, made = lake.version(PAGES), places(("a", "f", 1), ("b", "f", 2))
     lake.insert_missing(PAGES, places(("b", "k", 1)), ["id"])
