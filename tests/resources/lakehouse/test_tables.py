@@ -1,11 +1,5 @@
-import subprocess
-import sys
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
-from functools import partial
+from datetime import date
 from pathlib import Path
-from threading import Barrier
 
 import polars as pl
 import pytest
@@ -14,11 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.lakehouse import retries
-from resources.lakehouse.days import contiguous
-from resources.lakehouse.files import arrow_dataset
-from resources.lakehouse.reading import TableMissingError
 from resources.lakehouse.tables import CHECKPOINT, PLACE, Lakehouse, ReadRows, lakehouse
-from resources.settings import PROJECT, load_settings
+from resources.settings import load_settings
 from tests.support.delta import DAYS, MON, PAGES, THU, TUE, WED, Row, frame, stored
 
 
@@ -85,17 +76,6 @@ def test_a_column_that_is_new_is_null_in_older_rows_and_one_that_is_missing_in_n
     assert lake.count(PAGES) == 5
 
 
-def test_a_table_that_is_read_as_it_was_stays_so_whatever_is_written_and_others_do_not(lake):
-    for name in (PAGES, "silver/other"):
-        lake.replace_days(name, [MON], frame(("a", 1, MON)))
-    then = lake.pinned_to([PAGES])
-    for name in (PAGES, "silver/other"):
-        lake.replace_days(name, [MON], frame(("b", 2, MON)))
-    assert [then.read(name)["id"].item() for name in (PAGES, "silver/other")] == ["a", "b"]
-    assert (then.pinned, then.version(PAGES)) == ({PAGES: lake.version(PAGES) - 1}, lake.version(PAGES) - 1)
-    assert lake.read(PAGES)["id"].item() == "b"
-
-
 def test_rows_are_appended_once_with_the_position_of_their_source(lake):
     assert lake.checkpoint(PAGES, "stream:0") is None
     lake.append_once(PAGES, frame(("a", 1, MON)), {"stream:0": None}, {"stream:0": 10, "stream:1": 5})
@@ -124,45 +104,12 @@ def test_an_append_that_began_before_another_one_ended_is_refused_and_adds_nothi
     assert lake.checkpoint(PAGES, "stream:0") == 10
 
 
-def test_of_appends_that_race_from_one_position_exactly_one_wins(lake):
-    lake.append_once(PAGES, frame(), {}, {"stream:0": 1})
-    start = Barrier(6, timeout=30)
-
-    def race(number: int) -> bool:
-        start.wait()
-        try:
-            lake.append_once(PAGES, frame((f"r{number}", 1, MON)), {"stream:0": 1}, {"stream:0": 2})
-        except CommitFailedError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(6) as pool:
-        assert sum(pool.map(race, range(6))) == 1
-    assert lake.count(PAGES) == 1
-
-
 def test_only_rows_with_a_new_key_are_inserted_and_counted(lake):
     first = frame(("a", 1, MON), ("b", 1, MON), ("a", 2, TUE))
     assert lake.insert_missing(PAGES, first, ["id"]) == 2
     assert lake.insert_missing(PAGES, first, ["id"]) == 0
     assert lake.insert_missing(PAGES, frame(("b", 3, MON), ("c", 3, WED)), ["id"]) == 1
     assert stored(lake) == [("a", 1, MON), ("b", 1, MON), ("c", 3, WED)]
-
-
-def test_of_inserts_that_race_for_a_key_exactly_one_wins_and_none_fails(lake):
-    lake.insert_missing(PAGES, frame(), ["id"])
-    start = Barrier(4, timeout=30)
-
-    def race(number: int) -> int:
-        inserted = 0
-        for key in "abcde":
-            start.wait()
-            inserted += lake.insert_missing(PAGES, frame((key, number, MON)), ["id"])
-        return inserted
-
-    with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(race, range(4))) == 5
-    assert [row[0] for row in stored(lake)] == [*"abcde"]
 
 
 def test_a_key_of_two_columns_is_new_if_either_is(lake):
@@ -183,21 +130,6 @@ def test_nothing_to_insert_makes_the_table_and_no_further_version(lake):
     assert (lake.version(PAGES), lake.count(PAGES)) == (version, 0)
 
 
-def test_a_table_that_nothing_has_written_is_named(lake):
-    for ask in (lake.open, lake.read, lake.version, lake.columns, lake.count, partial(arrow_dataset, lake), lake.scan):
-        with pytest.raises(TableMissingError, match="silver/pages does not exist yet"):
-            ask(PAGES)
-    assert not lake.exists(PAGES)
-    assert (lake.days(PAGES), lake.exists(PAGES), lake.checkpoint(PAGES, "s")) == ([], False, None)
-
-
-def test_an_older_version_can_be_read(lake):
-    first = lake.replace_days(PAGES, [MON], frame(("a", 1, MON)))
-    second = lake.replace_days(PAGES, [MON], frame(("b", 1, MON)))
-    assert lake.scan(PAGES, version=first).collect()["id"].to_list() == ["a"]
-    assert lake.scan(PAGES, version=second).collect()["id"].to_list() == ["b"]
-
-
 def test_no_days_have_no_rows_and_nothing_is_added_to_them(lake):
     lake.insert_missing(PAGES, frame(), ["id"], days=[])
     lake.insert_missing(PAGES, frame(("a", 1, MON)), ["id"])
@@ -205,14 +137,6 @@ def test_no_days_have_no_rows_and_nothing_is_added_to_them(lake):
     assert lake.read(PAGES, []).is_empty()
     lake.insert_missing(PAGES, frame(), ["id"], days=[])
     assert lake.version(PAGES) == version
-
-
-def test_rows_are_counted_and_days_listed_from_the_log(lake, tmp_path):
-    lake.replace_days(PAGES, [MON, WED], frame(("a", 1, MON), ("b", 1, MON), ("c", 1, WED)))
-    for path in (tmp_path / "lake/silver/pages").glob("*/*.parquet"):
-        path.unlink()
-    assert lake.count(PAGES) == 3
-    assert lake.days(PAGES) == [MON, WED]
 
 
 def test_a_small_table_that_is_replaced_by_equal_rows_has_no_new_version(lake):
@@ -301,13 +225,6 @@ def test_a_row_that_a_stream_has_added_under_the_key_of_another_is_not_overwritt
     assert sorted(lake.read(PAGES)["source"]) == ["f", "k"]
 
 
-def test_days_are_contiguous_if_none_between_is_missing():
-    assert contiguous([MON])
-    assert contiguous([WED, MON, TUE])
-    assert contiguous([MON, MON, TUE])
-    assert not contiguous([MON, WED])
-
-
 def test_a_bucket_is_reached_at_the_address_of_the_settings_and_keys_stay_in_the_environment():
     found = lakehouse(
         load_settings(
@@ -383,131 +300,3 @@ def test_replacements_run_a_second_time_from_the_start_leave_the_same_rows(tmp_p
         return stored(lake)
 
     assert run() == run()
-
-
-def test_threads_that_write_a_new_table_at_once_lose_nothing(lake):
-    many = [str(date(2026, 1, 1) + timedelta(days=number)) for number in range(12)]
-    start = Barrier(4, timeout=30)
-
-    def write(number: int) -> int:
-        start.wait()
-        for day in many[number::4]:
-            lake.replace_days(PAGES, [day], frame((f"{number}", 1, day)))
-            lake.replace_days("silver/quarantine", [MON], frame((f"t{day}", 1, MON)), only=f"id = 't{day}'")
-        shared = [(f"k{key}", number, MON) for key in range(number, number + 6)]
-        return lake.insert_missing("silver/embeddings", frame(*shared), ["id"])
-
-    with ThreadPoolExecutor(4) as pool:
-        inserted = list(pool.map(write, range(4)))
-    assert lake.days(PAGES) == many
-    assert lake.count(PAGES) == 12
-    assert {row[0] for row in stored(lake, "silver/quarantine")} == {f"t{day}" for day in many}
-    assert lake.count("silver/quarantine") == 12
-    assert Counter(row[0] for row in stored(lake, "silver/embeddings")) == {f"k{key}": 1 for key in range(9)}
-    assert sum(inserted) == 9
-
-
-# Runs in a process of its own, which imports once and forks each writer before any thread has been started.
-WRITERS = """
-import os, random, signal, sys, time
-from datetime import date
-
-import polars as pl
-from deltalake.exceptions import CommitFailedError
-
-from resources.lakehouse.tables import Lakehouse
-
-lake = Lakehouse(uri=sys.argv[1])
-DAYS = [f"2026-11-{day:02}" for day in range(9, 13)]
-BATCHES, SIZE = 8, 5
-
-
-def frame(day, value, names):
-    day = date.fromisoformat(day)
-    return pl.DataFrame({"id": list(names), "value": value, "event_date": day}, schema=dict(
-        id=pl.String, value=pl.Int64, event_date=pl.Date))
-
-
-def write(step, writer=""):
-    for value in (1, 2):
-        for day in DAYS:
-            step()
-            lake.replace_days("silver/pages", [day], frame(day, value, (f"{writer}{n}" for n in range(SIZE))),
-                              only=f"id LIKE '{writer}%'")
-    while True:
-        step()
-        done = lake.checkpoint("bronze/fetches", "stream")
-        read = (done or 0) + SIZE
-        if read > BATCHES * SIZE:
-            return
-        rows = frame(DAYS[0], 0, (str(n) for n in range(read - SIZE, read)))
-        try:
-            lake.append_once("bronze/fetches", rows, {"stream": done}, {"stream": read})
-        except CommitFailedError:
-            pass
-
-
-def check():
-    for table in ("silver/pages", "bronze/fetches"):
-        if lake.exists(table):
-            rows = lake.read(table)
-            assert rows.height == lake.count(table) == rows.n_unique(["id", "event_date"])
-            if table == "silver/pages":
-                assert set(rows.group_by("event_date").agg(pl.len(), pl.col("value").n_unique()).rows()) <= {
-                    (date.fromisoformat(day), SIZE, 1) for day in DAYS}
-            else:
-                assert rows.height == (lake.checkpoint(table, "stream") or 0)
-
-
-def forked(work):
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
-
-
-def ended(child):
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-if sys.argv[2] == "killed":
-    chance = random.Random(7)
-    for _ in range(6):
-        told, tell = os.pipe()
-        child = forked(lambda: write(lambda: os.write(tell, b".")))
-        for _ in range(chance.randint(1, 7)):
-            os.read(told, 1)
-        time.sleep(chance.uniform(0, 0.05))
-        os.kill(child, signal.SIGKILL)
-        assert ended(child) == -signal.SIGKILL
-        assert ended(forked(check)) == 0
-    assert ended(forked(lambda: write(lambda: None))) == 0
-else:
-    children = [forked(lambda writer=writer: write(lambda: None, writer)) for writer in "xyz"]
-    assert [ended(child) for child in children] == [0, 0, 0]
-"""
-
-
-def run_writers(lake: Lakehouse, how: str) -> None:
-    command = [sys.executable, "-c", WRITERS, lake.uri, how]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_a_writer_that_is_killed_leaves_whole_tables_and_after_a_rerun_the_same_rows(lake):
-    run_writers(lake, "killed")
-    assert stored(lake) == sorted((str(number), 2, day) for day in DAYS for number in range(5))
-    assert [row[0] for row in stored(lake, "bronze/fetches")] == sorted(str(number) for number in range(40))
-
-
-@pytest.mark.slow
-def test_processes_that_write_at_once_lose_and_double_nothing(lake):
-    run_writers(lake, "together")
-    assert stored(lake) == sorted((f"{w}{number}", 2, day) for w in "xyz" for day in DAYS for number in range(5))
-    assert [row[0] for row in stored(lake, "bronze/fetches")] == sorted(str(number) for number in range(40))
