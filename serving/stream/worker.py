@@ -21,12 +21,13 @@ from deltalake.exceptions import CommitFailedError
 from governance.quality import prepare_rules
 from platform_assets.bronze import SCHEMAS
 from platform_assets.conventions import table_key
-from platform_assets.ingestion import Increment, append, prepare
+from platform_assets.ingestion import append, prepare
 from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
 from platform_assets.parsing import declared
 from platform_assets.published.signal_store import put
 from platform_assets.silver import embeddings as embeddings_table
 from resources.lakehouse.tables import Lakehouse, lakehouse
+from resources.landing.increments import Increment
 from resources.serving_models import serving_models
 from resources.settings import Settings
 from resources.signal_store.stores import SignalStore, signal_store

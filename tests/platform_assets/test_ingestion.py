@@ -1,43 +1,28 @@
 import gzip
 import json
 import os
-import sqlite3
 import time
-from contextlib import closing, suppress
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from contextlib import suppress
+from datetime import timedelta
 
-import dagster as dg
-import polars as pl
-import psycopg
 import pytest
-from deltalake.exceptions import CommitFailedError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_assets import ingestion
-from platform_assets.bronze import page_fetches, review_labels, seller_declarations, user_profiles
+from platform_assets.bronze import page_fetches, seller_declarations
 from platform_assets.ingestion import ingest
 from platform_assets.publishing import QUARANTINE
 from resources.lakehouse.checkpoints import LEDGER
-from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
+from resources.landing import increments
 from resources.landing.folders import LocalFile, landed_files
 from resources.landing.ledger import Ledger
 from resources.settings import configure
 from resources.settings import settings as current
-from resources.sources.incremental import SourceError
 from tests.platform_assets.test_parsing import GOOD, NOW, SCHEMA
 from tests.resources.landing.test_readers import warc, zstd
-from tests.resources.sources.test_database import server
-from tests.resources.sources.test_http import serving
-
-__all__ = ["server"]
-
-
-class KilledError(RuntimeError):
-    """The process ends here."""
+from tests.support.kills import KilledError, dying_at_commits
 
 
 class DyingBeforeAppend(Lakehouse):
@@ -47,22 +32,6 @@ class DyingBeforeAppend(Lakehouse):
         if rows.height and table == SCHEMA.table:
             raise KilledError
         super().append_once(table, rows, before, after)
-
-
-def dying_at_commits(uri):
-    """Return a lakehouse whose process dies at each commit of rows: before it, then after it, and so on."""
-    deaths = []
-
-    class Dying(Lakehouse):
-        def append_once(self, table, rows, before, after):
-            if not rows.height:
-                return super().append_once(table, rows, before, after)
-            deaths.append("before" if len(deaths) % 2 == 0 else "after")
-            if deaths[-1] == "after":
-                super().append_once(table, rows, before, after)
-            raise KilledError
-
-    return Dying(uri=uri)
 
 
 class Landing:
@@ -97,7 +66,7 @@ def landing(tmp_path):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(ingestion, "CHUNK", 4)
+    monkeypatch.setattr(increments, "CHUNK", 4)
 
 
 def test_ingesting_twice_is_ingesting_once(landing):
@@ -274,7 +243,7 @@ def test_whatever_becomes_of_a_file_and_whenever_it_is_killed_its_records_are_th
 ):
     landing, expected, read = Landing(tmp_path_factory.mktemp("history")), [], ""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ingestion, "CHUNK", 3)
+        patched.setattr(increments, "CHUNK", 3)
         for now, kills, grown in versions:
             content = read + now if grown else now
             landing.file.write_bytes(lines(*content))
@@ -291,7 +260,7 @@ def test_whatever_becomes_of_a_file_and_whenever_it_is_killed_its_records_are_th
 
 
 def test_a_commit_holds_so_many_bytes_at_most(landing, monkeypatch):
-    monkeypatch.setattr(ingestion, "CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(increments, "CHUNK_BYTES", 1_000)
     commits = []
 
     class Counting(Lakehouse):
@@ -469,350 +438,3 @@ def test_a_rival_that_read_the_same_file_first_wins_and_nothing_is_doubled(landi
         landing.ingest(lake=Overtaken(uri=landing.lake.uri))
     assert landing.stored() == ["a", "b"]
     assert landing.broken() == [("messages/a.jsonl", 2, "not_json")]
-
-
-def cleaned_up(lake):
-    """Put a table's files together and forget its log up to a checkpoint, as if all of it were old."""
-    delta = lake.open(SCHEMA.table)
-    delta.optimize.compact()
-    delta.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
-    delta.create_checkpoint()
-    delta.cleanup_metadata()
-    log = Path(lake.location(SCHEMA.table)) / "_delta_log"
-    assert len(list(log.glob("*.json"))) <= 1
-
-
-TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
-
-
-class Things:
-    """A database's table of things, the lakehouse that it is ingested into, and what that holds of it."""
-
-    def __init__(self, folder):
-        self.file, self.lake = folder / "app.db", Lakehouse(uri=str(folder / "lake"))
-        self.expected = replace(SCHEMA, sql_table="things")
-        (folder / "landing" / "messages").mkdir(parents=True)
-        configure(postgres_dsn=f"sqlite:///{self.file}", landing=folder / "landing")
-        self.run("CREATE TABLE things (id TEXT, at DATETIME, count INTEGER)")
-
-    def run(self, statement, *rows):
-        with closing(sqlite3.connect(self.file)) as connection, connection:
-            connection.executemany(statement, rows or [()])
-
-    def add(self, *rows):
-        """Add things: id, seconds since the day began, count."""
-        moments = [(name, f"{TODAY + timedelta(seconds=at):%Y-%m-%d %H:%M:%S.%f}", n) for name, at, n in rows]
-        self.run("INSERT INTO things VALUES (?, ?, ?)", *moments)
-
-    def ingest(self, lake=None):
-        now = datetime.now(UTC)
-        count = ingest(lake or self.lake, self.expected, [], now, ingestion.sources_of(self.expected))
-        return count["rows_in"], count["rows_out"], count["rows_quarantined"]
-
-    def stored(self):
-        return sorted(self.lake.read(SCHEMA.table).select("id", "count").rows())
-
-    def broken(self):
-        return sorted(self.lake.read(QUARANTINE).select("source", "rule").rows())
-
-    def has_unread(self):
-        return ingestion.has_unread(self.lake, self.expected)
-
-
-@pytest.fixture
-def things(tmp_path):
-    kept = current()
-    yield Things(tmp_path)
-    configure(**kept.model_dump())
-
-
-def test_rows_of_a_database_are_ingested_once_with_how_far(things):
-    assert things.has_unread()  # a table that does not exist is made
-    things.ingest()
-    assert not things.has_unread()
-    things.add(("a", 0, 1), ("b", 5, 2))
-    assert things.has_unread()
-    assert things.ingest() == (2, 2, 0)
-    version = things.lake.version(SCHEMA.table)
-    assert not things.has_unread()
-    assert things.ingest() == (0, 0, 0)
-    assert things.lake.version(SCHEMA.table) == version
-    row = things.lake.read(SCHEMA.table).sort("id").row(1, named=True)
-    assert (row["source"], row["at"], row[DAY]) == ("database:things", TODAY + timedelta(seconds=5), TODAY.date())
-    newest = TODAY + timedelta(seconds=5)
-    assert things.lake.checkpoint(SCHEMA.table, "database:things") == int(newest.timestamp()) * 1_000_000
-
-
-def test_ties_late_rows_and_updates_are_each_read_once(things):
-    things.add(("a", 100, 1))
-    things.ingest()
-    for late in (("tie", 100, 1), ("late", 40, 1), ("late too", 40, 1)):
-        things.add(late)
-        assert things.has_unread()
-        assert things.ingest() == (1, 1, 0)
-        assert not things.has_unread()
-    things.run("UPDATE things SET count = 2 WHERE id = 'late'")
-    assert things.ingest() == (1, 1, 0)
-    things.run("UPDATE things SET count = 3, at = datetime(at, '+1 hour') WHERE id = 'a'")
-    assert things.ingest() == (1, 1, 0)
-    assert things.stored() == [("a", 1), ("a", 3), ("late", 1), ("late", 2), ("late too", 1), ("tie", 1)]
-
-
-def test_equal_rows_of_a_table_without_a_key_are_one_version(things):
-    things.add(("a", 0, 1), ("a", 0, 1))
-    assert things.ingest() == (1, 1, 0)
-
-
-def test_broken_rows_of_a_database_are_quarantined_once(things):
-    things.add(("", 1, 1), (None, 2, 1), ("good", 3, 1), ("odd", 4, "many"))
-    things.run("INSERT INTO things VALUES ('never', NULL, 1), ('some day', 'some day', 1), ('far', '2999-01-01', 1)")
-    assert things.ingest() == (7, 1, 6)
-    assert things.ingest() == (0, 0, 0)
-    assert not things.has_unread()
-    assert things.broken() == [
-        ("database:things", rule)
-        for rule in (
-            "bad_timestamp:at",
-            "changed_type:count",
-            "null:at",
-            "null:id",
-            "null:id",
-            "out_of_range:at",
-        )
-    ]
-    things.add(("next", 5, 1))
-    assert things.has_unread()
-    assert things.ingest() == (1, 1, 0)
-
-
-def test_a_new_column_of_a_database_is_kept_and_makes_no_new_versions(things):
-    things.add(("a", 0, 1))
-    things.ingest()
-    things.run("ALTER TABLE things ADD COLUMN region TEXT")
-    assert things.ingest() == (0, 0, 0)
-    things.run("INSERT INTO things SELECT 'b', at, 1, 'north' FROM things")
-    assert things.ingest() == (1, 1, 0)
-    said = things.lake.read(SCHEMA.table).sort("id")["undeclared"].to_list()
-    assert (said[0], json.loads(said[1])) == (None, {"region": "north"})
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_a_kill_at_any_commit_of_a_database_loses_and_doubles_nothing(things):
-    things.add(*((f"{i}", i % 3, 1) for i in range(10)), ("", 1, 1))
-
-    mortal = dying_at_commits(things.lake.uri)
-    for _ in range(4):
-        with pytest.raises(KilledError):
-            things.ingest(mortal)
-    things.ingest()
-    assert things.ingest() == (0, 0, 0)
-    assert things.stored() == sorted((f"{i}", 1) for i in range(10))
-    assert things.broken() == [("database:things", "null:id")]
-
-
-def test_of_two_that_read_a_database_at_once_one_appends(things):
-    things.add(("a", 100, 1))
-    things.ingest()
-    things.add(("late", 50, 1))
-
-    class Overtaken(Lakehouse):
-        def append_once(self, table, rows, before, after):
-            if rows.height:
-                things.ingest()
-            super().append_once(table, rows, before, after)
-
-    with pytest.raises(CommitFailedError, match="another writer has read the same sources"):
-        things.ingest(Overtaken(uri=things.lake.uri))
-    assert things.stored() == [("a", 1), ("late", 1)]
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_a_large_table_is_committed_a_chunk_at_a_time(things):
-    things.add(*((f"{i}", i, 1) for i in range(11)))
-    assert things.ingest() == (11, 11, 0)
-    assert things.lake.checkpoint(SCHEMA.table, "commits:database:things") == 3
-    assert len(things.stored()) == 11
-
-
-def test_what_is_kept_of_a_database_survives_checkpoint_compaction_and_clean_up_of_the_log(things):
-    things.add(("a", 0, 1))
-    things.ingest()
-    things.add(("b", 1, 1))
-    things.ingest()
-    cleaned_up(things.lake)
-    assert things.ingest() == (0, 0, 0)
-    assert things.lake.checkpoint(SCHEMA.table, "commits:database:things") == 2
-
-
-def test_a_database_that_does_not_answer_leaves_files_to_be_read(things, caplog):
-    things.add(("a", 0, 1))
-    things.ingest()
-    configure(postgres_dsn="sqlite:////nowhere/app.db", landing=current().landing)
-    assert not things.has_unread()
-    assert "cannot read things from POSTGRES_DSN" in caplog.text
-    (current().landing / "messages" / "a.jsonl").write_text(json.dumps(GOOD) + "\n")
-    assert things.has_unread()
-    files = landed_files(current().landing, "messages")
-    with pytest.raises(SourceError):
-        ingest(things.lake, things.expected, files, NOW, ingestion.sources_of(things.expected))
-    assert things.stored() == [("1", None), ("a", 1)]
-
-
-@pytest.mark.slow
-def test_users_and_labels_of_postgres_become_bronze_tables(things, server):
-    configure(postgres_dsn=server, landing=current().landing)
-    assets = [user_profiles.user_profiles, review_labels.review_labels]
-    tables = [user_profiles.SCHEMA, review_labels.SCHEMA]
-
-    def materialise():
-        done = dg.materialize(assets, resources={"lakehouse": things.lake})
-        assert all(check.passed for check in done.get_asset_check_evaluations())
-        return [done.asset_materializations_for_node(asset.op.name)[0].metadata["rows_in"].value for asset in assets]
-
-    with psycopg.connect(server, autocommit=True) as session:
-        session.execute("DROP TABLE IF EXISTS users, labels")
-        assert materialise() == [0, 0]
-        session.execute("CREATE TABLE users (user_id text, consent boolean, region text, updated_at timestamptz)")
-        session.execute(
-            "CREATE TABLE labels (label_id text, label text, labelled_at timestamptz, updated_at timestamptz)"
-        )
-        session.execute(
-            "INSERT INTO users VALUES ('u', true, 'north', now()), ('v', false, NULL, now()), (NULL, true, NULL, now())"
-        )
-        session.execute("INSERT INTO labels VALUES ('l', 'hate', now() - interval '3 days')")
-        assert [ingestion.has_unread(things.lake, one) for one in tables] == [True, True]
-        assert materialise() == [3, 1]
-        session.execute("UPDATE users SET consent = false, updated_at = now() WHERE user_id = 'u'")
-        session.execute("UPDATE labels SET label = 'not-hate', updated_at = now()")
-        assert materialise() == [1, 1]
-        assert [ingestion.has_unread(things.lake, one) for one in tables] == [False, False]
-    users = things.lake.read("bronze/user_profiles").sort("user_id", "updated_at")
-    region = pl.col("undeclared").str.json_path_match("$.region")
-    assert users.select("user_id", "consent", region).rows() == [
-        ("u", True, "north"),
-        ("u", False, "north"),
-        ("v", False, None),
-    ]
-    labels = things.lake.read("bronze/review_labels").sort("updated_at", nulls_last=False)
-    assert labels["label"].to_list() == ["hate", "not-hate"]
-    assert things.broken() == [("database:users", "null:user_id")]
-
-
-class Feed:
-    """An API's messages, the lakehouse that they are pulled into, and what that holds of them."""
-
-    def __init__(self, folder, api):
-        self.api, self.lake, self.expected = api, Lakehouse(uri=str(folder / "lake")), replace(SCHEMA, pulled=True)
-        configure(pull_url=api.url, landing=folder, pull_requests_per_second=1_000)
-
-    def add(self, *ids):
-        self.api.items += [GOOD | {"id": one} for one in ids]
-
-    def ingest(self, lake=None):
-        count = ingest(lake or self.lake, self.expected, [], NOW, ingestion.sources_of(self.expected))
-        return count["rows_in"], count["rows_out"], count["rows_quarantined"]
-
-    def stored(self):
-        return sorted(self.lake.read(SCHEMA.table)["id"].to_list())
-
-    def broken(self):
-        return sorted(self.lake.read(QUARANTINE)["rule"].to_list())
-
-    def has_unread(self):
-        return ingestion.has_unread(self.lake, self.expected)
-
-
-@pytest.fixture
-def feed(tmp_path):
-    kept = current()
-    with serving() as api:
-        yield Feed(tmp_path, api)
-    configure(**kept.model_dump())
-
-
-def test_an_api_is_ingested_once_with_how_far(feed):
-    assert feed.has_unread()  # a table that does not exist is made
-    feed.ingest()
-    assert not feed.has_unread()
-    feed.add("a", "b", "c", "d")
-    assert feed.has_unread()
-    assert feed.ingest() == (4, 4, 0)
-    version = feed.lake.version(SCHEMA.table)
-    assert not feed.has_unread()
-    assert feed.ingest() == (0, 0, 0)
-    assert feed.lake.version(SCHEMA.table) == version
-    feed.add("e", "f", "g")
-    assert feed.has_unread()
-    assert feed.ingest() == (3, 3, 0)
-    assert feed.stored() == list("abcdefg")
-    (source,) = ingestion.sources_of(feed.expected)
-    assert feed.lake.read(SCHEMA.table)["source"].unique().to_list() == [source.name]
-
-
-def test_an_api_that_grew_by_just_a_page_is_looked_at_beyond_it(feed):
-    feed.add("a", "b", "c")
-    feed.ingest()
-    feed.add("d")
-    assert feed.has_unread()
-    feed.ingest()
-    assert feed.stored() == list("abcd")
-
-
-def test_broken_items_are_quarantined_once(feed):
-    feed.add("a", "")
-    feed.api.items += ["text", {"id": "no time"}, {"id": "x", "at": float("nan")}]
-    assert feed.ingest() == (5, 2, 3)
-    assert feed.ingest() == (0, 0, 0)
-    assert feed.stored() == ["a", "no time"]
-    assert feed.broken() == ["bad_timestamp:at", "not_an_object", "null:id"]
-
-
-def test_a_kill_at_any_commit_of_an_api_loses_and_doubles_nothing(feed):
-    feed.add(*"abcdefgh", "", "")
-
-    mortal = dying_at_commits(feed.lake.uri)
-    for _ in range(4):
-        with pytest.raises(KilledError):
-            feed.ingest(mortal)
-    # A page that holds nothing but broken items moves the cursor too.
-    feed.ingest()
-    assert feed.ingest() == (0, 0, 0)
-    assert feed.stored() == list("abcdefgh")
-    assert feed.broken() == ["null:id"]
-
-
-def test_of_two_that_read_an_api_at_once_one_appends(feed):
-    feed.add(*"abcde")
-
-    class Overtaken(Lakehouse):
-        def append_once(self, table, rows, before, after):
-            if rows.height:
-                feed.ingest()
-            super().append_once(table, rows, before, after)
-
-    with pytest.raises(CommitFailedError, match="another writer has read the same sources"):
-        feed.ingest(Overtaken(uri=feed.lake.uri))
-    assert feed.stored() == list("abcde")
-
-
-def test_a_page_that_is_none_stops_at_what_was_read_and_the_next_goes_on(feed):
-    feed.add(*"abcdefg")
-    page = feed.api.page
-    feed.api.page = lambda query: b"garbage" if query.get("cursor") == ["at-3"] else page(query)
-    with pytest.raises(SourceError, match="gave no page"):
-        feed.ingest()
-    assert feed.stored() == list("abc")
-    assert not feed.has_unread()
-    feed.api.page = page
-    assert feed.has_unread()
-    feed.ingest()
-    assert feed.stored() == list("abcdefg")
-
-
-def test_the_cursor_survives_checkpoint_compaction_and_clean_up_of_the_log(feed):
-    feed.add(*"abcdefg")
-    feed.ingest()
-    cleaned_up(feed.lake)
-    feed.api.asked.clear()
-    assert feed.ingest() == (0, 0, 0)
-    assert [query["cursor"] for query, *_ in feed.api.asked] == [["at-6"]]

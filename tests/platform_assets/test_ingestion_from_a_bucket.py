@@ -19,9 +19,9 @@ from resources.settings import PROJECT, configure
 from resources.settings import settings as current
 from resources.sources.incremental import SourceError
 from tests.conftest import environment, seamless
-from tests.platform_assets.test_ingestion import KilledError, dying_at_commits
 from tests.platform_assets.test_parsing import GOOD, NOW, SCHEMA
 from tests.resources.sources.test_http import serving
+from tests.support.kills import KilledError, dying_at_commits
 
 pytestmark = pytest.mark.slow
 

@@ -4,10 +4,11 @@ import dagster as dg
 import pytest
 
 from platform_assets.bronze import SCHEMAS, social_messages
-from platform_assets.ingestion import Increment, append, prepare
+from platform_assets.ingestion import append, prepare
 from platform_assets.operations.schema_drift import TABLE, schema_drift
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
+from resources.landing.increments import Increment
 from resources.landing.records import Record
 
 NOW = datetime(2026, 11, 11, 12, tzinfo=UTC)

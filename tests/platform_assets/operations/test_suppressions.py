@@ -10,11 +10,12 @@ import pytest
 
 from governance.erasure import Subject
 from platform_assets.bronze import review_labels, social_messages, user_profiles
-from platform_assets.ingestion import Increment, append, has_unread, ingest, prepare, sources_of
+from platform_assets.ingestion import append, has_unread, ingest, prepare, sources_of
 from platform_assets.operations.suppressions import TABLE, suppress, suppressed_names
 from platform_assets.publishing import QUARANTINE
 from resources.lakehouse.tables import Lakehouse
 from resources.landing.folders import landed_files
+from resources.landing.increments import Increment
 from resources.landing.records import Record
 from resources.settings import configure, settings
 
