@@ -11,18 +11,8 @@ from markupsafe import Markup
 from governance.catalog import Table
 from governance.html import POLICY, html_page
 from governance.quality import validate
-from platform_assets.reports.page import (
-    Chart,
-    Column,
-    Grid,
-    Headline,
-    Page,
-    Section,
-    bars,
-    heatmap,
-    heatmap_layout,
-    render,
-)
+from platform_assets.reports.page import Chart, Column, Grid, Headline, Page, Section, render
+from platform_assets.reports.plots import bars, heatmap, heatmap_layout
 from resources.settings import PROJECT
 
 CHROMIUM = shutil.which("chromium")

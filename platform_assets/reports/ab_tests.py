@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from platform_assets.reports.page import Column, Grid, largest, percent, plural, ratio
+from platform_assets.reports.aggregates import largest, ratio
+from platform_assets.reports.page import Column, Grid
+from platform_assets.reports.text import percent, plural
 from resources.lakehouse.tables import Lakehouse
 from signals.classify import ASKED_ABOUT
 

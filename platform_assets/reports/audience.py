@@ -2,7 +2,10 @@
 
 import polars as pl
 
-from platform_assets.reports.page import BY_DAY, Chart, bars, by_day, largest, lines, percent, plural, ratio, total
+from platform_assets.reports.aggregates import largest, ratio, total
+from platform_assets.reports.page import Chart
+from platform_assets.reports.plots import BY_DAY, bars, by_day, lines
+from platform_assets.reports.text import percent, plural
 from resources.lakehouse.days import DAY
 
 # Days with fewer authors are left out: their mood would be that of identifiable persons.

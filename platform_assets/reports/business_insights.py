@@ -5,7 +5,6 @@ last 28 days; it also shows the exchange, and the mood of the audience as sums o
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -13,70 +12,43 @@ import polars as pl
 from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.reports import audience, exchange
-from platform_assets.reports.context import EVENTS, MEASURES, SIGNALS, ad_performance
+from platform_assets.reports.aggregates import concentration, largest, total
+from platform_assets.reports.context import (
+    EVENTS,
+    MONEY_COLUMNS,
+    RATE_COLUMNS,
+    SIGNALS,
+    ad_performance,
+    rate,
+    with_rates,
+)
 from platform_assets.reports.page import (
     KINDS,
-    RISKS,
     Chart,
     Column,
     Grid,
     Page,
     Section,
-    concentration,
-    dollars,
     headline,
-    heatmap,
-    heatmap_layout,
-    horizontal_layout,
-    join_words,
-    label,
-    largest,
     last_days,
-    percent,
-    plural,
     publish,
-    ratio,
     read,
-    total,
     versions,
 )
+from platform_assets.reports.paying_contexts import by_risk, by_sentiment, topic_click_rates, topic_revenue
+from platform_assets.reports.plots import heatmap, heatmap_layout
+from platform_assets.reports.text import dollars, join_words, percent, plural
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse
-from signals.risks import RISKY, SAFE
 
 TABLE = "reports/business_insights"
 HOURLY, INVENTORY, MOOD = "gold/ad_performance_hourly", "gold/inventory_daily", "gold/psychosocial_daily"
 RTB, SYNC, AUCTIONS = "gold/rtb_hourly", "gold/user_sync_hourly", "silver/rtb_auctions"
 INPUTS = (EVENTS, SIGNALS, HOURLY, INVENTORY, MOOD, RTB, SYNC, AUCTIONS)
 KEY = [DAY, "tenant_id", "campaign_id", "topic", "sentiment", "risk"]
-# Rates: numerator, denominator and scale.
-RATES = {
-    "viewability": ("viewable", "impressions", 1),
-    "ctr": ("clicks", "impressions", 1),
-    "conversion_rate": ("conversions", "clicks", 1),
-    "cpm_usd": ("cost_usd", "impressions", 1000),
-    "roas": ("revenue_usd", "cost_usd", 1),
-}
-MAX_TOPICS, MAX_CAMPAIGNS = 20, 25
-# Topics with a smaller share of all impressions are left out.
-MIN_IMPRESSION_SHARE = 0.01
-# Quantile of the normal distribution for intervals of 90 %.
-Z_90 = 1.645
+MAX_CAMPAIGNS = 25
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-RATE_COLUMNS = (
-    Column("impressions", "Impressions", "count"),
-    Column("viewability", "Viewability", "percent"),
-    Column("ctr", "CTR", "percent"),
-    Column("conversion_rate", "Conversion rate", "percent"),
-    Column("cpm_usd", "CPM", "dollars"),
-)
-MONEY_COLUMNS = (
-    Column("cost_usd", "Spend", "dollars"),
-    Column("conversions", "Conversions", "count"),
-    Column("revenue_usd", "Revenue", "dollars"),
-    Column("roas", "ROAS", "decimal"),
-)
 TERMS = {
     "Viewability": "Impressions that were in view, of all impressions.",
     "CTR": "Click-through rate: clicks for each impression.",
@@ -110,19 +82,6 @@ def business_insights(
 def insights(ads: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of this table. For ``ads`` see ``context.ad_performance``."""
     return with_rates(ads, *KEY).sort(KEY)
-
-
-def with_rates(rows: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """Return measures summed by some columns, with their rates; null where the denominator is zero."""
-    summed = rows.group_by(by).agg(pl.col(MEASURES).sum().round(6))
-    rates = {name: ratio(scale * pl.col(part), pl.col(whole)) for name, (part, whole, scale) in RATES.items()}
-    return summed.with_columns(**{name: rate.round(6) for name, rate in rates.items()})
-
-
-def rate(name: str) -> pl.Expr:
-    """Return a rate as an aggregate."""
-    part, whole, scale = RATES[name]
-    return ratio(scale * pl.col(part).sum(), pl.col(whole).sum())
 
 
 def page(lakehouse: Lakehouse) -> Page:
@@ -207,105 +166,6 @@ def finding(rows: pl.DataFrame) -> str:
     return (
         f"{plural(impressions, 'impression')} cost {dollars(cost)} and brought {dollars(revenue)}{by_whom}. "
         f"{percent(view_share)} were in view and {percent(click_share)} were clicked."
-    )
-
-
-def topic_click_rates(rows: pl.DataFrame) -> Chart:
-    """Return the chart of the click-through rate of each topic, with its interval."""
-    title, average = "Click-through rate by topic of the page", rows.select(rate("ctr")).item()
-    topics = with_rates(rows, "topic").filter(
-        pl.col("impressions") > MIN_IMPRESSION_SHARE * pl.col("impressions").sum()
-    )
-    if topics.is_empty() or not average:
-        return Chart(title)
-    low, high = interval(pl.col("clicks"), pl.col("impressions"))
-    topics = largest(topics, "impressions", "topic").head(MAX_TOPICS).with_columns(low=low, high=high)
-    topics = largest(topics, "ctr", "topic")
-    above, below = topics.filter(pl.col("low") > average), topics.filter(pl.col("high") < average)
-    chance = topics.filter(pl.col("low") <= average, pl.col("high") >= average)
-    traces = [
-        interval_markers("clearly above the average", "var(--good)", above),
-        interval_markers("may be chance", "var(--muted)", chance),
-        interval_markers("clearly below", "var(--high)", below),
-    ]
-    mean = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": average, "x1": average}
-    line = {"line": {"color": "var(--ink)", "dash": "dot", "width": 1}}
-    layout = horizontal_layout("percent", topics["topic"]) | {"shapes": [mean | line]}
-    reading = f"The average is {percent(average)} (dotted)."
-    for side, names in (("above", above["topic"]), ("below", below["topic"])):
-        reading += f" Clearly {side} it: {join_words(names)}." if len(names) else ""
-    reading += f" For {plural(chance.height, 'topic')} the difference may be chance." if chance.height else ""
-    return Chart(title, reading, traces, layout, height=90 + 24 * topics.height, wide=True)
-
-
-def interval_markers(name: str, colour: str, topics: pl.DataFrame) -> dict[str, Any]:
-    """Return a trace of topics' click-through rates with their intervals."""
-    upper, lower = ((topics["high"] - topics["ctr"]).clip(0), (topics["ctr"] - topics["low"]).clip(0))
-    spread = {"type": "data", "array": upper.to_list(), "arrayminus": lower.to_list(), "color": colour, "width": 0}
-    drawing = {"mode": "markers", "marker": {"color": colour, "size": 9}, "error_x": spread}
-    xy = {"x": topics["ctr"].to_list(), "y": [label(topic) for topic in topics["topic"]]}
-    return {"type": "scatter", "name": name, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>", **drawing, **xy}
-
-
-def interval(part: pl.Expr, whole: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """Return the ends of the Wilson score interval of part / whole."""
-    share, z = (part / whole).clip(0, 1), Z_90
-    middle = share + z**2 / (2 * whole)
-    spread = z * (share * (1 - share) / whole + z**2 / (4 * whole**2)).sqrt()
-    return (middle - spread) / (1 + z**2 / whole), (middle + spread) / (1 + z**2 / whole)
-
-
-def by_sentiment(rows: pl.DataFrame) -> Grid:
-    """Return the table of ad performance by sentiment of the page."""
-    sentiment_rows = largest(with_rates(rows, "sentiment").filter(pl.col("impressions") > 0), "ctr", "sentiment")
-    if sentiment_rows.is_empty():
-        return Grid("By sentiment of the page", wide=False)
-    best, worst = sentiment_rows.row(0, named=True), sentiment_rows.row(-1, named=True)
-    reading = f"Beside {best['sentiment']} pages {percent(best['ctr'])} of impressions were clicked"
-    reading += f", beside {worst['sentiment']} ones {percent(worst['ctr'])}." if sentiment_rows.height > 1 else "."
-    return Grid(
-        "By sentiment of the page",
-        reading,
-        [Column("sentiment", "Sentiment", "name"), *RATE_COLUMNS[:4]],
-        sentiment_rows.to_dicts(),
-        wide=False,
-    )
-
-
-def by_risk(rows: pl.DataFrame) -> Grid:
-    """Return the table of ad performance by risk of the page."""
-    rank = pl.col("risk").replace_strict({risk: i for i, risk in enumerate(RISKS)}, default=9, return_dtype=pl.Int64)
-    risk_rows = with_rates(rows, "risk").filter(pl.col("impressions") > 0).sort(rank, descending=True)
-    if risk_rows.is_empty():
-        return Grid("By risk of the page", wide=False)
-    risky, safe = (
-        rows.filter(pl.col("risk").is_in(levels)).select(rate("viewability")).item() for levels in (RISKY, SAFE)
-    )
-    reading = "There is nothing to compare: not both risky and safe pages had impressions."
-    if risky is not None and safe is not None:
-        reading = f"{percent(risky)} of impressions beside risky pages were in view, {percent(safe)} beside safe ones."
-    return Grid(
-        "By risk of the page",
-        reading,
-        [Column("risk", "Risk", "chip"), *RATE_COLUMNS[:4]],
-        risk_rows.to_dicts(),
-        wide=False,
-    )
-
-
-def topic_revenue(rows: pl.DataFrame) -> Grid:
-    """Return the table of cost and revenue by topic."""
-    topics = largest(with_rates(rows, "topic").filter(pl.col("impressions") > 0), "revenue_usd", "topic")
-    if topics.is_empty():
-        return Grid("What each topic brought")
-    names, share = concentration(topics, "topic", "revenue_usd")
-    reading = "No topic brought revenue."
-    if names:
-        reading = f"{percent(share)} of revenue came from {len(names)} of {plural(topics.height, 'topic')}."
-    top = topics.head(MAX_TOPICS)
-    reading += f" The {MAX_TOPICS} with the most revenue are shown." if topics.height > MAX_TOPICS else ""
-    return Grid(
-        "What each topic brought", reading, [Column("topic", "Topic"), *RATE_COLUMNS, *MONEY_COLUMNS], top.to_dicts()
     )
 
 

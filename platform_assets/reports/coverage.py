@@ -8,7 +8,8 @@ import polars as pl
 
 from platform_assets.operations.model_versions import SCHEMA as MODEL_VERSION
 from platform_assets.operations.model_versions import TABLE as VERSIONS
-from platform_assets.reports.page import Column, Grid, join_words
+from platform_assets.reports.page import Column, Grid
+from platform_assets.reports.text import join_words
 from resources.lakehouse.tables import Lakehouse
 from signals.models.abstention import ACCURACY, COVERAGE, THRESHOLDS
 

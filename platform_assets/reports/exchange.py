@@ -2,23 +2,10 @@
 
 import polars as pl
 
-from platform_assets.reports.page import (
-    BY_DAY,
-    Chart,
-    Column,
-    Grid,
-    bars,
-    by_day,
-    horizontal_layout,
-    join_words,
-    label,
-    largest,
-    lines,
-    percent,
-    plural,
-    ratio,
-    total,
-)
+from platform_assets.reports.aggregates import largest, ratio, total
+from platform_assets.reports.page import Chart, Column, Grid
+from platform_assets.reports.plots import BY_DAY, bars, by_day, horizontal_layout, label, lines
+from platform_assets.reports.text import join_words, percent, plural
 from resources.lakehouse.days import DAY
 
 

@@ -6,7 +6,10 @@ from typing import Any
 import polars as pl
 
 from platform_assets.operations.label_latency import MAX_SECONDS, SCHEMA, TABLE, newest
-from platform_assets.reports.page import Chart, Column, Grid, Section, dollars, horizontal_layout, label, plural, total
+from platform_assets.reports.aggregates import total
+from platform_assets.reports.page import Chart, Column, Grid, Section
+from platform_assets.reports.plots import horizontal_layout, label
+from platform_assets.reports.text import dollars, plural
 from resources.lakehouse.tables import Lakehouse
 
 # Number of newest champions in the chart.

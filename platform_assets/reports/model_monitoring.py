@@ -16,10 +16,10 @@ from platform_assets.operations.drift import TABLE as DRIFT
 from platform_assets.operations.label_latency import TABLE as STALENESS
 from platform_assets.operations.model_versions import TABLE as VERSIONS
 from platform_assets.publishing import start
+from platform_assets.reports.aggregates import ratio
 from platform_assets.reports.coverage import coverage, with_curves
 from platform_assets.reports.label_latency import staleness
 from platform_assets.reports.page import (
-    BY_DAY,
     KINDS,
     Chart,
     Column,
@@ -27,20 +27,14 @@ from platform_assets.reports.page import (
     Headline,
     Page,
     Section,
-    by_day,
-    count,
-    format_value,
     headline,
-    join_words,
     last_days,
-    lines,
-    percent,
-    plural,
     publish,
-    ratio,
     read,
     versions,
 )
+from platform_assets.reports.plots import BY_DAY, by_day, lines
+from platform_assets.reports.text import count, format_value, join_words, percent, plural
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import Lakehouse

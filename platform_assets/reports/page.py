@@ -16,27 +16,17 @@ import dagster as dg
 import polars as pl
 
 from governance.html import html_page
+from platform_assets.reports.aggregates import halves
+from platform_assets.reports.text import Style, format_value, percent
 from resources.lakehouse.days import DAY
 from resources.lakehouse.files import write_file
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.urls import WEB
-from signals.risks import LEVELS, UNKNOWN
 
 FOLDER = Path(__file__).parent
 # A page covers this time up to the newest day of its data.
 MAX_AGE = timedelta(days=28)
-# Colours of risks, gravest first: variables of the style sheet, so that charts follow light and dark mode.
-RISKS = {level: f"var(--{level})" for level in reversed(LEVELS) if level != UNKNOWN}
 KINDS = ("delta", "polars", "plotly")
-MISSING = "–"
-# Longer axis labels are cut.
-MAX_LABEL = 36
-# An axis of smaller counts has a tick at each unit.
-MAX_UNIT_TICKS = 8
-
-Style = Literal[
-    "text", "title", "name", "count", "percent", "dollars", "decimal", "moment", "chip", "bar", "line", "code"
-]
 
 
 @dataclass(frozen=True)
@@ -119,7 +109,6 @@ class Page:
     versions: Mapping[str, int]
 
 
-NUMBER_FORMATS = {"count": ",d", "percent": ".1%", "dollars": "$,.2f", "decimal": ",.2f"}
 AXIS = {
     "automargin": True,
     "fixedrange": True,
@@ -141,7 +130,6 @@ LAYOUT = {
     "plot_bgcolor": "rgba(0,0,0,0)",
     "showlegend": False,
 }
-BY_DAY = {"type": "category", "showgrid": False}
 
 
 def render(page: Page, made_at: datetime) -> bytes:
@@ -194,16 +182,6 @@ def versions(lakehouse: Lakehouse, tables: Iterable[str]) -> dict[str, int]:
     return {table: lakehouse.version(table) for table in tables if lakehouse.exists(table)}
 
 
-def total(rows: pl.DataFrame, name: str) -> Any:
-    """Return the sum of a column."""
-    return rows.select(pl.col(name).sum()).item()
-
-
-def ratio(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
-    """Return part / whole; null where the whole is zero."""
-    return pl.when(whole > 0).then(part / whole)
-
-
 def headline(
     name: str, rows: pl.DataFrame, value: pl.Expr, style: Style, *, rising: Literal["good", "bad", ""] = ""
 ) -> Headline:
@@ -229,107 +207,11 @@ def headline(
     return Headline(name, format_value(rows.select(value).item(), style), change, tone, sparkline(line))
 
 
-def halves(days: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Return the first and the last half of days; a middle day is in neither."""
-    distinct = days.unique().sort()
-    return distinct.head(len(distinct) // 2), distinct.tail(len(distinct) // 2)
-
-
 def comparison_note(days: Sequence[date]) -> str:
     """Return the sentence on what the headlines' changes compare."""
     if len(days) == 1:
         return "One day so far: there is nothing to compare it with."
     return "Changes compare the later half of these days with the earlier half." if days else ""
-
-
-def by_day(rows: pl.DataFrame, value: pl.Expr) -> dict[str, list[Any]]:
-    """Return a trace's ``x`` (days) and ``y`` (an aggregate of each day's rows)."""
-    daily = rows.group_by(DAY).agg(value=value).sort(DAY)
-    return {"x": daily[DAY].dt.strftime("%-d %b").to_list(), "y": daily["value"].to_list()}
-
-
-def bars(name: object, colour: str, xy: Mapping[str, list[Any]], style: Style = "count") -> dict[str, Any]:
-    """Return a trace of bars: vertical if ``x`` holds names or days."""
-    upright = not xy["x"] or isinstance(xy["x"][0], str)
-    names, values = ("x", "y") if upright else ("y", "x")
-    hover = f"%{{{names}}}: %{{{values}:{NUMBER_FORMATS[style]}}}<extra>{label(name)}</extra>"
-    line = {"width": 1, "color": "var(--card)"}
-    return {
-        "type": "bar",
-        "name": label(name),
-        "orientation": "v" if upright else "h",
-        "marker": {"color": colour, "line": line},
-        "hovertemplate": hover,
-        **xy,
-    }
-
-
-def lines(name: object, colour: str, xy: Mapping[str, list[Any]], style: Style = "count") -> dict[str, Any]:
-    """Return a trace of a line with markers."""
-    hover = f"%{{x}}: %{{y:{NUMBER_FORMATS[style]}}}<extra>{label(name)}</extra>"
-    drawing = {"line": {"color": colour, "width": 2}, "marker": {"color": colour, "size": 6}}
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": label(name),
-        "hovertemplate": hover,
-        **drawing,
-        **xy,
-    }
-
-
-def heatmap(
-    across: Sequence[object], down: Sequence[object], values: Sequence[Sequence[float | None]]
-) -> dict[str, Any]:
-    """Return a trace of a heat map whose cells show their values."""
-    return {
-        "type": "heatmap",
-        "x": [label(name) for name in across],
-        "y": [label(name) for name in down],
-        "z": values,
-        "texttemplate": "%{z:,.0f}",
-        "colorscale": [[0, "var(--accent-soft)"], [1, "var(--accent)"]],
-        "showscale": False,
-        "xgap": 2,
-        "ygap": 2,
-        "hovertemplate": "%{y}, %{x}: %{z:,.0f}<extra></extra>",
-    }
-
-
-def heatmap_layout(across: Sequence[object], down: Sequence[object], angle: int = 0) -> dict[str, Any]:
-    """Return the layout of a heat map."""
-    top = category_axis(across) | {"side": "top", "tickangle": angle}
-    return {"xaxis": top, "yaxis": category_axis(down) | {"autorange": "reversed"}}
-
-
-def horizontal_layout(style: Style, names: Iterable[object]) -> dict[str, Any]:
-    """Return the layout of horizontal bars, labelled from top to bottom."""
-    values = {"tickformat": "~%" if style == "percent" else NUMBER_FORMATS[style], "rangemode": "tozero"}
-    return {"xaxis": values, "yaxis": category_axis(names) | {"autorange": "reversed"}}
-
-
-def count_axis(most: float) -> dict[str, Any]:
-    """Return an axis of whole numbers up to ``most``."""
-    return {
-        "rangemode": "tozero",
-        **({"dtick": 1} if most < MAX_UNIT_TICKS else {"tickformat": NUMBER_FORMATS["count"]}),
-    }
-
-
-def category_axis(names: Iterable[object]) -> dict[str, Any]:
-    """Return an axis of names in this order, each cut to ``MAX_LABEL`` characters."""
-    labels = [label(name) for name in names]
-    ticks = [
-        html.escape(name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1].rstrip()}…")
-        for name in map(html.unescape, labels)
-    ]
-    order = {"type": "category", "categoryorder": "array", "categoryarray": labels}
-    return order | {"tickmode": "array", "tickvals": labels, "ticktext": ticks, "showgrid": False}
-
-
-def label(text: object) -> str:
-    """Return text escaped for Plotly."""
-    return html.escape(UNKNOWN if text is None else str(text))
 
 
 def sparkline(values: Sequence[float | None]) -> str:
@@ -340,62 +222,6 @@ def sparkline(values: Sequence[float | None]) -> str:
     low, span = min(present), (max(present) - min(present)) or 1.0
     step = 100 / (len(values) - 1)
     return " ".join(f"{i * step:.1f},{22 - 20 * (v - low) / span:.1f}" for i, v in enumerate(values) if v is not None)
-
-
-def format_value(value: Any, style: Style = "text") -> str:
-    """Return a value as text."""
-    if value is None:
-        return MISSING
-    formats = {
-        "count": lambda: count(value),
-        "percent": lambda: percent(value),
-        "bar": lambda: percent(value),
-        "dollars": lambda: dollars(value),
-        "decimal": lambda: f"{value:,.2f}",
-        "moment": lambda: f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value),
-    }
-    return formats.get(style, lambda: str(value))()
-
-
-def count(value: float) -> str:
-    """Return 1,234."""
-    return f"{round(value):,}"
-
-
-def percent(value: float) -> str:
-    """Return 12.3 %; two decimal places for small shares."""
-    return f"{value * 100:.{2 if 0 < abs(value) < 0.00995 else 1}f}\u00a0%"
-
-
-def dollars(value: float) -> str:
-    """Return $1,234.56."""
-    return f"{'−' if value < 0 else ''}${abs(value):,.2f}"
-
-
-def plural(number: float, thing: str) -> str:
-    """Return ``1 page`` or ``1,234 pages``."""
-    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
-
-
-def join_words(names: Iterable[object]) -> str:
-    """Return ``a, b and c``."""
-    words = [UNKNOWN if name is None else str(name) for name in names]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def largest(rows: pl.DataFrame, values: str | Sequence[str], *names: str) -> pl.DataFrame:
-    """Return rows sorted by value, largest first, then by name."""
-    columns = [values] if isinstance(values, str) else list(values)
-    descending = [True] * len(columns) + [False] * len(names)
-    return rows.sort(*columns, *names, descending=descending, nulls_last=True)
-
-
-def concentration(rows: pl.DataFrame, name: str, value: str, enough: float = 0.5) -> tuple[list[Any], float]:
-    """Return the fewest names that together have ``enough`` of a total, largest first, and their share."""
-    groups = largest(rows.group_by(name).agg(pl.col(value).sum()).filter(pl.col(value) > 0), value, name)
-    shares = (groups[value].cum_sum() / groups[value].sum()).to_list()
-    needed = next((i for i, share in enumerate(shares) if share >= enough), -1) + 1
-    return groups[name].head(needed).to_list(), shares[needed - 1] if needed else 0.0
 
 
 def safe_link(url: str | None) -> str:

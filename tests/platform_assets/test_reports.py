@@ -1,15 +1,14 @@
 import json
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from html import unescape
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
 
 from platform_assets import reports
-from platform_assets.operations import drift, label_latency
+from platform_assets.operations import label_latency
 from platform_assets.reports import audience, context, suitability
 from platform_assets.reports import business_insights as business
 from platform_assets.reports import model_monitoring as monitoring
@@ -19,230 +18,31 @@ from platform_assets.reports import risk_analysis as risk
 from platform_assets.reports.ab_tests import ab_tests, shadow_comparisons
 from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
-from resources.lakehouse.tables import Lakehouse
-from signals.consumer_record import EVIDENCE
-
-DAY_1, DAY_2 = date(2026, 11, 9), date(2026, 11, 10)
-NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
-NOW = datetime(2026, 11, 12, 8, tzinfo=UTC)
-TIME, TEXT, WHOLE, REAL = pl.Datetime("us", "UTC"), pl.String, pl.Int64, pl.Float64
-HOSTILE = "<script>alert('x')</script></script>\"&"
-
-BID = pl.Struct({"bidder": TEXT, "status": TEXT, "no_bid_reason": WHOLE, "latency_ms": WHOLE, "price_cpm_usd": REAL})
-JUDGED = {"threat": TEXT, "threat_score": REAL, "threat_risk": TEXT, "toxicity": TEXT, "hate": TEXT}
-SCHEMAS = {
-    "gold/contextual_signals": {
-        "document_id": TEXT, "url": TEXT, "site": TEXT, "tenant_id": TEXT, "fetched_at": TIME, "title": TEXT,
-        "iab_category_name": TEXT, "sentiment": TEXT, **JUDGED, "risk": TEXT,
-        "evidence": pl.List(EVIDENCE), DAY: pl.Date,
-    },
-    "silver/message_signals": {
-        "message_id": TEXT, "tenant_id": TEXT, "platform": TEXT, "iab_category_name": TEXT, **JUDGED, DAY: pl.Date,
-    },
-    "silver/decisions": {
-        "decision_id": TEXT, "tenant_id": TEXT, "document_id": TEXT, "task": TEXT, "label": TEXT, "score": REAL,
-        "abstention": TEXT,
-        "model_version": WHOLE, "decided_at": TIME, "content_hash": TEXT, "traffic_arm": TEXT, DAY: pl.Date,
-    },
-    "silver/rtb_auctions": {"auction_id": TEXT, "winner": TEXT, "bids": pl.List(BID), DAY: pl.Date},
-    "silver/quarantine": {"quarantine_id": TEXT, "table": TEXT, "rule": TEXT, DAY: pl.Date},
-    "gold/ad_performance_hourly": {
-        "hour": TIME, "tenant_id": TEXT, "campaign_id": TEXT, "site": TEXT, "iab_category_name": TEXT,
-        "sentiment": TEXT, "threat": TEXT, "risk": TEXT, "impressions": WHOLE, "viewable": WHOLE, "clicks": WHOLE,
-        "conversions": WHOLE, "cost_usd": REAL, "revenue_usd": REAL, DAY: pl.Date,
-    },
-    "gold/rtb_hourly": {
-        "hour": TIME, "auctions": WHOLE, "bid_requests": WHOLE, "bids": WHOLE, "timeouts": WHOLE, "errors": WHOLE,
-        "wins": WHOLE, DAY: pl.Date,
-    },
-    "gold/inventory_daily": {
-        "format": TEXT, "avails": WHOLE, "filled": WHOLE, "authorised_avails": WHOLE, "unauthorised_avails": WHOLE,
-        "unknown_avails": WHOLE, DAY: pl.Date,
-    },
-    "gold/user_sync_hourly": {
-        "partner": TEXT, "attempts": WHOLE, "matched": WHOLE, "unmatched": WHOLE, "errors": WHOLE, DAY: pl.Date,
-    },
-    "gold/psychosocial_daily": {
-        "author_id": TEXT, "messages": WHOLE, "positive_share": REAL, "negative_share": REAL, "joy_messages": WHOLE,
-        "optimism_messages": WHOLE, "sadness_messages": WHOLE, "anger_messages": WHOLE, DAY: pl.Date,
-    },
-    "operations/drift": drift.SCHEMA,
-}  # fmt: skip
-MODEL = {
-    "model_name": "threat", "model_version": 2, "task": "threat", "metric": "macro_f1", "metric_value": 0.66,
-    "metrics": json.dumps({
-        "calibration_error": 0.08, "sure_from": 0.62, "coverage_from_0.00": 1.0, "accuracy_from_0.00": 0.8,
-        "coverage_from_0.50": 0.9, "accuracy_from_0.50": 0.85,
-    }), "rows_train": 800, "rows_val": 200, "trained_at": NOON,
-    "is_champion": True, "promoted_why": "macro_f1 0.660, no champion to compare with",
-}  # fmt: skip
-
-GAP = [
-    {"task": "threat", "model_version": 1, "labels": 900, "decided_at": NOON, "seconds_last": 9e5, "seconds_max": 9e6},
-    {"task": "threat", "model_version": 2, "before_version": 1, "labels": 500, "landed_last": NOON, "decided_at": NOW,
-     "seconds_p50": 3_000.0, "seconds_p95": 40_000.0, "seconds_max": 90_000.0, "seconds_last": 80.0,
-     "compared": 40, "changed": 3, "impressions": 1_200, "spend_usd": 4.5},
-    {"task": "threat", "labels": 12, "seconds_max": 30.0, "seconds_last": 4.0},
-    {"task": "hate", "labels": 1, "seconds_max": 7_200.0, "seconds_last": 7_200.0},
-]  # fmt: skip
-
-
-def table(name, *rows):
-    return pl.DataFrame([{DAY: DAY_1, **row} for row in rows], schema=SCHEMAS[name])
-
-
-def a_page(url="https://news.example/a", label="crime", level="high", **more):
-    site = url.split("/")[2] if "://" in url else "news.example"
-    judged = {
-        "threat": label,
-        "threat_score": 0.9,
-        "threat_risk": level,
-        "risk": level,
-        "toxicity": "offensive",
-        "hate": "not-hate",
-    }
-    about = {
-        "document_id": url,
-        "url": url,
-        "site": site,
-        "tenant_id": "meridian",
-        "title": "A page",
-        "fetched_at": NOON,
-    }
-    return {**about, **judged, "iab_category_name": "Crime", "sentiment": "negative", **more}
-
-
-def a_message(**more):
-    judged = {"threat": "none", "threat_score": 0.8, "threat_risk": "low", "toxicity": "offensive", "hate": "hate"}
-    return {"tenant_id": "meridian", "platform": "chirper", "iab_category_name": "Sports", **judged, **more}
-
-
-COUNTS = {"impression": "impressions", "viewable": "viewable", "click": "clicks", "conversion": "conversions"}
-
-
-def events(*kinds, beside=None, campaign="cmp-1", **more):
-    """Return an hour's row for each event on a page."""
-    about = {"site": "news.example", **dict.fromkeys(("iab_category_name", "sentiment", "threat", "risk"))}
-    about |= {name: value for name, value in (beside or {}).items() if name in about and name != "site"}
-    money = {"impression": {"cost_usd": 0.25, "revenue_usd": 0.0}, "conversion": {"cost_usd": 0.0, "revenue_usd": 40.0}}
-    nothing = {"cost_usd": 0.0, "revenue_usd": 0.0, **dict.fromkeys(COUNTS.values(), 0)}
-    of = {"hour": NOON, "tenant_id": "meridian", "campaign_id": campaign, **about, **nothing}
-    return [{**of, COUNTS[kind]: 1, **money.get(kind, {}), **more} for kind in kinds]
-
-
-def a_window(task="threat", **more):
-    bins = [{"rows": 20.0, "confidence": 17.0, "right": 15.0}, {"rows": 40.0, "confidence": 38.0, "right": 38.0}]
-    figures = {f"{name}_drift": 0.2 for name in drift.MEASURES} | {f"{name}_limit": 0.25 for name in drift.MEASURES}
-    labelled = {"labels": 80, "labelled": 60, "confidence": 0.92, "accuracy": 0.88, "calibration_error": 0.03}
-    delay = {"label_delay_p50": 7_200.0, "label_delay_p95": 36_000.0}
-    said = {
-        "task": task,
-        "model_version": 2,
-        "documents": 150,
-        "answered_at": NOON,
-        "mean_score": 0.8,
-        "drifted": False,
-    }
-    return said | figures | labelled | delay | {"finding": f"no drift: {HOSTILE}", "reliability": bins} | more
-
-
-def full_rows():
-    bids = [
-        {"bidder": "northlight", "status": "bid", "latency_ms": 40, "price_cpm_usd": 2.0},
-        {"bidder": "tessera", "status": "timeout", "latency_ms": 200, "price_cpm_usd": None},
-    ]
-    both = (DAY_1, DAY_2)
-    asked = {"bid_requests": 8, "timeouts": 1, "errors": 0}
-    crowd = [
-        {"author_id": f"author-{i}", "messages": 2, "positive_share": 0.5, "negative_share": 0.5, "joy_messages": 1,
-         "optimism_messages": 0, "sadness_messages": 0, "anger_messages": 1, DAY: day}
-        for i in range(6) for day in both
-    ]  # fmt: skip
-    decided = {"tenant_id": "meridian", "task": "threat", "score": 0.9, "model_version": 2, "decided_at": NOON}
-    decided |= {"traffic_arm": "champion"}
-    return {
-        "gold/contextual_signals": [
-            a_page(),
-            a_page("https://shop.example/b", "none", "low", threat_score=0.99),
-            a_page("https://vile.example/c", "hate", "floor", title=HOSTILE, event_date=DAY_2),
-        ],
-        "silver/message_signals": [a_message(), a_message(threat="hate", threat_risk="floor", event_date=DAY_2)],
-        "gold/ad_performance_hourly": [
-            *events("impression", "viewable", "click", "conversion", beside=a_page()),
-            *events("impression", campaign="cmp-2", beside=a_page(label="hate", level="floor"), event_date=DAY_2),
-            *events(
-                "impression", "impression", campaign="cmp-2", beside=a_page(label="none", level="low"), event_date=DAY_2
-            ),
-        ],
-        "silver/decisions": [
-            {**decided, "decision_id": "d-1", "document_id": "https://vile.example/c", "label": "hate", DAY: DAY_2},
-            {**decided, "decision_id": "d-2", "document_id": "https://news.example/a", "label": "crime"},
-            {**decided, "decision_id": "d-3", "document_id": "https://vile.example/c", "label": "hate", DAY: DAY_2,
-             "tenant_id": "harbour", "decided_at": NOON + timedelta(hours=1)},
-        ],
-        "silver/rtb_auctions": [{"auction_id": "a", "winner": "northlight", "bids": bids}],
-        "silver/quarantine": [
-            {"quarantine_id": "q", "table": "silver/ad_events", "rule": "duplicate_key"},
-            {"quarantine_id": "r", "table": "bronze/ad_events", "rule": HOSTILE, DAY: date(2026, 11, 20)},
-        ],
-        "gold/rtb_hourly": [{"hour": NOON, "auctions": 4, "bids": 5, "wins": 3, **asked, DAY: day} for day in both],
-        "gold/inventory_daily": [
-            {"format": "banner", "avails": 100, "filled": 60, "authorised_avails": 75, "unauthorised_avails": 20,
-             "unknown_avails": 5, DAY: day}
-            for day in both
-        ],
-        "gold/user_sync_hourly": [{"partner": "tessera", "attempts": 4, "matched": 3, "unmatched": 1, "errors": 0}],
-        "gold/psychosocial_daily": crowd,
-        "operations/drift": [a_window(), a_window(drifted=True, input_drift=0.6, event_date=DAY_2), a_window("hate")],
-    }  # fmt: skip
-
-
-def lake(path, rows):
-    """Return a lakehouse in which every table exists, most of them empty."""
-    lakehouse = Lakehouse(uri=str(path))
-    for name in SCHEMAS:
-        frame = table(name, *rows.get(name, ()))
-        lakehouse.replace_days(name, sorted({str(day) for day in frame[DAY]}) or [str(DAY_1)], frame)
-    return lakehouse
-
-
-ASSETS = {
-    risk.TABLE: risk.risk_analysis,
-    business.TABLE: business.business_insights,
-    health.TABLE: health.platform_health,
-    monitoring.TABLE: monitoring.model_monitoring,
-}
-MODULES = (risk, business, health, monitoring)
-LAST = max(day for rows in full_rows().values() for row in rows if (day := row.get(DAY)))
-
-
-def materialise(lakehouse, first=DAY_1, last=LAST):
-    tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize([*ASSETS.values()], resources={"lakehouse": lakehouse}, tags=tags, instance=instance)
-    assert result.success
-    return {
-        event.asset_key.to_user_string(): event.materialization for event in result.get_asset_materialization_events()
-    }
-
-
-def html_of(lakehouse, name):
-    return Path(f"{lakehouse.uri}/{name}.html").read_text(encoding="utf-8")
-
-
-def without_plotly(text):
-    from plotly.offline import get_plotlyjs
-
-    assert text.count(get_plotlyjs()) == 1
-    return text.replace(get_plotlyjs(), "")
-
-
-def charts(page):
-    return [block for section in page.sections for block in section.blocks if block.kind == "chart"]
-
-
-def blocks(page):
-    return {block.title: block for section in page.sections for block in section.blocks}
+from tests.support.reports import (
+    ASSETS,
+    DAY_1,
+    DAY_2,
+    GAP,
+    HOSTILE,
+    JUDGED,
+    MODEL,
+    MODULES,
+    NOON,
+    TEXT,
+    WHOLE,
+    a_message,
+    a_page,
+    a_window,
+    blocks,
+    charts,
+    events,
+    full_rows,
+    html_of,
+    lake,
+    materialise,
+    table,
+    without_plotly,
+)
 
 
 class TestRows:
@@ -309,64 +109,6 @@ class TestRows:
             (DAY_1, "silver/pages", "silver", 8, 2, 0.2, "a"),
             (DAY_2, "bronze/pages", "bronze", 0, 1, 1.0, "not_json"),
         ]
-
-    def test_the_interval_holds_the_rate_and_stays_between_none_and_all(self):
-        low, high = business.interval(pl.col("k"), pl.col("n"))
-        got = pl.DataFrame({"k": [0, 5, 10, 12], "n": [10, 10, 10, 10]}).select(low=low, high=high)
-        assert ((got["low"] >= -1e-9) & (got["high"] <= 1 + 1e-9)).all()
-        assert got.row(1) == pytest.approx((0.269, 0.731), abs=0.001)
-
-    def test_shift_is_the_part_of_answers_on_other_labels(self):
-        answers = pl.DataFrame({DAY: [DAY_1, DAY_1, DAY_2], "label": ["a", "b", "b"], "decisions": [3, 1, 4]})
-        assert health.shift(answers) == pytest.approx(0.75)
-        assert health.shift(answers.filter(pl.col(DAY) == DAY_1)) is None
-
-    def test_answers_are_those_of_the_champion_or_else_of_the_newest(self):
-        answers = pl.DataFrame({"task": ["threat", "threat", "hate", "hate"], "model_version": [1, 2, 1, 2]})
-        champions = pl.DataFrame({"task": ["threat"], "model_version": [1]})
-        assert health.serving(answers, champions).rows() == [("threat", 1), ("hate", 2)]
-
-
-class TestFigures:
-    def test_figures_read_as_a_person_writes_them(self):
-        assert (pages.count(1234.4), pages.dollars(1234.5), pages.dollars(-2)) == ("1,234", "$1,234.50", "−$2.00")
-        assert [pages.percent(x).replace("\u00a0", " ") for x in (0.1234, 0.004, 0, 1)] == [
-            "12.3 %",
-            "0.40 %",
-            "0.0 %",
-            "100.0 %",
-        ]
-        assert (pages.plural(1, "page"), pages.plural(0, "page")) == ("1 page", "0 pages")
-        assert pages.join_words(["a", None, "c"]) == "a, unknown and c"
-
-    def test_a_headline_compares_the_halves_of_its_days(self):
-        days = [DAY_1 + timedelta(days=i) for i in range(3)]
-        rows = pl.DataFrame({DAY: days, "n": [10, 99, 15], "of": [100, 100, 100]})
-        grown = pages.headline("n", rows, pl.col("n").sum(), "count", rising="bad")
-        assert (grown.value, grown.change.replace("\u00a0", " "), grown.tone) == ("124", "▲ 50.0 %", "bad")
-        share = pages.headline("n", rows, pages.ratio(pl.col("n").sum(), pl.col("of").sum()), "percent", rising="good")
-        assert (share.change, share.tone) == ("▲ 5.0 points", "good")
-        assert len(share.line.split()) == 3
-
-    @pytest.mark.parametrize("kept", [0, 1])
-    def test_without_two_days_there_is_no_change(self, kept):
-        rows = pl.DataFrame({DAY: [DAY_1], "n": [10]}).head(kept)
-        alone = pages.headline("n", rows, pages.ratio(pl.col("n").sum(), pl.col("n").sum()), "percent")
-        assert (alone.change, alone.tone, alone.line) == ("", "", "")
-
-    def test_concentration_names_the_fewest_that_hold_half(self):
-        rows = pl.DataFrame({"site": ["a", "b", "c", "d"], "n": [5, 1, 3, 0]})
-        assert pages.concentration(rows, "site", "n") == (["a"], pytest.approx(5 / 9))
-        assert pages.concentration(rows.clear(), "site", "n") == ([], 0.0)
-
-    def test_a_page_looks_back_28_days_from_its_newest_day(self, tmp_path):
-        lakehouse = Lakehouse(uri=str(tmp_path))
-        days = [date(2026, 10, 1), date(2026, 10, 13), date(2026, 10, 14), DAY_2]
-        rows = table(
-            "gold/inventory_daily", *({"format": "banner", "avails": 1, "filled": 1, DAY: day} for day in days)
-        )
-        lakehouse.replace_days("gold/inventory_daily", [str(day) for day in days], rows)
-        assert pages.last_days(lakehouse, ["gold/inventory_daily", "gold/none"]) == ["2026-10-14", "2026-11-10"]
 
 
 def test_no_table_is_behind_the_day_on_which_a_declaration_came():
@@ -554,24 +296,6 @@ class TestPages:
         for name in ASSETS:
             assert shown[name].metadata["page"].value == f"{tmp_path}/{name}.html"
             assert shown[name].metadata["dagster/row_count"].value == 0
-
-    def test_what_is_no_web_address_is_no_link(self):
-        worst = table("gold/contextual_signals", a_page("javascript:alert(1)"), a_page("https://a.example/?q='\"><b>"))
-        answers = table("silver/decisions").select("decision_id", "tenant_id", "document_id", "label", "decided_at")
-        listing = risk.listing(risk.gravest(worst), answers)
-        page = pages.Page("t", "p", "f", [], [pages.Section("s", [listing])], {}, [], {})
-        rest = without_plotly(pages.render(page, NOW).decode())
-        assert re.findall(r'<a href="([^"]*)"', rest) == ["https://a.example/?q=&#39;&#34;&gt;&lt;b&gt;"]
-
-    def test_the_gravest_pages_are_shown_with_the_words_that_spoke_for_their_threat(self):
-        evidence = [
-            {"task": "iab_category", "label": "386", "words": ["vote"]},
-            {"task": "threat", "label": "crime", "words": ["fraud", "court"]},
-        ]
-        worst = risk.gravest(table("gold/contextual_signals", a_page(evidence=evidence), a_page("https://b.example/")))
-        answers = table("silver/decisions").select("decision_id", "tenant_id", "document_id", "label", "decided_at")
-        shown = {row["url"]: row["words"] for row in risk.listing(worst, answers).rows}
-        assert shown == {"https://news.example/a": "fraud, court", "https://b.example/": ""}
 
 
 class TestLittleData:
