@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     )
     signal_store: SecretStr = Field(
         SecretStr(".signals"),
-        description="Store of page signals: a folder, or redis://[:password@]host:port/0.",
+        description="Store of page signals: a folder, redis://[:password@]host:port/0, or dynamodb://table?region=….",
     )
     api_keys: Path = Field(Path(".api_keys.json"), description="File of API keys, which `seamless serve keys` writes.")
     api_rate: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/(second|minute|hour)$")] = Field(
