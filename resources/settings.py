@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     decision_spool: Path = Field(
         Path(".decisions"), description="Folder in which the API keeps its decisions until silver/decisions has them."
     )
+    wanted_pages: Path | None = Field(
+        None, description="Folder in which the API notes pages that it does not know, for whoever fetches pages."
+    )
     otel_exporter_otlp_endpoint: str | None = Field(
         None, description="OpenTelemetry collector that gets the API's traces: http(s)://host:port."
     )

@@ -94,6 +94,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         if decider is not None:
             decider.close()
         store.close()
+        if state.wanted is not None:
+            state.wanted.close()
         if app.state.traces is not None:
             await asyncio.to_thread(app.state.traces.shutdown)
 
