@@ -182,7 +182,7 @@ def has_unread(lakehouse: Lakehouse, expected: SourceSchema) -> bool:
     try:
         files, listing = candidate_files(lakehouse, expected, peek=True)
         read = Ledger(lakehouse, expected.table).files
-        if any(_has_changed(file, read) for file in files) or listing:
+        if any(has_changed(file, read) for file in files) or listing:
             return True
     except SourceError as error:
         _warn(expected, error)
@@ -282,7 +282,7 @@ def _unread(ledger: Ledger, files: Iterable[LandingFile], listing: Mapping[str, 
     records = size = 0
     try:
         for file in files:
-            if not _has_changed(file, ledger.files):
+            if not has_changed(file, ledger.files):
                 continue
             with suppress(ReplacedError):
                 for increment, increment_size in _increments(file, ledger.files.get(file.name)):
@@ -304,7 +304,7 @@ def _unread(ledger: Ledger, files: Iterable[LandingFile], listing: Mapping[str, 
         yield batch
 
 
-def _has_changed(file: LandingFile, read: Mapping[str, Progress]) -> bool:
+def has_changed(file: LandingFile, read: Mapping[str, Progress]) -> bool:
     """Say whether a file has been written since it was read to its end; a deleted one has not."""
     progress = read.get(file.name)
     try:
