@@ -30,7 +30,7 @@ from urllib.parse import quote
 import numpy as np
 
 from benchmarks.place import key_value
-from resources.api_keys import ApiKeys
+from resources.api_keys import FileKeys
 from resources.settings import PROJECT, load_settings
 from resources.signal_store.entries import store_key
 from resources.signal_store.look_up import look_up
@@ -211,7 +211,7 @@ def main() -> None:
             store.put(record(number, now) for number in range(pages))
             print(f"{pages:,} pages put in {time.perf_counter() - started:.1f} s")
             print(f"{'':<34}{'requests':>9}{'p50':>10}{'p95':>10}{'p99':>10}{'p99.9':>10}")
-            _, key = ApiKeys(folder / "keys.json").add(TENANT, "decisioning", ("signals",))
+            _, key = FileKeys(folder / "keys.json").add(TENANT, "decisioning", ("signals",))
             with publishing(store, pages):
                 urls = asked(pages, 20_000)
                 shown("in process", timed(lambda url: look_up(store, TENANT, [url], now), urls))

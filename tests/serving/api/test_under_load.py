@@ -14,7 +14,7 @@ from threading import Event, Thread
 import httpx2
 import pytest
 
-from resources.api_keys import ApiKeys
+from resources.api_keys import FileKeys
 from resources.decision_spool import FOLDER
 from resources.encoder import Encoder
 from resources.registry import promotion
@@ -109,7 +109,7 @@ def kept_ids(folder):
 
 def test_promotion_rollback_and_a_new_key_cost_no_request_a_kill_no_answer_and_a_stop_neither(taught):
     folder, kept = taught
-    keys, models = ApiKeys(folder / "keys.json"), registry(load_settings(**kept))
+    keys, models = FileKeys(folder / "keys.json"), registry(load_settings(**kept))
     LocalStore(folder / "signals").put([record(PAGE, at=datetime.now(UTC))])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
