@@ -14,6 +14,8 @@ from resources.signal_store.entries import Entry, decoded, encoded, keys_of, lea
 MAP_BYTES = 64 << 30
 # Pages that are put in one transaction, and keys that are looked through at once.
 PAGES, KEYS = 500, 1_000
+# A server that does not answer, such as while it restarts, is asked again for some ten seconds.
+RETRIES = 16
 # Returns the entries to write, None for those to delete, given the stored value of each key.
 Choose = Callable[[list[bytes | None]], Mapping[bytes, Entry | None]]
 T = TypeVar("T")
@@ -151,8 +153,10 @@ class RemoteStore(SignalStore):
 
     def __init__(self, url: str) -> None:
         from redis import Redis
+        from redis.backoff import EqualJitterBackoff
+        from redis.retry import Retry
 
-        self._redis = Redis.from_url(url)
+        self._redis = Redis.from_url(url, retry=Retry(EqualJitterBackoff(cap=1.0, base=0.02), RETRIES))
 
     def close(self) -> None:
         """Close the connections."""
