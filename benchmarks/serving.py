@@ -1,5 +1,7 @@
 """Look-up under a steady load: in this process, over HTTP, and beside a bare GET of a Redis-protocol server.
 
+What it is worth to read a key once that is missing, or that several ask for at once, is shown for both kinds of store.
+
     python -m benchmarks.serving --pages 1000000
 
 Requests are sent at a constant rate, whether or not earlier ones are answered, and each is timed from when it was due:
@@ -17,6 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,15 +30,16 @@ from urllib.parse import quote
 import numpy as np
 
 from benchmarks.place import key_value
-from resources.api_keys import ApiKeys
+from resources.api_keys import FileKeys
 from resources.settings import PROJECT, load_settings
 from resources.signal_store.entries import store_key
 from resources.signal_store.look_up import look_up
+from resources.signal_store.shared_reads import SharedReads
 from resources.signal_store.stores import SignalStore, signal_store
 
 TENANT, MISSES, EXPONENT = "bench", 0.1, 1.1
 RATES = (250, 500, 1_000, 2_000)
-CONNECTIONS = 64
+CONNECTIONS, ASKERS = 64, 8
 LIMIT_MS = 10.0
 WORDS = ["harbour", "bridge", "council", "season", "market", "recipe", "engine", "garden"]
 
@@ -150,6 +154,25 @@ def measure_http(address: tuple[str, int], key: str, pages: int, seconds: float,
     shown("HTTP, 100 addresses, 20 a second", asyncio.run(steady(address, http_requests(urls, key, 100), 20)))
 
 
+def measure_sharing(name: str, store: SignalStore, pages: int) -> None:
+    """Print what shared reads are worth for a page that is not known, and for pages that several ask for at once."""
+    now, unknown, same = datetime.now(UTC), record(pages, datetime.now(UTC))["url"], asked(pages, 2_000)
+    took: dict[str, tuple[float, float]] = {}
+    for how, reads in (("plain", store), ("shared", SharedReads(store))):
+
+        def one(url: str, reads: Any = reads) -> None:
+            look_up(reads, TENANT, [url], now)
+
+        alone = float(np.median(timed(one, [unknown] * 5_000)))
+        started = time.perf_counter()
+        with ThreadPoolExecutor(ASKERS) as threads:
+            list(threads.map(lambda _, one=one: timed(one, same), range(ASKERS)))
+        took[how] = alone, time.perf_counter() - started
+    (plain_alone, plain), (shared_alone, shared) = took.values()
+    print(f"{name}: a hot unknown page {plain_alone * 1e6:.0f} us plain, {shared_alone * 1e6:.0f} us shared", end="")
+    print(f" ({plain_alone / shared_alone:.2f}x); {ASKERS} at once {plain / shared:.2f}x as fast shared", flush=True)
+
+
 @contextmanager
 def server(folder: Path) -> Iterator[tuple[str, int]]:
     """Yield the address of a server of the store in a folder, without models."""
@@ -188,12 +211,13 @@ def main() -> None:
             store.put(record(number, now) for number in range(pages))
             print(f"{pages:,} pages put in {time.perf_counter() - started:.1f} s")
             print(f"{'':<34}{'requests':>9}{'p50':>10}{'p95':>10}{'p99':>10}{'p99.9':>10}")
-            _, key = ApiKeys(folder / "keys.json").add(TENANT, "decisioning", ("signals",))
+            _, key = FileKeys(folder / "keys.json").add(TENANT, "decisioning", ("signals",))
             with publishing(store, pages):
                 urls = asked(pages, 20_000)
                 shown("in process", timed(lambda url: look_up(store, TENANT, [url], now), urls))
                 hundreds = [urls[n : n + 100] for n in range(0, len(urls), 100)]
                 shown("in process, 100 addresses", timed(lambda some: look_up(store, TENANT, some, now), hundreds))
+                measure_sharing("folder", store, pages)
                 with server(folder) as address:
                     measure_http(address, key, pages, arguments.seconds, RATES)
             value = store.get_many([store_key(TENANT, record(0, now)["document_id"])])
@@ -204,6 +228,7 @@ def main() -> None:
             keys = [store_key(TENANT, record(int(number), now)["document_id"]) for number in numbers]
             shown("bare Redis GET", timed(redis.get, keys))
             shown("look-up on Redis", timed(lambda one: look_up(remote, TENANT, [one], now), asked(20_000, 5_000)))
+            measure_sharing("server", remote, 20_000)
         assert value[0] is not None
 
 

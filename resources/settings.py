@@ -25,7 +25,7 @@ LOCATION = re.compile(r"s3://[^/\s]+(/\S*)?|file:///.*[^/\s].*|(?![A-Za-z][A-Za-
 # The user:password@ before an address's host.
 USERINFO = re.compile(r"//[^/\s,]*@|(?:^|,)[^/\s,:]*:[^/\s,]*@")
 # Secret settings that are addresses, of which only credentials are secret, or paths, of which nothing is.
-ADDRESSES = ("mlflow_tracking_uri", "signal_store", "postgres_dsn")
+ADDRESSES = ("mlflow_tracking_uri", "signal_store", "api_keys", "postgres_dsn")
 
 PULL_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[^\s#@]*)?")
 
@@ -116,9 +116,13 @@ class Settings(BaseSettings):
     )
     signal_store: SecretStr = Field(
         SecretStr(".signals"),
-        description="Store of page signals: a folder, or redis://[:password@]host:port/0.",
+        description="Store of page signals: a folder, redis://[:password@]host:port/0, or dynamodb://table?region=….",
     )
-    api_keys: Path = Field(Path(".api_keys.json"), description="File of API keys, which `seamless serve keys` writes.")
+    api_keys: SecretStr = Field(
+        SecretStr(".api_keys.json"),
+        description="Place of API keys, which `seamless serve keys` writes: a file, or postgresql://….",
+        min_length=1,
+    )
     api_rate: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/(second|minute|hour)$")] = Field(
         "2000/second", description="Largest rate of requests with one API key to one worker, such as 100/minute."
     )
@@ -131,6 +135,9 @@ class Settings(BaseSettings):
     )
     decision_spool: Path = Field(
         Path(".decisions"), description="Folder in which the API keeps its decisions until silver/decisions has them."
+    )
+    wanted_pages: Path | None = Field(
+        None, description="Folder in which the API notes pages that it does not know, for whoever fetches pages."
     )
     otel_exporter_otlp_endpoint: str | None = Field(
         None, description="OpenTelemetry collector that gets the API's traces: http(s)://host:port."

@@ -1,4 +1,4 @@
-"""A bid request with what is known of its page: OpenRTB 2.6, or 2.5. What it says itself stays as it is written.
+"""A bid request with what is known of its page or site: OpenRTB 2.6, or 2.5. What it says itself stays as written.
 
 ``docs/openrtb.md`` says what is written where.
 """
@@ -17,6 +17,8 @@ PROVIDER = "seamless"
 TOPIC_SEGTAX, RISK_SEGTAX, SENTIMENT_SEGTAX = (CATTAX, 7), 650, 651
 # The segment whose value is the worst of all risks.
 ANY_RISK = "any"
+# What the ext of data says that is known of the site alone.
+OF_SITE = {"known_of": "site"}
 
 
 class BidRequest:
@@ -53,8 +55,23 @@ class BidRequest:
         """
         found = categories((topic["id"] for topic in record.get("topics") or ()), cattax)
         of_place = _categories(self._place, "pagecat", found, cattax) if pagecat else {}
-        data = [entry for entry in data_of(record, cattax) if not any(_same(entry, one) for one in self._data)]
-        return edited(self.text, self._edits(of_place, _of_content(self._content, record, found, cattax), data))
+        return self._filled(of_place, _of_content(self._content, record, found, cattax), data_of(record, cattax))
+
+    def enriched_by_site(self, known: Mapping[str, Any], cattax: int = CATTAX) -> str:
+        """Return the text of the request with what is known of its site: data that says so, and nothing else.
+
+        Args:
+            known: the site's ``risk``, and ``topics`` with their share.
+            cattax: see ``enriched``.
+        """
+        topics = [{"id": topic["id"], "score": topic["share"]} for topic in known.get("topics") or ()]
+        data = data_of({"topics": topics, "risk": known.get("risk")}, cattax)
+        return self._filled({}, {}, [entry | {"ext": entry["ext"] | OF_SITE} for entry in data])
+
+    def _filled(self, of_place: dict[str, Any], of_content: dict[str, Any], data: list[dict[str, Any]]) -> str:
+        """Return the text with members for the place and its content, and with the data that are not there yet."""
+        new = [entry for entry in data if not any(_same(entry, one) for one in self._data)]
+        return edited(self.text, self._edits(of_place, of_content, new))
 
     def _edits(self, of_place: dict[str, Any], of_content: dict[str, Any], data: list[Any]) -> list[Edit]:
         """Return the edits that add members to the place and its content, and items to the data of that."""

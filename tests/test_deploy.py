@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from resources.settings import PROJECT, Settings
+from resources.settings import PROJECT, Settings, load_settings
+from serving.api.app import create_app
+from serving.cli.app import app
+from serving.cli.serve import DRAIN_SECONDS
 
 DEPLOY = PROJECT / "deploy"
 VALUES = yaml.safe_load((DEPLOY / "values.yaml").read_text())
-SETTINGS, CLAIM = yaml.safe_load_all((DEPLOY / "settings.yaml").read_text())
+SETTINGS, *CLAIMS = yaml.safe_load_all((DEPLOY / "settings.yaml").read_text())
 STREAM = yaml.safe_load((DEPLOY / "stream.yaml").read_text())
-STREAM_POD = STREAM["spec"]["template"]["spec"]
+API, SERVICE = yaml.safe_load_all((DEPLOY / "serve.yaml").read_text())
+STREAM_POD, API_POD = (one["spec"]["template"]["spec"] for one in (STREAM, API))
 GPU = json.loads((DEPLOY / "gpu-run.json").read_text())
 README = (DEPLOY / "README.md").read_text()
 PROJECT_FILE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
@@ -158,7 +163,8 @@ def test_versions_are_those_of_the_project():
     images = [part["image"] for part in PARTS.values()]
     assert {image["tag"] for image in images} == {PROJECT_FILE["version"]}
     repositories = {image["repository"] for image in images}
-    assert {f"{one}:{PROJECT_FILE['version']}" for one in repositories} == {STREAM_POD["containers"][0]["image"]}
+    pods = {pod["containers"][0]["image"] for pod in (STREAM_POD, API_POD)}
+    assert {f"{one}:{PROJECT_FILE['version']}" for one in repositories} == pods
     assert f"{repositories.pop()}:{PROJECT_FILE['version']}" in README
 
 
@@ -199,7 +205,15 @@ def test_the_secret_has_every_secret_setting():
 
 
 def test_what_must_not_be_local_to_a_pod_is_set():
-    local = {"LAKEHOUSE_URI", "MLFLOW_TRACKING_URI", "MLFLOW_ARTIFACTS", "SIGNAL_STORE", "KAFKA_BOOTSTRAP_SERVERS"}
+    local = {
+        "API_KEYS",
+        "DECISION_SPOOL",
+        "LAKEHOUSE_URI",
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_ARTIFACTS",
+        "SIGNAL_STORE",
+        "KAFKA_BOOTSTRAP_SERVERS",
+    }
     secret = set(re.findall(r"--from-literal=(\w+)=", README))
     assert local <= set(SETTINGS["data"]) | secret
 
@@ -221,13 +235,41 @@ def test_the_stream_worker_gets_settings_and_what_dagster_asks_for():
     )
 
 
+def test_the_api_is_asked_where_it_listens_and_has_time_to_drain():
+    (api,) = API_POD["containers"]
+    command, listens = get_command(app), api["command"]
+    serve, (port,) = command.commands[listens[1]], api["ports"]
+    serve.make_context("serve", listens[2:]).close()
+    assert listens[listens.index("--port") + 1] == str(port["containerPort"])
+    paths = {*create_app(load_settings(_env_file=None)).openapi()["paths"]}
+    probes = [api[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")]
+    assert {probe["path"] for probe in probes} <= paths
+    assert {probe["port"] for probe in probes} == {port["name"]}
+    assert [one["targetPort"] for one in SERVICE["spec"]["ports"]] == [port["name"]]
+    labels = API["spec"]["template"]["metadata"]["labels"]
+    assert API["spec"]["selector"]["matchLabels"] == SERVICE["spec"]["selector"] == labels
+    pause = int(api["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert API_POD["terminationGracePeriodSeconds"] > pause + DRAIN_SECONDS
+
+
+def test_the_api_and_the_runs_share_its_decisions():
+    (api,) = API_POD["containers"]
+    named = [one.get("configMapRef", one.get("secretRef"))["name"] for one in api["envFrom"]]
+    assert named == [SETTINGS["metadata"]["name"], "seamless-secrets"]
+    volumes = [API_POD["volumes"], LAUNCHER["volumes"], CODE_SERVER["volumes"]]
+    assert all({volume["name"]: volume for volume in of}["decisions"] == API_POD["volumes"][-1] for of in volumes)
+    for part in (api, LAUNCHER, CODE_SERVER):
+        mounts = {mount["name"]: mount for mount in part["volumeMounts"]}
+        assert mounts["decisions"] == {"name": "decisions", "mountPath": SETTINGS["data"]["DECISION_SPOOL"]}
+
+
 @pytest.mark.parametrize("part", [*PARTS.values(), LAUNCHER], ids=[*PARTS, "run"])
 def test_settings_and_secrets_are_referred_to_by_name(part):
     assert part["envConfigMaps"] == [{"name": SETTINGS["metadata"]["name"]}]
     assert part["envSecrets"] == [{"name": "seamless-secrets"}]
     assert {mount["name"] for mount in part["volumeMounts"]} == {volume["name"] for volume in part["volumes"]}
     claims = [one["persistentVolumeClaim"]["claimName"] for one in part["volumes"] if "persistentVolumeClaim" in one]
-    assert claims in ([], [CLAIM["metadata"]["name"]])
+    assert claims in ([], [claim["metadata"]["name"] for claim in CLAIMS])
 
 
 def test_no_password_is_written_down():
@@ -235,7 +277,7 @@ def test_no_password_is_written_down():
         text = file.read_text()
         assert not re.search(r"AKIA[0-9A-Z]{16}|-----BEGIN|://[^/\s:]*:(?!\$)[^@\s/]+@", text), file
         assert "kind: Secret\n" not in text, file
-    documents = [VALUES, SETTINGS, CLAIM, STREAM, GPU]
+    documents = [VALUES, SETTINGS, CLAIMS, STREAM, API, SERVICE, GPU]
     named = [
         path for path, value in leaves(documents) if re.search(r"(?i)password|token|access_key", path[-1]) and value
     ]
@@ -245,12 +287,14 @@ def test_no_password_is_written_down():
 USER, GROUP = (
     int(one) for one in re.findall(r"^USER (\d+):(\d+)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)[0]
 )
+FOLDERS = ["/decisions", "/landing", "/state", "/tmp"]
 CONTAINER = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 
-@pytest.mark.parametrize("name", [*PARTS, "stream"])
+@pytest.mark.parametrize("name", [*PARTS, "stream", "api"])
 def test_every_pod_is_that_of_the_dockerfiles_user_and_confined(name):
-    part = PARTS.get(name) or {**STREAM_POD["containers"][0], "podSecurityContext": STREAM_POD["securityContext"]}
+    alone = API_POD if name == "api" else STREAM_POD
+    part = PARTS.get(name) or {**alone["containers"][0], "podSecurityContext": alone["securityContext"]}
     pod = part["podSecurityContext"]
     assert pod["runAsNonRoot"]
     assert (pod["runAsUser"], pod["runAsGroup"], pod["fsGroup"]) == (USER, GROUP, GROUP)
@@ -311,7 +355,7 @@ def test_a_run_is_confined_and_needs_no_gpu(monkeypatch):
     assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["fsGroup"]) == (USER, GROUP)
     assert container["securityContext"] == CONTAINER
     assert container["resources"] == LAUNCHER["resources"]
-    assert sorted(mount["mountPath"] for mount in container["volumeMounts"]) == ["/landing", "/state", "/tmp"]
+    assert sorted(mount["mountPath"] for mount in container["volumeMounts"]) == FOLDERS
     assert [one.get("configMapRef", one.get("secretRef"))["name"] for one in container["envFrom"]] == [
         SETTINGS["metadata"]["name"],
         "seamless-secrets",

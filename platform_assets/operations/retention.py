@@ -1,10 +1,13 @@
 """One row is one day of one table that was removed because it had expired: its rows, and when.
 
-The days of each table leave it, then its log and the disk. A day whose inputs have expired is not made again.
+The days of each table leave it, then its log and the disk. A day whose inputs have expired is not made again. Old
+entries of the signal store leave it as well, and the API's spool what bronze has of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -12,9 +15,12 @@ import polars as pl
 from governance import catalog
 from governance.retention import Policy, policy
 from platform_assets.conventions import table_spec
+from platform_assets.spool import clear_spool
 from resources.lakehouse.days import DAY
 from resources.lakehouse.disk import purge
 from resources.lakehouse.tables import Lakehouse
+from resources.settings import settings
+from resources.signal_store.stores import SignalStore
 
 TABLE = "operations/retention"
 SCHEMA = {
@@ -27,11 +33,17 @@ SCHEMA = {
 
 
 @dg.asset(**table_spec(TABLE, __doc__, daily=False))
-def retention(lakehouse: dg.ResourceParam[Lakehouse]) -> dg.MaterializeResult:
-    """Remove the days that have expired."""
-    removed = expire(lakehouse, policy(), datetime.now(UTC))
+def retention(
+    lakehouse: dg.ResourceParam[Lakehouse], open_signal_store: dg.ResourceParam[Callable[[], SignalStore]]
+) -> dg.MaterializeResult:
+    """Remove what has expired."""
+    now = datetime.now(UTC)
+    removed: dict[str, Any] = {"days": expire(lakehouse, policy(), now)}
+    with closing(open_signal_store()) as store:
+        removed["entries"] = store.purge(now)
+    removed["spooled_files"] = clear_spool(lakehouse, settings().decision_spool)
     version, rows = lakehouse.state(TABLE)
-    return dg.MaterializeResult(metadata={"dagster/row_count": rows, "delta_version": version, "days": removed})
+    return dg.MaterializeResult(metadata={"dagster/row_count": rows, "delta_version": version, **removed})
 
 
 def expire(lakehouse: Lakehouse, kept: Policy, now: datetime) -> dict[str, int]:

@@ -14,10 +14,10 @@ from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
+from resources.signal_store.entries import TABLE
 from resources.signal_store.stores import SignalStore
 from signals.consumer_record import PROVENANCE
 
-TABLE = "published/signal_store"
 INPUTS = ("silver/page_signals",)
 
 

@@ -4,18 +4,24 @@ Every key holds the newest of what was put there. So the order of puts, and how 
 """
 
 from collections.abc import Iterable, Mapping, MutableMapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 
+from governance import catalog
+from governance.retention import policy
 from signals.documents.addresses import addresses, site_of
 
 # LMDB limits keys: a longer one becomes its first bytes and its digest.
 MAX_KEY = 480
 # Pages that a site is known by.
 GLANCES = 100
+# The table whose days are kept as long as the entries of these days.
+TABLE = "published/signal_store"
+FOREVER = 36_500
 
 
 class Page(msgspec.Struct, tag="page"):
@@ -52,6 +58,18 @@ Entry = Page | Alias | Site
 Held = MutableMapping[bytes, Entry | None]
 encoded = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Entry)
+
+
+@lru_cache(maxsize=1)
+def kept_for() -> timedelta:
+    """Return how long an entry is kept from the fetch of its page on, by the retention of its table."""
+    return timedelta(days=policy().kept_days(catalog.table(TABLE)) or FOREVER)
+
+
+def leaves_at(entry: Entry) -> datetime:
+    """Return from when on an entry is not kept: the newest of its pages was fetched too long ago."""
+    fetches = [glance.fetched_at for glance in entry.pages.values()] if isinstance(entry, Site) else [entry.fetched_at]
+    return max(fetches) + kept_for()
 
 
 def decoded(value: bytes | None) -> Entry | None:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from resources.signal_store.entries import Alias, Page, Site, encoded, site_key, store_key
-from resources.signal_store.stores import SignalStore
+from resources.signal_store.shared_reads import Reads
 from signals.documents.addresses import addresses, site_of
 from signals.risks import LEVELS, UNKNOWN
 
@@ -43,9 +43,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
     suitability: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def look_up(
-    store: SignalStore, tenant_id: str, urls: Sequence[str], now: datetime, *, expired: bool = True
-) -> list[Answer]:
+def look_up(store: Reads, tenant_id: str, urls: Sequence[str], now: datetime, *, expired: bool = True) -> list[Answer]:
     """Return what is known of each address, in order.
 
     Args:
@@ -66,7 +64,7 @@ def look_up(
     return [one or Answer(url, "unknown") for url, one in zip(urls, answers, strict=True)]
 
 
-def _pages(store: SignalStore, tenant_id: str, names: Sequence[Sequence[str]]) -> list[tuple[str, Page] | None]:
+def _pages(store: Reads, tenant_id: str, names: Sequence[Sequence[str]]) -> list[tuple[str, Page] | None]:
     """Return the page that each list of names leads to, with its document_id."""
     found: list[tuple[str, Page] | None] = [None] * len(names)
     waiting = dict(enumerate(names))

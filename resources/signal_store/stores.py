@@ -1,18 +1,21 @@
-"""The places that hold signals: a folder of this machine (LMDB), or a server (Redis protocol)."""
+"""The places that hold signals: a folder of this machine (LMDB), a server (Redis protocol), or a DynamoDB table."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 from resources.settings import Settings
-from resources.signal_store.entries import Entry, decoded, encoded, keys_of, put_page, store_key, without
+from resources.signal_store.entries import Entry, decoded, encoded, keys_of, leaves_at, put_page, store_key, without
 
 # Largest size of a local store; unused pages of it take no disk.
 MAP_BYTES = 64 << 30
 # Pages that are put in one transaction, and keys that are looked through at once.
 PAGES, KEYS = 500, 1_000
+# A server that does not answer, such as while it restarts, is asked again for some ten seconds.
+RETRIES = 16
 # Returns the entries to write, None for those to delete, given the stored value of each key.
 Choose = Callable[[list[bytes | None]], Mapping[bytes, Entry | None]]
 T = TypeVar("T")
@@ -54,6 +57,15 @@ class SignalStore(ABC):
                 changed += len(gone)
             documents = {name for name in names if not name.startswith(("//", "site:"))}
         return changed
+
+    def purge(self, now: datetime) -> int:
+        """Remove what is not kept any more; return the number of entries. A server does so by itself."""
+
+        def choose(keys: list[bytes]) -> Choose:
+            return lambda stored: {key: None for key, value in zip(keys, stored, strict=True) if _is_over(value, now)}
+
+        every = _batched(self._keys(b""), KEYS) if self.local else ()
+        return sum(len(self._replace(keys, choose(keys))) for keys in every)
 
     @abstractmethod
     def close(self) -> None:
@@ -141,8 +153,10 @@ class RemoteStore(SignalStore):
 
     def __init__(self, url: str) -> None:
         from redis import Redis
+        from redis.backoff import EqualJitterBackoff
+        from redis.retry import Retry
 
-        self._redis = Redis.from_url(url)
+        self._redis = Redis.from_url(url, retry=Retry(EqualJitterBackoff(cap=1.0, base=0.02), RETRIES))
 
     def close(self) -> None:
         """Close the connections."""
@@ -159,7 +173,7 @@ class RemoteStore(SignalStore):
             chosen = choose(pipeline.mget(keys))
             pipeline.multi()
             for key, entry in chosen.items():
-                pipeline.delete(key) if entry is None else pipeline.set(key, encoded(entry))
+                pipeline.delete(key) if entry is None else pipeline.set(key, encoded(entry), exat=_expiry(entry))
 
         # Starts again if another writer changes a key in between (WATCH).
         self._redis.transaction(swap, *keys)
@@ -170,6 +184,16 @@ class RemoteStore(SignalStore):
         yield from self._redis.scan_iter(match=escaped + b"*", count=KEYS)
 
 
+def _is_over(value: bytes | None, now: datetime) -> bool:
+    entry = decoded(value)
+    return entry is not None and leaves_at(entry) <= now
+
+
+def _expiry(entry: Entry) -> datetime:
+    """Return when a server removes an entry: not before a day has passed, however old its page."""
+    return max(leaves_at(entry), datetime.now(UTC) + timedelta(days=1))
+
+
 def _batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(values)
     while batch := list(islice(iterator, size)):
@@ -177,7 +201,14 @@ def _batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def signal_store(settings: Settings) -> SignalStore:
-    """Return the store that the settings name."""
-    if "://" in settings.signal_store.get_secret_value():
-        return RemoteStore(settings.signal_store.get_secret_value())
-    return LocalStore(Path(settings.signal_store.get_secret_value()))
+    """Return the store that the settings name.
+
+    Raises:
+        SettingsError: they do not name one that there can be.
+    """
+    address = settings.signal_store.get_secret_value()
+    if address.startswith("dynamodb://"):
+        from resources.signal_store.dynamodb import dynamodb_store
+
+        return dynamodb_store(address, settings)
+    return RemoteStore(address) if "://" in address else LocalStore(Path(address))

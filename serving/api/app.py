@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from resources.api_keys import ApiKeys
+from resources.api_keys import api_keys
 from resources.settings import Settings, settings
 from resources.signal_store.stores import signal_store
 from resources.workers.pool import WorkerPool
@@ -75,7 +75,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     log_as_json()
     decider = Decider(given) if given.api_models else None
     batcher, readers = Batcher(decider.decide if decider else _undecided), WorkerPool(reader.__name__, READERS)
-    store, keys = signal_store(given), ApiKeys(given.api_keys)
+    store, keys = signal_store(given), api_keys(given)
+    await asyncio.to_thread(keys.start)
     # The list of public suffixes and the taxonomies take a while to load: no request waits for that.
     site_of("https://ready.example/")
     for cattax in COLUMNS:
@@ -94,6 +95,9 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         if decider is not None:
             decider.close()
         store.close()
+        await asyncio.to_thread(keys.close)
+        if state.wanted is not None:
+            state.wanted.close()
         if app.state.traces is not None:
             await asyncio.to_thread(app.state.traces.shutdown)
 

@@ -20,12 +20,17 @@ async def records(state: ServerState, caller: Caller, urls: list[str]) -> list[d
 
 async def answers(state: ServerState, caller: Caller, urls: list[str], *, expired: bool = True) -> list[Answer]:
     """Return what is known of addresses, as far as the caller may see it."""
-    asked = (state.store, caller.tenant, urls, datetime.now(UTC))
+    now = datetime.now(UTC)
+    asked = (state.reads, caller.tenant, urls, now)
     if state.store.local:
         # A read of mapped memory takes less time than handing it to a thread.
         found = look_up(*asked, expired=expired)
     else:
         found = await asyncio.to_thread(look_up, *asked, expired=expired)
+    if state.wanted is not None:
+        for answer in found:
+            if answer.status != "current":
+                state.wanted.add(caller.tenant, answer.url, now)
     if caller.hidden:
         for answer in found:
             answer.signals = _without(answer.signals, caller.hidden)

@@ -1,15 +1,16 @@
-"""Bid requests come back with what is known of their page, or as they came where their budget is spent."""
+"""Bid requests come back with what is known of their page or site, or as they came where their budget is spent."""
 
 import asyncio
 import time
-from collections.abc import Mapping
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from resources.signal_store.look_up import Answer
 from serving.api.identity import Caller, allowed
-from serving.api.known import records
+from serving.api.known import answers
 from serving.api.problems import documented, problem
 from serving.api.state import state_of
 from signals.documents.openrtb import LARGEST, NotOpenRtbError
@@ -48,7 +49,7 @@ router = APIRouter(tags=["openrtb"], responses=documented(400, 401, 403, 413, 42
     "/v1/openrtb/enrich",
     summary="A bid request with what is known of its page",
     response_class=Response,
-    responses={200: {"description": f"The request; {OUTCOME} is page, unknown or late.", "content": {JSON: {}}}},
+    responses={200: {"description": f"The request; {OUTCOME} is page, site, unknown or late.", "content": {JSON: {}}}},
     openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": SCHEMA}}}},
 )
 async def enrich(
@@ -61,27 +62,31 @@ async def enrich(
 ) -> Response:
     """Fill the content of the site or app of an OpenRTB 2.6 (or 2.5) bid request; all else is returned as sent.
 
-    The header Seamless-Enriched says what became of it: page, unknown (nothing is known of the page) or late.
+    The header Seamless-Enriched says by what it was filled: page, or else site; unknown (by nothing) or late.
     """
     body = await request.body()
     deadline = time.perf_counter() + budget_ms / 1_000
     bid_request = _read(body)
     try:
         async with asyncio.timeout(deadline - time.perf_counter()):
-            record = await _known(request, caller, bid_request.url)
+            known = await _known(request, caller, bid_request.url)
     except TimeoutError:
         return _answer(body, "late")
-    if record is None:
+    if known is None or known.status not in {"current", "site"}:
         return _answer(body, "unknown")
-    enriched = bid_request.enriched(record, int(cattax), pagecat=pagecat).encode()
-    return _answer(body, "late") if time.perf_counter() > deadline else _answer(enriched, "page")
+    of_page, signals = known.status == "current", msgspec.json.decode(known.signals)
+    if of_page:
+        enriched = bid_request.enriched(signals, int(cattax), pagecat=pagecat).encode()
+    else:
+        enriched = bid_request.enriched_by_site(signals, int(cattax)).encode()
+    return _answer(body, "late") if time.perf_counter() > deadline else _answer(enriched, "page" if of_page else "site")
 
 
-async def _known(request: Request, caller: Caller, url: str | None) -> Mapping[str, Any] | None:
+async def _known(request: Request, caller: Caller, url: str | None) -> Answer | None:
     if url is None:
         return None
-    (record,) = await records(state_of(request), caller, [url])
-    return record
+    (answer,) = await answers(state_of(request), caller, [url], expired=False)
+    return answer
 
 
 def _read(body: bytes) -> BidRequest:

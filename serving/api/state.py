@@ -7,8 +7,10 @@ from fastapi import Request
 from resources.api_keys import ApiKeys
 from resources.instruction_set import instruction_set
 from resources.settings import Settings
+from resources.signal_store.shared_reads import Reads, SharedReads
 from resources.signal_store.stores import SignalStore
 from resources.workers.pool import WorkerPool
+from resources.wanted_pages import WantedPages
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.rates import RateLimiter
@@ -21,6 +23,8 @@ class ServerState:
     Attributes:
         settings: those of the process.
         store: the signals.
+        reads: the same, as look-up reads it: of another process, what is missing or asked for at once is read once.
+        wanted: notes pages that are not known, where that is asked for.
         keys: who may call.
         rates: how often each may.
         decider: the models; None on a server that only looks up.
@@ -39,6 +43,13 @@ class ServerState:
     readers: WorkerPool
     instruction_set: str = field(default_factory=instruction_set)
     draining: bool = False
+    reads: Reads = field(init=False)
+    wanted: WantedPages | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to read the store, and to note what is not there."""
+        self.reads = self.store if self.store.local else SharedReads(self.store)
+        self.wanted = WantedPages(self.settings.wanted_pages) if self.settings.wanted_pages else None
 
 
 def state_of(request: Request) -> ServerState:

@@ -14,12 +14,14 @@ from governance import catalog
 from governance.erasure import Subject, may_hold
 from governance.promotion_log import ENCODER
 from platform_assets import subjects
+from platform_assets.bronze import api_decisions
 from platform_assets.operations import erasures
 from platform_assets.operations.erasures import Erasure
 from platform_assets.operations.suppressions import suppress
 from platform_assets.published.signal_store import INPUTS as PUBLISHED
 from platform_assets.published.signal_store import forget
 from platform_assets.silver import labels
+from platform_assets.spool import land_spool
 from platform_assets.subjects import documents_of, rows_of
 from resources.lakehouse.disk import purge
 from resources.lakehouse.snapshot import snapshot
@@ -59,6 +61,7 @@ class Work:
     def __init__(self, settings: Settings, subject: Subject) -> None:
         self.settings, self.subject = settings, subject
         self.tables, self.models = lakehouse(settings), registry(settings)
+        land_spool(self.tables, settings.decision_spool)
         self.erasure, self.rows = erasures.erasure_of(self.tables, subject), rows_of(self.tables, subject)
         if self.rows and "remove" in self.erasure.steps:  # they came since
             self.save(steps=(), finished_at=None)
@@ -101,6 +104,7 @@ class Work:
 
     def purge(self) -> dict[str, Any]:
         """Purge the tables that had rows of the subject, or whose former versions may have had some."""
+        land_spool(self.tables, self.settings.decision_spool)
         tables = snapshot(self.tables)
         for name, table in catalog.tables().items():
             if tables.exists(name) and (
@@ -125,7 +129,8 @@ class Work:
     def _sources(self) -> Iterator[str]:
         """Yield the sources of the rows that came from outside."""
         for table in catalog.names("bronze"):
-            if table in self.rows:
+            # The API's spool is ours, and emptied.
+            if table in self.rows and table != api_decisions.SCHEMA.table:
                 yield from self.rows[table]["source"].drop_nulls().unique()
 
 

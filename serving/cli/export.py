@@ -9,6 +9,7 @@ import polars as pl
 from governance import catalog
 from governance.access import role, view
 from governance.erasure import Subject, subject_columns
+from platform_assets.spool import land_spool
 from platform_assets.subjects import rows_of
 from resources.lakehouse.tables import lakehouse
 from resources.settings import Settings
@@ -25,8 +26,9 @@ def export(settings: Settings, subject: Subject, folder: Path) -> dict[str, int]
         The number of rows of each table.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    reader, counts = role(READER, subject.tenant), {}
-    for table, found in rows_of(lakehouse(settings), subject).items():
+    reader, counts, tables = role(READER, subject.tenant), {}, lakehouse(settings)
+    land_spool(tables, settings.decision_spool)
+    for table, found in rows_of(tables, subject).items():
         owners = subject_columns(catalog.table(table), found.columns)
         own = [pl.all_horizontal(pl.lit(value=True), pl.col(owners).is_null()), pl.col(owners).eq(subject.id)]
         rows = found.filter(pl.any_horizontal(own).fill_null(value=False))

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from resources.api_keys import SCOPES, ApiKeys
+from resources.api_keys import SCOPES, ApiKeys, api_keys
 from resources.settings import settings
+from resources.signal_store.stores import signal_store
 
 serve_app = typer.Typer(help="Serve the signal API, or say who may call it.", invoke_without_command=True)
 keys_app = typer.Typer(help="Make, list, replace and revoke API keys.", no_args_is_help=True)
@@ -30,6 +31,9 @@ def serve(
         return
     import uvicorn
 
+    # What is wrong with either is said here, in one line.
+    signal_store(settings()).close()
+    _keys()
     with tempfile.TemporaryDirectory(prefix="seamless-metrics-") as figures:
         if workers > 1:
             # Each worker counts for itself, in files of which any of them makes the sum.
@@ -93,7 +97,7 @@ def revoke_key(key_id: KeyId) -> None:
 
 
 def _keys() -> ApiKeys:
-    return ApiKeys(settings().api_keys)
+    return api_keys(settings())
 
 
 def _show(key_id: str, secret: str) -> None:

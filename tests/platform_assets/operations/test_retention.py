@@ -1,17 +1,29 @@
 """Two years of days, each night's retention, and what each layer then holds, on disk too."""
 
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from governance import catalog
 from governance.retention import Hold, Policy, policy
-from platform_assets.operations.retention import TABLE, expire, removed_days
+from platform_assets.bronze.api_decisions import SCHEMA
+from platform_assets.ingestion import candidate_files, ingest
+from platform_assets.operations.retention import TABLE, expire, removed_days, retention
+from resources.decision_spool import FOLDER, DecisionSpool
 from resources.lakehouse.staleness import input_fingerprints
 from resources.lakehouse.tables import Lakehouse
+from resources.settings import settings
+from resources.signal_store.entries import kept_for, keys_of, store_key
+from resources.signal_store.stores import LocalStore
 from sensors.stale_days import stale
+from signals.consumer_record import HOLDS
+from tests.support.graph import settled
+from tests.support.signals import record
 
 FIRST, TODAY = date(2024, 11, 1), date(2026, 12, 1)
 NOW = datetime(2026, 12, 1, 3, tzinfo=UTC)
@@ -98,7 +110,46 @@ def test_days_whose_inputs_have_expired_are_not_made_again(tmp_path):
 
 def test_every_layer_says_how_long_it_is_kept_and_a_typing_error_is_one():
     assert {*policy().days} - {*catalog.tables()} == {"bronze", "silver", "gold", "reports", "operations"}
-    assert policy().kept_days(catalog.table("published/signal_store")) is None
+    assert policy().kept_days(catalog.table("published/signal_store")) > HOLDS.days
     for wrong in ({"days": {"bronze": 0}}, {"days": {}, "hold": []}, {"days": {"bronze": "long"}}):
         with pytest.raises(ValueError, match="validation error"):
             Policy.model_validate(wrong)
+
+
+def spooled(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "decisions" / FOLDER).iterdir())
+
+
+def test_a_night_removes_old_signals_and_the_decisions_of_the_api_that_bronze_has(tmp_path):
+    lake, now = Lakehouse(uri=str(tmp_path / "lake")), datetime.now(UTC)
+    decision = {"tenant_id": "t", "asked_on": str(now.date()), "instruction_set": "i", "decision": {}}
+    old, young = record("https://a.example/old", at=now - kept_for()), record("https://b.example/young", at=now)
+    with settled(tmp_path), closing(DecisionSpool(settings().decision_spool)) as spool:
+        with closing(LocalStore(tmp_path / "signals")) as store:
+            store.put([old, young])
+        spool.append([decision | {"decision_id": "a"}])
+
+        def land() -> None:
+            ingest(lake, SCHEMA, candidate_files(lake, SCHEMA)[0], now)
+
+        def night() -> dict[str, object]:
+            resources = {"lakehouse": lake, "open_signal_store": partial(LocalStore, tmp_path / "signals")}
+            (made,) = dg.materialize([retention], resources=resources).get_asset_materialization_events()
+            metadata = made.materialization.metadata
+            return {name: metadata[name].value for name in ("entries", "spooled_files")}
+
+        land()
+        (first,) = spooled(tmp_path)
+        assert night() == {"entries": len(keys_of(old)), "spooled_files": 0}
+        # Its writer goes on in another file: what is written now cannot be in one that is removed.
+        spool.append([decision | {"decision_id": "b"}])
+        land()
+        assert night() == {"entries": 0, "spooled_files": 1}
+        (second,) = spooled(tmp_path)
+        assert second != first
+        land()
+        assert night() == {"entries": 0, "spooled_files": 1}
+        assert sorted(lake.read(SCHEMA.table)["decision_id"]) == ["a", "b"]
+    with closing(LocalStore(tmp_path / "signals")) as store:
+        found = store.get_many([store_key("harbour", page["document_id"]) for page in (old, young)])
+    assert [entry is not None for entry in found] == [False, True]

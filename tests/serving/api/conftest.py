@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from starlette.testclient import TestClient
 
-from resources.api_keys import ApiKeys
+from resources.api_keys import FileKeys
 from resources.encoder import Encoder
 from resources.registry.models import registry
 from resources.settings import load_settings
@@ -21,10 +21,10 @@ PAGE, OTHER = "https://a.example/story", "https://a.example/other"
 
 def made(folder, **given):
     """Return an app that keeps all that it keeps in a folder, and a function that makes keys."""
-    kept = {"signal_store": str(folder / "signals"), "api_keys": folder / "keys.json", "api_models": False}
+    kept = {"signal_store": str(folder / "signals"), "api_keys": str(folder / "keys.json"), "api_models": False}
 
     def header(tenant="harbour", role="decisioning", **more):
-        _, secret = ApiKeys(folder / "keys.json").add(tenant, role, **more)
+        _, secret = FileKeys(folder / "keys.json").add(tenant, role, **more)
         return {"Authorization": f"Bearer {secret}"}
 
     return create_app(load_settings(**kept | given)), header

@@ -31,9 +31,19 @@ def test_a_request_comes_back_with_what_is_known_of_its_page(enrich):
     assert (asked["pagecat"], asked["cattax"], asked["content"]["cattax"]) == (["IAB9"], 1, 1)
 
 
-@pytest.mark.parametrize("page", [OTHER, f"{PAGE}/none", "https://elsewhere.example/"])
-def test_a_request_of_a_page_of_which_nothing_holds_comes_back_as_it_came(enrich, page):
-    body = BODY.replace(PAGE.encode(), page.encode())
+@pytest.mark.parametrize("page", [OTHER, f"{PAGE}/none"])
+def test_a_request_of_a_page_that_is_not_known_gets_what_is_known_of_its_site_marked_as_such(enrich, page):
+    answer = enrich(BODY.replace(PAGE.encode(), page.encode()))
+    assert answer.headers[OUTCOME] == "site"
+    site = answer.json()["site"]
+    topics, risk = site["content"]["data"]
+    assert (topics["segment"], topics["ext"]) == ([{"id": "239", "value": "1.000"}], {"segtax": 9, "known_of": "site"})
+    assert (risk["segment"], risk["ext"]) == ([{"id": "any", "value": "high"}], {"segtax": 650, "known_of": "site"})
+    assert (site.keys(), site["content"].keys()) == ({"page", "content"}, {"data"})
+
+
+def test_a_request_of_a_site_of_which_nothing_is_known_comes_back_as_it_came(enrich):
+    body = BODY.replace(PAGE.encode(), b"https://elsewhere.example/")
     answer = enrich(body)
     assert (answer.content, answer.headers[OUTCOME]) == (body, "unknown")
 

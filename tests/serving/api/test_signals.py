@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -160,3 +161,16 @@ def assert_problem(answer, status):
     assert told.keys() == {"type", "title", "status", "detail"}
     assert told["status"] == status
     assert len(told["detail"]) > 20
+
+
+def test_pages_that_are_not_known_are_noted_for_whoever_fetches_pages(tmp_path):
+    with served(tmp_path, wanted_pages=tmp_path / "wanted") as (client, header):
+        client.app.state.server.store.put([record(PAGE, at=datetime.now(UTC))])
+        asked = [PAGE, "https://a.example/new", "https://b.example/new?gclid=1"]
+        assert client.post("/v1/signals/lookup", json={"urls": asked}, headers=header()).status_code == 200
+    (file,) = (tmp_path / "wanted").iterdir()
+    noted = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(one["tenant_id"], one["url"]) for one in noted] == [
+        ("harbour", "https://a.example/new"),
+        ("harbour", "https://b.example/new"),
+    ]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from platform_assets.silver import (
     rtb_auctions,
     user_sync,
 )
+from resources.decision_spool import DecisionSpool
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
 from resources.registry.models import Registry
@@ -241,6 +243,28 @@ def test_rows_that_another_writer_brings_meanwhile_are_told_and_erased_by_the_ne
         patch.setattr(module, "run", lambda _: None)
         erase(settings(), Subject(MINE[0]))
     assert kept_files(graph, [MINE[0]]) == []
+
+
+def test_decisions_of_the_api_about_what_they_wrote_leave_its_spool_too_before_they_land(graph, monkeypatch):
+    monkeypatch.setattr(module, "run", lambda _: None)
+    mine, other = f"m/0-{DAYS[0]}", f"m/{len(MINE)}-{DAYS[0]}"
+
+    def decided(document):
+        named = {"decision_id": f"d/{document}", "tenant_id": catalog.DEFAULT_TENANT}
+        decision = named | {"document_id": document, "event_date": DAYS[0]}
+        return named | {"asked_on": DAYS[0], "instruction_set": "any", "decision": decision}
+
+    with graph.settled(), closing(DecisionSpool(settings().decision_spool)) as spool:
+        spool.append([decided(mine), decided(other)])
+        report = erase(settings(), Subject(MINE[0]))
+        spool.append([decided(mine)])
+        make(graph)
+        assert graph.lake.read("bronze/api_decisions")["decision_id"].to_list() == [f"d/{other}"]
+        assert report["rows_removed"]["bronze/api_decisions"] == 1
+        assert not [name for name in report["sources_that_may_still_hold_them"] if "api_decisions" in name]
+        erase(settings(), Subject(MINE[1]))
+    assert not files_with(graph.folder / "decisions", [mine])
+    assert not files_with(graph.folder / "lake" / "bronze" / "api_decisions", [mine])
 
 
 def test_a_report_is_signed_and_any_change_shows():

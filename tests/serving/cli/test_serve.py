@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from resources.api_keys import ApiKeys
+from resources.api_keys import FileKeys
 from tests.support.cli import seamless
 
 
@@ -16,7 +16,7 @@ def keys(tmp_path):
 
 
 def found(tmp_path, secret):
-    return ApiKeys(tmp_path / "keys.json").find(secret, datetime.now(UTC))
+    return FileKeys(tmp_path / "keys.json").find(secret, datetime.now(UTC))
 
 
 def test_a_key_is_made_replaced_with_an_overlap_and_revoked(keys, tmp_path):
