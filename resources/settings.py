@@ -119,6 +119,20 @@ class Settings(BaseSettings):
         description="Store of page signals: a folder, or redis://[:password@]host:port/0.",
     )
     api_keys: Path = Field(Path(".api_keys.json"), description="File of API keys, which `seamless serve keys` writes.")
+    seamless_key: SecretStr | None = Field(
+        None,
+        description="API key that says who asks on the command line; without one, the owner of the machine is engineer."
+        " The environment only, never a file.",
+    )
+    access_log: Path = Field(Path(".access_log"), description="Folder of the log of who read what.")
+    access_anchors: Annotated[str, AfterValidator(_location)] = Field(
+        ".access_anchors",
+        validate_default=True,
+        description="Second store, of the log's heads: a folder or s3://bucket/prefix, away from log and tables.",
+    )
+    access_log_key: SecretStr | None = Field(
+        None, description="Key that signs the log's lines; the environment only, never a file.", min_length=16
+    )
     api_rate: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/(second|minute|hour)$")] = Field(
         "2000/second", description="Largest rate of requests with one API key to one worker, such as 100/minute."
     )

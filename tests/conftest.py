@@ -44,6 +44,8 @@ def environment(home: Path) -> dict[str, str]:
         "SIGNAL_STORE": str(home / "signals"),
         "DECISION_SPOOL": str(home / "decisions"),
         "API_KEYS": str(home / "keys.json"),
+        "ACCESS_LOG": str(home / "access"),
+        "ACCESS_ANCHORS": str(home / "anchors"),
         "DAGSTER_HOME": str(home),
     }
     return {**os.environ, **own}
