@@ -124,7 +124,11 @@ class Settings(BaseSettings):
         description="API key that says who asks on the command line; without one, the owner of the machine is engineer."
         " The environment only, never a file.",
     )
-    access_log: Path = Field(Path(".access_log"), description="Folder of the log of who read what.")
+    access_log: Annotated[str, AfterValidator(_location)] = Field(
+        ".access_log",
+        validate_default=True,
+        description="Log of who read what: a folder or s3://bucket/prefix, which all that read the tables share.",
+    )
     access_anchors: Annotated[str, AfterValidator(_location)] = Field(
         ".access_anchors",
         validate_default=True,

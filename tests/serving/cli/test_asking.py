@@ -44,7 +44,7 @@ def key(home, role="analyst", tenant="acme"):
 
 
 def logged(home):
-    return [json.loads(line) for line in (home / "access/access.jsonl").read_text().splitlines()]
+    return [json.loads(file.read_text()) for file in sorted((home / "access").iterdir())]
 
 
 def test_the_owner_of_the_machine_is_engineer_and_the_output_says_so(home):
@@ -69,7 +69,7 @@ def test_a_key_asks_as_its_role_of_its_tenant_and_nothing_says_that_it_is_the_ow
         assert (refused.returncode, refused.stdout) == (1, "")
         assert says in refused.stderr
     assert seamless(home, "sql", SITES, SEAMLESS_KEY="smls_wrong").returncode == 1
-    assert secret not in (home / "access/access.jsonl").read_text()
+    assert secret not in str(logged(home))
 
 
 @pytest.mark.parametrize("command", ["erase --subject u-1", "export --subject u-1 --output out", "audit replay d"])
@@ -113,11 +113,10 @@ def test_verify_says_what_was_done_to_the_log(home):
     assert (whole.returncode, whole.stdout) == (0, "3 lines, 0 faults\n")
     assert "ACCESS_LOG_KEY" in whole.stderr
     assert "not signed with this key" in seamless(home, "audit", "verify", **signed).stdout
-    log = home / "access/access.jsonl"
-    log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
+    (home / "access/000000000003.json").unlink()
     cut = seamless(home, "audit", "verify")
-    assert (cut.returncode, cut.stdout.splitlines()[0]) == (1, "line 3 is anchored and missing: the end was cut off")
+    assert (cut.returncode, cut.stdout.splitlines()[0]) == (1, "line 3 is missing")
     refused = seamless(home, "sql", SITES)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "was cut off: see `seamless audit verify`" in refused.stderr
+    assert "is missing: see `seamless audit verify`" in refused.stderr
     assert seamless(home, "audit", "verify", SEAMLESS_KEY=key(home)).returncode == 1
