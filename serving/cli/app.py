@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import polars as pl
 import typer
 
-from resources.access_log import AccessLog
 from resources.redaction import redacted
 from resources.settings import Settings, SettingsError, configure, settings
 from serving.cli.asking import AsRole, OfTenant, asking
@@ -79,8 +78,7 @@ def sql(
     from resources.query.sandbox import query as run_query
     from resources.query.statement import shape_of, tables_of
 
-    asks = asking(as_role, tenant)
-    with AccessLog(settings()).recorded(asks, "sql", query, shape_of(query)) as answer:
+    with asking("sql", query, as_role, tenant, query=shape_of(query)) as (asks, answer):
         answer.tables = tables_of(query)
         rows = run_query(lakehouse(settings()), query, as_role=asks.role, tenant=asks.tenant)
         answer.rows = rows.height
@@ -130,8 +128,7 @@ def explain(
     from serving.cli.explain import explain as lines
     from serving.cli.explain import read_document
 
-    asks = asking(as_role, tenant)
-    with AccessLog(settings()).recorded(asks, "explain", name) as answer:
+    with asking("explain", name, as_role, tenant) as (asks, answer):
         document = read_document(settings(), name, asks)
         answer.tables, answer.rows = document.tables, 1
     for line in lines(document):
@@ -145,8 +142,7 @@ def erase(subject: SubjectId, tenant: SubjectTenant = None) -> None:
     from serving.cli.erase import erase as erase_subject
     from serving.cli.summary import quiet
 
-    asks = asking(None, tenant)
-    with AccessLog(settings()).recorded(asks, "erase", subject) as answer, quiet():
+    with asking("erase", subject, tenant=tenant) as (asks, answer), quiet():
         asks.require("erase")
         report = erase_subject(settings(), Subject(subject, asks.tenant))
         answer.tables = list(report["rows_removed"])
@@ -163,8 +159,7 @@ def export(
     from governance.erasure import Subject
     from serving.cli.export import rows_to_export, write
 
-    asks = asking(None, tenant)
-    with AccessLog(settings()).recorded(asks, "export", subject) as answer:
+    with asking("export", subject, tenant=tenant) as (asks, answer):
         asks.require("export")
         found = rows_to_export(settings(), Subject(subject, asks.tenant))
         answer.tables, answer.rows = list(found), sum(rows.height for rows in found.values())

@@ -4,13 +4,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from resources.access_log import AccessLog
+from resources.identity import identity
 from resources.settings import settings
 from serving.cli.asking import AsRole, OfTenant, asking
 
@@ -46,9 +47,8 @@ def show(
     from resources.lakehouse.tables import lakehouse
     from resources.signal_store.entries import encoded
 
-    asks = asking(as_role, tenant)
     find = decision if DECISION_ID.fullmatch(name) else about_page
-    with AccessLog(settings()).recorded(asks, "audit", name) as answer:
+    with asking("audit", name, as_role, tenant) as (asks, answer):
         answer.tables = [TRAIL]
         rows = find(lakehouse(settings()), name, visible(asks.role, asks.tenant)).to_dicts()
         answer.rows = len(rows)
@@ -74,9 +74,8 @@ def replay(
 
     if [name, day, count].count(None) != 2:
         raise typer.BadParameter("an ID, --all DAY or --count N is expected")
-    asks = asking(None, None)
-    with AccessLog(settings()).recorded(asks, "audit replay", name or str(day or count)) as log:
-        log.tables = [TABLE]
+    with asking("audit replay", name or str(day or count)) as (asks, answer):
+        answer.tables = [TABLE]
         asks.require("replay")
     tables, models, running = lakehouse(settings()), registry(settings()), encoder(settings())
     found = Counter[str]()
@@ -97,7 +96,7 @@ def replay(
 @audit_app.command()
 def verify() -> None:
     """Look for lines of the access log that were changed, removed, added or reordered; exit code 1 if there are any."""
-    asking(None, None).require("verify")
+    identity(settings(), datetime.now(UTC)).require("verify")
     log = AccessLog(settings())
     faults = list(log.faults())
     for fault in faults:
