@@ -85,6 +85,11 @@ class AccessLog:
         anchors = self._anchors.all()
         yield from faults(self._lines.all(), anchors, self._key)
 
+    def after(self, number: int) -> Iterator[str]:
+        """Yield the lines after a number."""
+        while (line := self._lines.get(number := number + 1)) is not None:
+            yield line
+
     def size(self) -> int:
         """Return the number of lines."""
         last = self._head()
