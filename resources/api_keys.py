@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, Validati
 from governance.access import role
 
 # What a key may be used for.
-Scope = Literal["signals", "classify", "openrtb", "suitability", "decisions"]
+Scope = Literal["signals", "classify", "openrtb", "suitability", "decisions", "sql", "privacy"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 # A key shows what it is, so that scanners of code find one that leaks; 32 bytes of chance follow.
 PREFIX, CHANCE = "smls_", 32

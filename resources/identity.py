@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from governance.access import Identity
-from resources.api_keys import ApiKey, ApiKeys
+from resources.api_keys import ApiKeys
 from resources.settings import Settings
 
 # Whoever starts a process here can read its files: a key says who it is, and takes rights away.
@@ -26,9 +26,4 @@ def identity(settings: Settings, now: datetime) -> Identity:
     key = ApiKeys(settings.api_keys).find(settings.seamless_key.get_secret_value(), now)
     if key is None:
         raise UnknownKeyError("the key in SEAMLESS_KEY is unknown, revoked or expired")
-    return of_key(key)
-
-
-def of_key(key: ApiKey) -> Identity:
-    """Return whom a key names."""
     return Identity(f"key {key.id}", key.role, key.tenant)

@@ -134,6 +134,10 @@ class Settings(BaseSettings):
         validate_default=True,
         description="Second store, of the log's heads: a folder or s3://bucket/prefix, away from log and tables.",
     )
+    privacy_requests: Path = Field(
+        Path(".privacy_requests"),
+        description="Folder of requests of persons that the API takes and `seamless privacy` carries out.",
+    )
     access_log_key: SecretStr | None = Field(
         None, description="Key that signs the log's lines; the environment only, never a file.", min_length=16
     )

@@ -46,6 +46,7 @@ def environment(home: Path) -> dict[str, str]:
         "API_KEYS": str(home / "keys.json"),
         "ACCESS_LOG": str(home / "access"),
         "ACCESS_ANCHORS": str(home / "anchors"),
+        "PRIVACY_REQUESTS": str(home / "requests"),
         "DAGSTER_HOME": str(home),
     }
     return {**os.environ, **own}

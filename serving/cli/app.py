@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 import typer
 
+from governance.access import AccessDeniedError
 from resources.redaction import redacted
 from resources.settings import Settings, SettingsError, configure, settings
 from serving.cli.asking import AsRole, OfTenant, asking
@@ -166,6 +167,25 @@ def export(
     write(found, output)
     for table, rows in found.items():
         typer.echo(f"{rows.height:>8,}  {table}")
+
+
+@app.command()
+def privacy() -> None:
+    """Carry out what persons have asked of the API: erase them, or export what is kept about them."""
+    from serving.cli.privacy import carry_out, tables_of
+    from serving.cli.summary import quiet
+
+    with asking("privacy", "") as (asks, answer):
+        asks.require("erase")
+        asks.require("export")
+        if asks.tenant is not None:
+            raise AccessDeniedError("requests of all tenants are carried out: a key of one may not")
+        with quiet():
+            done = list(carry_out(settings()))
+        answer.tables = sorted({table for one in done for table in tables_of(one)})
+    for one in done:
+        typer.echo(f"{one.id}  {one.kind}  {one.tenant}")
+    typer.echo(f"{len(done):,} requests carried out")
 
 
 @app.command()

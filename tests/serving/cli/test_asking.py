@@ -9,6 +9,7 @@ import pytest
 from governance.access import roles
 from resources.api_keys import ApiKeys
 from resources.lakehouse.tables import Lakehouse
+from resources.privacy_requests import PrivacyRequests
 from tests.support.cli import seamless
 
 DAY = date(2026, 11, 9)
@@ -120,3 +121,17 @@ def test_verify_says_what_was_done_to_the_log(home):
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "is missing: see `seamless audit verify`" in refused.stderr
     assert seamless(home, "audit", "verify", SEAMLESS_KEY=key(home)).returncode == 1
+
+
+def test_what_was_asked_of_the_api_is_carried_out_once_and_whom_it_was_about_is_forgotten(home):
+    requests = PrivacyRequests(home / "requests")
+    asked = requests.add("export", "acme", "u-1", "key 1")
+    refused = [seamless(home, "privacy", SEAMLESS_KEY=key(home, role)) for role in ("analyst", "privacy")]
+    assert [(ran.returncode, ran.stdout) for ran in refused] == [(1, "")] * 2
+    ran = seamless(home, "privacy")
+    assert ran.stdout == f"{asked.id}  export  acme\n1 requests carried out\n"
+    assert SECRET in (requests.files(asked) / "silver_messages.jsonl").read_text()
+    done = requests.find(asked.id, "acme")
+    assert (done.subject, done.report) == (None, {"rows_exported": {"silver/message_signals": 1, "silver/messages": 1}})
+    assert requests.find(asked.id, "other") is None
+    assert seamless(home, "privacy").stdout == "0 requests carried out\n"
