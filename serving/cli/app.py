@@ -170,6 +170,17 @@ def export(
 
 
 @app.command()
+def policies(
+    output: Annotated[Literal["postgres", "unity"], typer.Option("--format", help="Whose statements.")] = "postgres",
+) -> None:
+    """Print who may read what as statements for another database that has the tables, a schema a layer."""
+    from governance.policies import postgres, unity
+
+    for statement in postgres() if output == "postgres" else unity():
+        typer.echo(f"{statement};")
+
+
+@app.command()
 def privacy() -> None:
     """Carry out what persons have asked of the API: erase them, or export what is kept about them."""
     from serving.cli.privacy import carry_out, tables_of
