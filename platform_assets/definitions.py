@@ -5,6 +5,7 @@ from functools import partial
 import dagster as dg
 
 from platform_assets import bronze, models, operations, published, reports, silver
+from platform_assets.gold.special_topics import no_special_topics
 from platform_assets.gold.tables import gold_tables
 from platform_assets.operations.stream_lag import stream_lag
 from resources.access_log import AccessLog
@@ -29,7 +30,7 @@ def defs() -> dg.Definitions:
             gold_tables(),
             *models.ASSETS,
         ],
-        asset_checks=[stream_lag],
+        asset_checks=[stream_lag, no_special_topics],
         resources={
             "lakehouse": lakehouse(configured),
             "access_log": AccessLog(configured),
