@@ -11,9 +11,12 @@ import yaml
 from governance import catalog
 from governance.catalog import TENANT, Class
 
+# What a role may do besides reading tables.
+Action = Literal["erase", "export", "replay", "verify"]
+
 
 class AccessDeniedError(PermissionError):
-    """A role may not read a table, or needs a tenant."""
+    """An identity may not read or do what it asks, or needs a tenant."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Role:
         tables: layers (``gold``) and tables (``silver/pages``) that it reads.
         sees: classes of the columns that it sees; ``all`` is every column, declared or not.
         all_tenants: it reads every tenant's rows unless it names one.
+        may: what it may do besides reading.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Role:
     tables: tuple[str, ...]
     sees: tuple[Class, ...] | Literal["all"]
     all_tenants: bool = False
+    may: tuple[Action, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,45 @@ class View:
 
     columns: tuple[str, ...]
     tenant: str | None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asks.
+
+    Attributes:
+        name: names it in records.
+        role: name of the role that it has.
+        tenant: organisation to whose rows it is bound; None for no binding.
+    """
+
+    name: str
+    role: str
+    tenant: str | None
+
+    def narrowed(self, as_role: str | None, tenant: str | None) -> "Identity":
+        """Return it as it asks for less: who sees everything may ask as any role, and who is unbound for a tenant.
+
+        Raises:
+            AccessDeniedError: it asks for more, or for what is unknown.
+        """
+        if as_role not in (None, self.role) and role(self.role, self.tenant or tenant).sees != "all":
+            raise AccessDeniedError(f"{self.name} has the role {self.role}, and may not ask as {as_role}")
+        if self.tenant and tenant not in (None, self.tenant):
+            raise AccessDeniedError(f"{self.name} reads the rows of {self.tenant}, and of no other tenant")
+        asks = Identity(self.name, as_role or self.role, self.tenant or tenant)
+        role(asks.role, asks.tenant)
+        return asks
+
+    def require(self, action: Action) -> None:
+        """Require that its role may do something.
+
+        Raises:
+            AccessDeniedError: it may not.
+        """
+        if action not in role(self.role, self.tenant).may:
+            able = ", ".join(name for name, one in roles().items() if action in one.may)
+            raise AccessDeniedError(f"role {self.role} may not {action}: a key of one of these roles may: {able}")
 
 
 @lru_cache(maxsize=1)
@@ -54,6 +98,7 @@ def roles() -> dict[str, Role]:
             tuple(entry["tables"]),
             "all" if entry["sees"] == "all" else tuple(entry["sees"]),
             entry.get("all_tenants", False),
+            tuple(entry.get("may", ())),
         )
         for name, entry in entries.items()
     }

@@ -5,8 +5,10 @@ from functools import partial
 import dagster as dg
 
 from platform_assets import bronze, models, operations, published, reports, silver
+from platform_assets.gold.special_topics import no_special_topics
 from platform_assets.gold.tables import gold_tables
 from platform_assets.operations.stream_lag import stream_lag
+from resources.access_log import AccessLog
 from resources.encoder import encoder
 from resources.lakehouse.tables import lakehouse
 from resources.registry.models import registry
@@ -28,9 +30,10 @@ def defs() -> dg.Definitions:
             gold_tables(),
             *models.ASSETS,
         ],
-        asset_checks=[stream_lag],
+        asset_checks=[stream_lag, no_special_topics],
         resources={
             "lakehouse": lakehouse(configured),
+            "access_log": AccessLog(configured),
             # A new one for each run and sensor evaluation, because each looks up once which encoder serves.
             "encoder": dg.ResourceDefinition(lambda _: encoder(configured)),
             "registry": registry(configured),

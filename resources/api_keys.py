@@ -18,7 +18,7 @@ from governance.access import role
 from resources.settings import Settings, SettingsError
 
 # What a key may be used for.
-Scope = Literal["signals", "classify", "openrtb", "suitability", "decisions"]
+Scope = Literal["signals", "classify", "openrtb", "suitability", "decisions", "sql", "privacy"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 # A key shows what it is, so that scanners of code find one that leaks; 32 bytes of chance follow.
 PREFIX, CHANCE = "smls_", 32

@@ -123,6 +123,28 @@ class Settings(BaseSettings):
         description="Place of API keys, which `seamless serve keys` writes: a file, or postgresql://….",
         min_length=1,
     )
+    seamless_key: SecretStr | None = Field(
+        None,
+        description="API key that says who asks on the command line; without one, the owner of the machine is engineer."
+        " The environment only, never a file.",
+    )
+    access_log: Annotated[str, AfterValidator(_location)] = Field(
+        ".access_log",
+        validate_default=True,
+        description="Log of who read what: a folder or s3://bucket/prefix, which all that read the tables share.",
+    )
+    access_anchors: Annotated[str, AfterValidator(_location)] = Field(
+        ".access_anchors",
+        validate_default=True,
+        description="Second store, of the log's heads: a folder or s3://bucket/prefix, away from log and tables.",
+    )
+    privacy_requests: Path = Field(
+        Path(".privacy_requests"),
+        description="Folder of requests of persons that the API takes and `seamless privacy` carries out.",
+    )
+    access_log_key: SecretStr | None = Field(
+        None, description="Key that signs the log's lines; the environment only, never a file.", min_length=16
+    )
     api_rate: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}/(second|minute|hour)$")] = Field(
         "2000/second", description="Largest rate of requests with one API key to one worker, such as 100/minute."
     )

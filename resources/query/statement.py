@@ -11,6 +11,7 @@ import duckdb
 import yaml
 
 import governance
+from governance import catalog
 
 # Rows may come from these. What they are made of is looked at, too.
 SOURCES = ("BASE_TABLE", "SUBQUERY", "JOIN", "EMPTY", "EXPRESSION_LIST", "TABLE_FUNCTION", "PIVOT")
@@ -20,6 +21,11 @@ SHOW = "SHOW_REF"
 SOURCE = {"alias", "sample"}
 NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 OPERATOR = re.compile(r"\W{1,4}")
+# A plain word, or signs that begin no comment; and the kinds of token that are shown whatever they say.
+TOKEN = re.compile(rb"[A-Za-z_][A-Za-z_0-9]*|(?:(?!--|/\*)[!#%-&(-/:-@\[-^`{-~])+")
+GRAMMAR = (duckdb.token_type.keyword, duckdb.token_type.operator)
+# Stands for a literal or a name in the shape of a query.
+HIDDEN = "?"
 # Schemas of a function as the parser names it.
 BUILT_IN = ("", "main")
 
@@ -33,6 +39,26 @@ def allowed_functions() -> frozenset[str]:
     """Return the functions that a query may call, in lower case."""
     text = (Path(governance.__file__).parent / "sql_functions.yaml").read_text(encoding="utf-8")
     return frozenset(name.lower() for names in yaml.safe_load(text).values() for name in names.split())
+
+
+@cache
+def own_names() -> frozenset[str]:
+    """Return the names that are the platform's, in lower case: layers, tables, columns and functions."""
+    tables = catalog.tables().values()
+    names = {name.lower() for table in tables for name in (*table.name.split("/"), *table.classes)}
+    return allowed_functions() | names
+
+
+def shape_of(sql: str) -> str:
+    """Return a query without what may be personal: literals, comments, and names that are not the platform's."""
+    content = sql.encode("utf-8", "replace")
+    tokens = duckdb.tokenize(content.decode())
+    words = []
+    for (place, kind), (end, _) in zip(tokens, [*tokens[1:], (len(content), None)], strict=False):
+        found = TOKEN.match(content, place, end)
+        text = found[0].decode() if found else HIDDEN
+        words.append(text if kind in GRAMMAR or text.lower() in own_names() else HIDDEN)
+    return " ".join(words)
 
 
 def tables_of(sql: str) -> list[str]:

@@ -7,11 +7,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from resources.access_log import AccessLog
 from resources.api_keys import api_keys
+from resources.privacy_requests import PrivacyRequests
 from resources.settings import Settings, settings
 from resources.signal_store.stores import signal_store
 from resources.workers.pool import WorkerPool
-from serving.api import classify, decisions, openrtb, operations, reader, signals, suitability
+from serving.api import classify, decisions, openrtb, operations, privacy, reader, signals, sql, suitability
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.guard import Guard
@@ -23,8 +25,8 @@ from serving.api.state import ServerState
 from signals.documents.addresses import site_of
 from signals.taxonomies import COLUMNS, categories
 
-# Every route of the API.
-ROUTERS = (signals.router, classify.router, decisions.router, openrtb.router, suitability.router, operations.router)
+# The routes of the API.
+ROUTES = (signals, classify, decisions, openrtb, suitability, sql, privacy, operations)
 # Processes that read documents, for each that answers.
 READERS = 2
 DESCRIPTION = """What is known of web pages before a bid, and answers about texts, pages and pictures on demand.
@@ -48,8 +50,8 @@ def create_app(configured: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = given
-    for router in ROUTERS:
-        app.include_router(router)
+    for part in ROUTES:
+        app.include_router(part.router)
     handle_problems(app)
     traces = app.state.traces = tracing(given.otel_exporter_otlp_endpoint)
     limits = {"in_flight": given.api_in_flight, "seconds": given.api_seconds, "body_bytes": given.api_body_bytes}
@@ -81,7 +83,9 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     site_of("https://ready.example/")
     for cattax in COLUMNS:
         categories((), cattax)
-    state = app.state.server = ServerState(given, store, keys, RateLimiter(given.api_rate), decider, batcher, readers)
+    shared = (given, store, keys, RateLimiter(given.api_rate), decider, batcher, readers)
+    of_tables = (AccessLog(given), PrivacyRequests(given.privacy_requests), asyncio.Semaphore(sql.AT_A_TIME))
+    state = app.state.server = ServerState(*shared, *of_tables)
     if decider is not None:
         decider.start()
         batcher.start()

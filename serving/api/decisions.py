@@ -4,19 +4,20 @@ import asyncio
 from datetime import date
 from typing import Annotated, Any
 
+import polars as pl
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from governance.access import AccessDeniedError
+from governance.access import AccessDeniedError, View
 from resources import audit_trail
-from resources.audit_trail import DECISION_ID, UnknownDecisionError, visible
+from resources.audit_trail import DECISION_ID, TRAIL, UnknownDecisionError, visible
 from resources.lakehouse.reading import TableMissingError
 from resources.lakehouse.tables import lakehouse
 from resources.signal_store.entries import encoded
 from serving.api.identity import Caller, allowed
 from serving.api.problems import documented, problem
-from serving.api.state import state_of
+from serving.api.state import ServerState, state_of
 
 router = APIRouter(tags=["decisions"], responses=documented(401, 403, 404, 422, 429, 503))
 
@@ -54,8 +55,7 @@ async def get_decision(
         seen = visible(caller.role, caller.tenant)
         if not DECISION_ID.fullmatch(decision_id):
             raise UnknownDecisionError(decision_id)
-        tables = lakehouse(state_of(request).settings)
-        rows = await asyncio.to_thread(audit_trail.decision, tables, decision_id, seen)
+        rows = await asyncio.to_thread(_record, state_of(request), caller, decision_id, seen)
     except AccessDeniedError:
         raise problem(403, "The key's role may not read decisions: ask for a key of a role that may.") from None
     except UnknownDecisionError:
@@ -64,3 +64,11 @@ async def get_decision(
         raise problem(503, "Training and promotion are not recorded yet: try again.", Retry_After="60") from None
     record: dict[str, Any] = rows.to_dicts()[0]
     return Response(encoded(record), media_type="application/json")
+
+
+def _record(state: ServerState, caller: Caller, decision_id: str, seen: View) -> pl.DataFrame:
+    with state.access_log.recorded(caller.identity, "GET /v1/decisions", decision_id) as answer:
+        answer.tables = [TRAIL]
+        rows = audit_trail.decision(lakehouse(state.settings), decision_id, seen)
+        answer.rows = rows.height
+    return rows

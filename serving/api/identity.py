@@ -9,13 +9,15 @@ from functools import lru_cache
 from fastapi import Request
 
 from governance import catalog
-from governance.access import AccessDeniedError, role, view
+from governance.access import AccessDeniedError, Identity, role, view
 from resources.api_keys import ApiKeysError, Scope
 from serving.api.problems import problem
 from serving.api.state import state_of
 
 # The table whose rows the store holds: who may read it may look signals up.
 RECORDS = "gold/contextual_signals"
+# What a key is used for without reading the store.
+BESIDE: tuple[Scope, ...] = ("sql", "privacy")
 # How OpenAPI says that a route needs a key: FastAPI's own dependency would cost as much as a look-up.
 SECURITY_SCHEME = {"type": "http", "scheme": "bearer", "description": "An API key, as `seamless serve keys` makes."}
 
@@ -36,6 +38,11 @@ class Caller:
     role: str
     hidden: frozenset[str]
 
+    @property
+    def identity(self) -> Identity:
+        """Who it is where access to tables is recorded."""
+        return Identity(f"key {self.key_id}", self.role, self.tenant)
+
 
 def allowed(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     """Return a dependency that lets in who has a key with a scope, within its rate."""
@@ -55,13 +62,13 @@ def allowed(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         if scope not in key.scopes:
             raise problem(403, f"The key has no scope {scope}: ask for one that has.")
         hidden = hidden_columns(key.role, key.tenant)
-        if hidden is None:
+        if hidden is None and scope not in BESIDE:
             raise problem(403, f"The role {key.role} may not read signals: ask for a key of a role that may.")
         wait = state.rates.wait(key.id)
         if wait:
             detail = "The key is above its rate: wait as Retry-After says."
             raise problem(429, detail, Retry_After=str(math.ceil(wait)))
-        return Caller(key.id, key.tenant, key.role, hidden)
+        return Caller(key.id, key.tenant, key.role, hidden or frozenset())
 
     return caller
 

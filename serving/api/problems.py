@@ -11,6 +11,9 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from resources.access_log import AccessLogError
+from resources.write_once import WriteOnceError
+
 MEDIA_TYPE = "application/problem+json"
 MAX_FAULTS = 3
 DETAILS = {
@@ -69,7 +72,14 @@ async def _of_validation(_: Request, error: Exception) -> Response:
     return problem_response(422, f"{shown}{more}. /docs shows what is expected.")
 
 
+async def _unrecorded(*_: Any) -> Response:
+    """Nothing is answered of which no record can be kept."""
+    return problem_response(503, "Access cannot be recorded: tell who runs the server.", {"Retry-After": "60"})
+
+
 def handle_problems(app: FastAPI) -> None:
     """Have all errors of an app, also those of the framework, become problems."""
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_validation)
+    for unrecorded in (AccessLogError, WriteOnceError):
+        app.add_exception_handler(unrecorded, _unrecorded)

@@ -1,16 +1,19 @@
 """What the requests of one server process share."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from resources.access_log import AccessLog
 from resources.api_keys import ApiKeys
 from resources.instruction_set import instruction_set
+from resources.privacy_requests import PrivacyRequests
 from resources.settings import Settings
 from resources.signal_store.shared_reads import Reads, SharedReads
 from resources.signal_store.stores import SignalStore
-from resources.workers.pool import WorkerPool
 from resources.wanted_pages import WantedPages
+from resources.workers.pool import WorkerPool
 from serving.api.batching import Batcher
 from serving.api.decider import Decider
 from serving.api.rates import RateLimiter
@@ -30,6 +33,9 @@ class ServerState:
         decider: the models; None on a server that only looks up.
         batcher: has documents decided together.
         readers: read documents.
+        access_log: keeps who reads the tables.
+        privacy_requests: requests of persons, until the platform carries them out.
+        queries: places for queries that run at a time.
         instruction_set: of this machine.
         draining: the server is about to stop, and takes no new work.
     """
@@ -41,6 +47,9 @@ class ServerState:
     decider: Decider | None
     batcher: Batcher
     readers: WorkerPool
+    access_log: AccessLog
+    privacy_requests: PrivacyRequests
+    queries: asyncio.Semaphore
     instruction_set: str = field(default_factory=instruction_set)
     draining: bool = False
     reads: Reads = field(init=False)

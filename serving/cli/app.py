@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 import polars as pl
 import typer
 
+from governance.access import AccessDeniedError
 from resources.redaction import redacted
 from resources.settings import Settings, SettingsError, configure, settings
+from serving.cli.asking import AsRole, OfTenant, asking
 from serving.cli.audit import audit_app
 from serving.cli.models import models_app
 from serving.cli.serve import serve_app
@@ -65,8 +67,8 @@ def run(
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help=f'One SELECT over layer.table, such as "{SQL_EXAMPLE}".')],
-    as_role: Annotated[str, typer.Option("--as", help="Role that reads (governance/access.yaml).")] = "engineer",
-    tenant: Annotated[str | None, typer.Option(help="Tenant whose rows are read.")] = None,
+    as_role: AsRole = None,
+    tenant: OfTenant = None,
     output: Annotated[
         Literal["table", "csv", "json", "jsonl"],
         typer.Option("--format", help="How to print the rows; json is one array, jsonl a line a row."),
@@ -75,8 +77,12 @@ def sql(
     """Query the tables as a role sees them."""
     from resources.lakehouse.tables import lakehouse
     from resources.query.sandbox import query as run_query
+    from resources.query.statement import shape_of, tables_of
 
-    rows = run_query(lakehouse(settings()), query, as_role=as_role, tenant=tenant)
+    with asking("sql", query, as_role, tenant, query=shape_of(query)) as (asks, answer):
+        answer.tables = tables_of(query)
+        rows = run_query(lakehouse(settings()), query, as_role=asks.role, tenant=asks.tenant)
+        answer.rows = rows.height
     if output == "csv":
         nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
         flat = rows.with_columns(pl.col(name).map_elements(_json, return_dtype=pl.String) for name in nested)
@@ -114,11 +120,19 @@ def predict(
 
 
 @app.command()
-def explain(name: Annotated[str, typer.Argument(help="URL of a page, or id of a message.")]) -> None:
+def explain(
+    name: Annotated[str, typer.Argument(help="URL of a page, or id of a message.")],
+    as_role: AsRole = None,
+    tenant: OfTenant = None,
+) -> None:
     """Show why a document was judged as it was, and which words would have to go for it to be harmless."""
     from serving.cli.explain import explain as lines
+    from serving.cli.explain import read_document
 
-    for line in lines(name):
+    with asking("explain", name, as_role, tenant) as (asks, answer):
+        document = read_document(settings(), name, asks)
+        answer.tables, answer.rows = document.tables, 1
+    for line in lines(document):
         typer.echo(line)
 
 
@@ -129,8 +143,10 @@ def erase(subject: SubjectId, tenant: SubjectTenant = None) -> None:
     from serving.cli.erase import erase as erase_subject
     from serving.cli.summary import quiet
 
-    with quiet():
-        report = erase_subject(settings(), Subject(subject, tenant))
+    with asking("erase", subject, tenant=tenant) as (asks, answer), quiet():
+        asks.require("erase")
+        report = erase_subject(settings(), Subject(subject, asks.tenant))
+        answer.tables = list(report["rows_removed"])
     typer.echo(json.dumps(report, indent=2))
 
 
@@ -142,10 +158,45 @@ def export(
 ) -> None:
     """Write all rows that hold a person, as the role privacy sees them, to files of JSON lines."""
     from governance.erasure import Subject
-    from serving.cli.export import export as export_subject
+    from serving.cli.export import rows_to_export, write
 
-    for table, rows in export_subject(settings(), Subject(subject, tenant), output).items():
-        typer.echo(f"{rows:>8,}  {table}")
+    with asking("export", subject, tenant=tenant) as (asks, answer):
+        asks.require("export")
+        found = rows_to_export(settings(), Subject(subject, asks.tenant))
+        answer.tables, answer.rows = list(found), sum(rows.height for rows in found.values())
+    write(found, output)
+    for table, rows in found.items():
+        typer.echo(f"{rows.height:>8,}  {table}")
+
+
+@app.command()
+def policies(
+    output: Annotated[Literal["postgres", "unity"], typer.Option("--format", help="Whose statements.")] = "postgres",
+) -> None:
+    """Print who may read what as statements for another database that has the tables, a schema a layer."""
+    from governance.policies import postgres, unity
+
+    for statement in postgres() if output == "postgres" else unity():
+        typer.echo(f"{statement};")
+
+
+@app.command()
+def privacy() -> None:
+    """Carry out what persons have asked of the API: erase them, or export what is kept about them."""
+    from serving.cli.privacy import carry_out, tables_of
+    from serving.cli.summary import quiet
+
+    with asking("privacy", "") as (asks, answer):
+        asks.require("erase")
+        asks.require("export")
+        if asks.tenant is not None:
+            raise AccessDeniedError("requests of all tenants are carried out: a key of one may not")
+        with quiet():
+            done = list(carry_out(settings()))
+        answer.tables = sorted({table for one in done for table in tables_of(one)})
+    for one in done:
+        typer.echo(f"{one.id}  {one.kind}  {one.tenant}")
+    typer.echo(f"{len(done):,} requests carried out")
 
 
 @app.command()

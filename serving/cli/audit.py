@@ -4,13 +4,16 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
+from resources.access_log import AccessLog
+from resources.identity import identity
 from resources.settings import settings
+from serving.cli.asking import AsRole, OfTenant, asking
 
 # Likeliest labels that are shown; JSON has all of them.
 SHOWN = 5
@@ -35,18 +38,20 @@ audit_app = typer.Typer(
 @audit_app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="ID|URL", help="Id of a decision, or address of a page.")],
-    as_role: Annotated[str, typer.Option("--as", help="Role that reads (governance/access.yaml).")] = "engineer",
-    tenant: Annotated[str | None, typer.Option(help="Tenant whose rows are read.")] = None,
+    as_role: AsRole = None,
+    tenant: OfTenant = None,
     output: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print the records.")] = "text",
 ) -> None:
     """Show the record of a decision, or of what the newest signals of a page say; what `audit` does by default."""
-    from resources.audit_trail import DECISION_ID, about_page, decision, visible
+    from resources.audit_trail import DECISION_ID, TRAIL, about_page, decision, visible
     from resources.lakehouse.tables import lakehouse
     from resources.signal_store.entries import encoded
 
-    tables, seen = lakehouse(settings()), visible(as_role, tenant)
     find = decision if DECISION_ID.fullmatch(name) else about_page
-    rows = find(tables, name, seen).to_dicts()
+    with asking("audit", name, as_role, tenant) as (asks, answer):
+        answer.tables = [TRAIL]
+        rows = find(lakehouse(settings()), name, visible(asks.role, asks.tenant)).to_dicts()
+        answer.rows = len(rows)
     if output == "json":
         sys.stdout.write(f"{encoded(rows).decode()}\n")
     else:
@@ -65,10 +70,13 @@ def replay(
     from resources.encoder import encoder
     from resources.lakehouse.tables import lakehouse
     from resources.registry.models import registry
-    from serving.cli.replay import COMPARED, decisions_of, replays
+    from serving.cli.replay import COMPARED, TABLE, decisions_of, replays
 
     if [name, day, count].count(None) != 2:
         raise typer.BadParameter("an ID, --all DAY or --count N is expected")
+    with asking("audit replay", name or str(day or count)) as (asks, answer):
+        answer.tables = [TABLE]
+        asks.require("replay")
     tables, models, running = lakehouse(settings()), registry(settings()), encoder(settings())
     found = Counter[str]()
     for decisions in decisions_of(tables, name, str(day.date()) if day else None, count):
@@ -82,6 +90,21 @@ def replay(
         same, different = (f"{found[outcome]:,} {outcome}" for outcome in COMPARED)
         typer.echo(f"{found.total():,} decisions replayed: {', '.join(filter(None, (same, different, lacking)))}")
     if not found["same"] == found.total() > 0:
+        raise typer.Exit(1)
+
+
+@audit_app.command()
+def verify() -> None:
+    """Look for lines of the access log that were changed, removed, added or reordered; exit code 1 if there are any."""
+    identity(settings(), datetime.now(UTC)).require("verify")
+    log = AccessLog(settings())
+    faults = list(log.faults())
+    for fault in faults:
+        typer.echo(fault)
+    if not log.signed:
+        typer.echo("no key is set (ACCESS_LOG_KEY): who can write both places can write another log", err=True)
+    typer.echo(f"{log.size():,} lines, {len(faults):,} faults")
+    if faults:
         raise typer.Exit(1)
 
 

@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from governance.access import AccessDeniedError, Identity, role, view
+from governance.catalog import TENANT
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.serving_models import ServingModels, serving_models
-from resources.settings import settings
+from resources.settings import Settings, settings
 from signals.answers import NO_TEXT
 from signals.classify import DOCUMENT, Models, classify
 from signals.documents.text import document_text
@@ -32,17 +35,19 @@ class UnknownDocumentError(LookupError):
     """No page or message has a name."""
 
 
-def explain(name: str) -> Iterator[str]:
-    """Yield lines about the newest signals of a document: topics, risks, and the passage and words behind each.
+@dataclass(frozen=True)
+class Document:
+    """A document with its newest signals, and the tables that they were read from."""
 
-    Args:
-        name: URL or document id.
+    kind: str
+    signal: dict[str, Any]
+    text: str
+    tables: tuple[str, str]
 
-    Raises:
-        UnknownDocumentError: no page or message has that name, or it has not been decided yet.
-    """
-    tables = lakehouse(settings())
-    kind, signal, text = _newest(tables, name)
+
+def explain(document: Document) -> Iterator[str]:
+    """Yield lines about the newest signals of a document: topics, risks, and the passage and words behind each."""
+    kind, signal, text = document.kind, document.signal, document.text
     yield f"{signal['document_id']}  ({kind}, {signal['language'] or 'language not shown'})"
     yield f"risk: {signal['risk'] if kind == 'page' else signal['threat_risk'] or 'unknown'}"
     if signal.get("image_threat_risk"):
@@ -88,20 +93,44 @@ def words_to_remove(serving: ServingModels, kind: str, text: str) -> list[str]:
     return []
 
 
-def _newest(tables: Lakehouse, name: str) -> tuple[str, dict[str, Any], str]:
-    """Return the kind, the newest signals and the text of a document."""
+def read_document(settings: Settings, name: str, asks: Identity) -> Document:
+    """Return a document as far as an identity may see it.
+
+    Args:
+        settings: those of the process.
+        name: URL or document id.
+        asks: the identity.
+
+    Raises:
+        AccessDeniedError: its role may read no texts.
+        UnknownDocumentError: no page or message has that name, or it has not been decided yet.
+    """
+    tables, may_read = lakehouse(settings), False
     for kind, (signals, documents, moment) in TABLES.items():
         if not tables.exists(signals):
             continue
-        rows = tables.scan(signals)
+        rows, texts = _seen(tables, signals, asks), _seen(tables, documents, asks)
+        if rows is None or texts is None or "text" not in texts.collect_schema():
+            continue
+        may_read = True
         named = pl.col("document_id").is_in([name, canonical_url(name)])
         if kind == "page":
             named |= pl.col("url") == name
         newest = rows.filter(named).sort(moment).tail(1).collect().to_dicts()
         if newest:
-            same = (pl.col("document_id") == newest[0]["document_id"]) & (
-                pl.col("content_hash") == newest[0]["content_hash"]
-            )
-            document = tables.scan(documents).filter(same).head(1).collect().to_dicts()[0]
-            return kind, newest[0], document_text(document.get("title"), document["text"])
+            same = [pl.col(column) == newest[0][column] for column in (TENANT, "document_id", "content_hash")]
+            found = texts.filter(same).head(1).collect().to_dicts()[0]
+            text = document_text(found.get("title"), found["text"])
+            return Document(kind, newest[0], text, (signals, documents))
+    if not may_read and any(tables.exists(signals) for signals, *_ in TABLES.values()):
+        raise AccessDeniedError(f"role {asks.role} may not read texts")
     raise UnknownDocumentError(f"no decided page or message is called {name}")
+
+
+def _seen(tables: Lakehouse, table: str, asks: Identity) -> pl.LazyFrame | None:
+    """Return the part of a table that an identity sees."""
+    visible = view(role(asks.role, asks.tenant), asks.tenant, table, tables.columns(table))
+    if visible is None:
+        return None
+    rows = tables.scan(table).select(visible.columns)
+    return rows if visible.tenant is None else rows.filter(pl.col(TENANT) == visible.tenant)

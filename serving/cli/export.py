@@ -1,6 +1,7 @@
 """`seamless export`: all rows that hold a person, for that person."""
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,16 +18,12 @@ from resources.settings import Settings
 READER = "privacy"
 
 
-def export(settings: Settings, subject: Subject, folder: Path) -> dict[str, int]:
-    """Write the rows of a subject, as the role privacy sees them, to one file of JSON lines a table.
+def rows_to_export(settings: Settings, subject: Subject) -> dict[str, pl.DataFrame]:
+    """Return the rows of a subject by table, as the role privacy sees them.
 
-    A row of another person that only names the subject is not written.
-
-    Returns:
-        The number of rows of each table.
+    A row of another person that only names the subject is left out.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    reader, counts, tables = role(READER, subject.tenant), {}, lakehouse(settings)
+    reader, exported, tables = role(READER, subject.tenant), {}, lakehouse(settings)
     land_spool(tables, settings.decision_spool)
     for table, found in rows_of(tables, subject).items():
         owners = subject_columns(catalog.table(table), found.columns)
@@ -35,11 +32,17 @@ def export(settings: Settings, subject: Subject, folder: Path) -> dict[str, int]
         # The rows are those of the subject's tenant already, also where a table names none.
         visible = view(reader, None, table, rows.columns)
         if visible is not None and rows.height:
-            lines = rows.select(visible.columns).iter_rows(named=True)
-            with (folder / f"{table.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(line, ensure_ascii=False, default=_readable) + "\n" for line in lines)
-            counts[table] = rows.height
-    return counts
+            exported[table] = rows.select(visible.columns)
+    return exported
+
+
+def write(exported: Mapping[str, pl.DataFrame], folder: Path) -> None:
+    """Write rows to one file of JSON lines a table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for table, rows in exported.items():
+        with (folder / f"{table.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as file:
+            for line in rows.iter_rows(named=True):
+                file.write(json.dumps(line, ensure_ascii=False, default=_readable) + "\n")
 
 
 def _readable(value: object) -> str:

@@ -13,7 +13,7 @@ from governance.access import AccessDeniedError, roles
 from resources.lakehouse.tables import Lakehouse
 from resources.query.sandbox import Limits, query
 from resources.query.select import select, views_of
-from resources.query.statement import QueryError, allowed_functions
+from resources.query.statement import QueryError, allowed_functions, shape_of
 from resources.settings import PROJECT
 
 DAY = date(2026, 11, 9)
@@ -394,3 +394,24 @@ def test_every_function_that_may_be_called_is_one_that_there_is():
         }
     # Those of the grammar are no functions of the catalog.
     assert allowed_functions() - known <= {"coalesce", "ifnull", "width_bucket"}
+
+
+SHAPES = {
+    "SELECT risk FROM gold.contextual_signals WHERE url = 'bob' LIMIT 5": (
+        "SELECT risk FROM gold . contextual_signals WHERE url = ? LIMIT ?"
+    ),
+    "SELECT count(*) AS bob, bob.author_id FROM silver.messages bob -- bob": (
+        "SELECT count ( * ) AS ? , ? . author_id FROM silver . messages ?"
+    ),
+    "SELECT $$bob$$, \"bob\", e'bob', x'b0b', 1.5e3::INT /* bob */, bob": "SELECT ? , ? , ? , ? , ? :: INT , ?",
+    "SELECT 'bøb', bøb": "SELECT ? , ?",
+    "SELEC bob": "? ?",
+    "SELECT 'bob": "SELECT",
+    "SELECT \ud800bob": "SELECT ? ?",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("sql", SHAPES)
+def test_the_shape_of_a_query_has_the_platforms_names_and_nothing_of_a_person(sql):
+    assert shape_of(sql) == SHAPES[sql]

@@ -45,6 +45,9 @@ def settled(folder: Path, **given: Any) -> Generator[None]:
         "model_cache": folder / "models",
         "signal_store": str(folder / "signals"),
         "decision_spool": folder / "decisions",
+        "access_log": str(folder / "access"),
+        "access_anchors": str(folder / "anchors"),
+        "privacy_requests": folder / "requests",
     }
     configure(**own | given)
     try:

@@ -22,6 +22,8 @@ PAGE, OTHER = "https://a.example/story", "https://a.example/other"
 def made(folder, **given):
     """Return an app that keeps all that it keeps in a folder, and a function that makes keys."""
     kept = {"signal_store": str(folder / "signals"), "api_keys": str(folder / "keys.json"), "api_models": False}
+    kept |= {"access_log": str(folder / "access"), "access_anchors": str(folder / "anchors")}
+    kept |= {"privacy_requests": folder / "requests"}
 
     def header(tenant="harbour", role="decisioning", **more):
         _, secret = FileKeys(folder / "keys.json").add(tenant, role, **more)

@@ -31,12 +31,14 @@ from platform_assets.silver import (
 from resources.decision_spool import DecisionSpool
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
+from resources.privacy_requests import PrivacyRequests
 from resources.registry.models import Registry
 from resources.settings import settings
 from sensors.materialize_stale import RANGE_END, RANGE_START
 from serving.cli import erase as module
 from serving.cli.erase import StillThereError, Work, erase, signed
-from serving.cli.export import export
+from serving.cli.export import rows_to_export, write
+from serving.cli.privacy import carry_out
 from tests.support.bytes import files_with
 from tests.support.graph import Graph
 
@@ -282,9 +284,11 @@ def test_a_report_is_signed_and_any_change_shows():
 def test_an_export_is_all_that_an_erasure_would_remove_and_nothing_of_others(graph, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run", lambda _: None)
     with graph.settled():
-        counts = export(settings(), Subject(MINE[0]), tmp_path / "out")
+        found = rows_to_export(settings(), Subject(MINE[0]))
+        write(found, tmp_path / "out")
         report = erase(settings(), Subject(MINE[0]))
     # The event of another person that names the subject is erased, and not given away.
+    counts = {table: rows.height for table, rows in found.items()}
     others = {table: rows - counts[table] for table, rows in report["rows_removed"].items() if rows != counts[table]}
     assert others == {"bronze/ad_events": 1}
     for table, rows in counts.items():
@@ -292,3 +296,14 @@ def test_an_export_is_all_that_an_erasure_would_remove_and_nothing_of_others(gra
         assert len([json.loads(line) for line in lines]) == rows
     assert files_with(tmp_path / "out", [TEXTS[MINE[0]]])
     assert files_with(tmp_path / "out", [*MINE[1:], *OTHERS]) == []
+
+
+def test_a_request_of_the_api_erases_and_leaves_no_name_either(graph):
+    with graph.settled():
+        requests = PrivacyRequests(settings().privacy_requests)
+        asked = requests.add("erase", "default", MINE[0], "key 1")
+        (done,) = carry_out(settings())
+        assert list(carry_out(settings())) == []
+        assert requests.find(asked.id, "default") == done
+    assert done.report["rows_removed"]["silver/messages"] == 3
+    assert kept_files(graph, [MINE[0]]) == []

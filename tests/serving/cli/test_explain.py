@@ -27,7 +27,7 @@ def lake(home: Path):
 
 def explained(home, name):
     ran = seamless(home, "explain", name)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (ran.returncode, ran.stderr.count("\n")) == (0, 1)
     return ran.stdout
 
 
