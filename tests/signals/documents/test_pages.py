@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from signals.documents.pages import ARTICLE, MAX_ELEMENTS, MAX_IMAGES, MAX_TEXT, Fetch, article, articles
+from signals.documents.page_tree import MAX_ELEMENTS, MAX_TEXT
+from signals.documents.pages import ARTICLE, MAX_IMAGES, Fetch, article, articles
 from signals.documents.text import content_hash, document_text, normalise
 from signals.documents.urls import hostname
 from tests.support import SHARED
