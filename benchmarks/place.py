@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from devstack import servers
+from devstack.services import KEY_VALUE
 from resources.settings import PROJECT, Settings
 
 PARTITIONS = 2
@@ -51,13 +52,11 @@ def durable_broker(stack: Path) -> Generator[str]:
 @contextmanager
 def key_value(stack: Path) -> Generator[str]:
     """Run a key-value server that keeps its data in a folder, and yield its address."""
-    every, servers.SERVICES = servers.SERVICES, (servers.KEY_VALUE,)
+    servers.up(stack, [KEY_VALUE])
     try:
-        servers.up(stack)
-        yield servers.environment(stack)["SIGNAL_STORE"]
-        servers.down(stack)
+        yield servers.environment(stack, [KEY_VALUE])["SIGNAL_STORE"]
     finally:
-        servers.SERVICES = every
+        servers.down(stack, [KEY_VALUE])
 
 
 @contextmanager

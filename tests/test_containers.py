@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from devstack import servers
+from devstack.services import SERVICES
+from devstack.stack import SECRETS, Stack
 from resources.settings import PROJECT, Settings
 from serving.stream.pipelines import PIPELINES
 
@@ -202,25 +203,25 @@ def test_without_the_stack_there_are_the_webserver_and_the_daemon():
 
 
 def test_compose_has_every_server_of_the_local_stack():
-    local = {service.name for service in servers.SERVICES}
+    local = {service.name for service in SERVICES}
     assert local < set(services("compose.yaml"))
     assert set(services("compose.yaml")) - local == {"webserver", "daemon", "stream", "api", "buckets", "topics"}
-    assert set(PASSWORDS) == set(servers.SECRETS)
+    assert set(PASSWORDS) == set(SECRETS)
 
 
 def test_every_server_is_watched_and_keeps_its_data_in_a_volume():
-    for service in servers.SERVICES:
+    for service in SERVICES:
         made = services("compose.yaml")[service.name]
         assert made["healthcheck"]["test"], service.name
         assert [volume.split(":")[0] in compose("compose.yaml")["volumes"] for volume in made["volumes"]] == [True]
     volumes = [volume for made in services("compose.yaml").values() for volume in made.get("volumes", [])]
-    assert len({volume for volume in volumes if isinstance(volume, str)}) == len(servers.SERVICES)
+    assert len({volume for volume in volumes if isinstance(volume, str)}) == len(SERVICES)
 
 
 @pytest.mark.parametrize("name", ["webserver", "daemon", "stream"])
 def test_the_platform_waits_for_the_servers_the_buckets_and_the_topics(name):
     waits = {on: how["condition"] for on, how in services("compose.yaml")[name]["depends_on"].items()}
-    assert {server.name: "service_healthy" for server in servers.SERVICES}.items() <= waits.items()
+    assert {server.name: "service_healthy" for server in SERVICES}.items() <= waits.items()
     assert waits["buckets"] == waits["topics"] == "service_completed_successfully"
     assert (name == "webserver") != (waits.get("webserver") == "service_healthy")
 
@@ -228,8 +229,8 @@ def test_the_platform_waits_for_the_servers_the_buckets_and_the_topics(name):
 @pytest.mark.parametrize("name", sorted(ours("compose.yaml")))
 def test_the_environment_is_that_of_the_local_stack(name, tmp_path):
     ports = {port: number for number, port in enumerate(("object-store", "broker", "postgres", "key-value"), 20_000)}
-    local = servers.Stack(tmp_path, ports, {secret: f"<{secret}>" for secret in servers.SECRETS})
-    wanted = {name: value for service in servers.SERVICES for name, value in service.settings(local).items()}
+    local = Stack(tmp_path, ports, {secret: f"<{secret}>" for secret in SECRETS})
+    wanted = {name: value for service in SERVICES for name, value in service.settings(local).items()}
     # The same text, with each server's name for this machine's address and each variable for a secret.
     inside = {"object-store": 8333, "broker": 9092, "postgres": 5432, "key-value": 6379}
     for server, port in inside.items():
@@ -256,7 +257,7 @@ def test_every_password_must_be_given():
 
 def test_images_of_the_servers_are_pinned_to_a_patch_release_that_the_wheels_have():
     images = {name: made["image"] for name, made in services("compose.yaml").items() if made["image"] != "seamless"}
-    assert len(images) == len(servers.SERVICES) + 1
+    assert len(images) == len(SERVICES) + 1
     assert images["topics"] == images["broker"]
     assert all(re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?(-\w+)?", image) for image in images.values())
     wheels = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["stack"]

