@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -34,20 +35,21 @@ class DecisionSpool:
     def __init__(self, root: Path) -> None:
         self._folder = root / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._file = self._opened()
+        self._file, self._alone = self._opened(), Lock()
 
     def append(self, records: Iterable[Any]) -> None:
         """Write records; once this returns, a kill does not lose them, nor does a loss of power."""
         lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-        while not self._locked():
-            self._file.close()
-            self._file = self._opened()
-        try:
-            self._file.write(lines)
-            self._file.flush()
-            os.fdatasync(self._file.fileno())
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._alone:
+            while not self._locked():
+                self._file.close()
+                self._file = self._opened()
+            try:
+                self._file.write(lines)
+                self._file.flush()
+                os.fdatasync(self._file.fileno())
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file."""

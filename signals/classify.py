@@ -15,7 +15,7 @@ from signals.models import heads, pictures
 from signals.models.transform import require_same
 from signals.splits import in_share
 from signals.tasks import TASKS, Task
-from signals.traffic import Traffic, arm
+from signals.traffic import Traffic, arms
 
 TEXT = pa.large_string()
 # What may be asked about. Pages have ``title`` and ``text``, messages ``text``, images ``body``. ``language`` is null
@@ -158,7 +158,7 @@ def classify(batches: Iterable[pa.RecordBatch], models: Models, encoder: Encoder
                         batch.take(pa.array(rows)),
                         model,
                         documents.answers(model.task, model.scorer, rows),
-                        models.traffic,
+                        models.traffic[model.task.name],
                     )
 
 
@@ -184,7 +184,7 @@ def decision_id(document: Sequence[object], task: str, model_name: str, model_ve
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _decisions(batch: pa.RecordBatch, model: Model, answers: Answers, traffic: Mapping[str, Traffic]) -> pa.RecordBatch:
+def _decisions(batch: pa.RecordBatch, model: Model, answers: Answers, traffic: Traffic) -> pa.RecordBatch:
     task, labels, rows = model.task, model.task.labels, batch.num_rows
     scored = np.array([is_scored(reason) for reason in answers.abstentions])
     best = answers.scores.argmax(axis=1)
@@ -211,7 +211,6 @@ def _decisions(batch: pa.RecordBatch, model: Model, answers: Answers, traffic: M
         "abstention": answers.abstentions,
         "evidence": answers.evidence,
         "topics": answers.topics,
+        "traffic_arm": arms(traffic, model.version, batch["content_hash"].to_pylist()),
     }
-    keys = pl.DataFrame(pa.table({name: columns[name] for name in ("task", "content_hash", "model_version")}))
-    columns["traffic_arm"] = keys.select(arm(traffic)).to_series().to_arrow().cast(TEXT)
     return pa.RecordBatch.from_pydict(columns, schema=DECISION)

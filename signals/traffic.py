@@ -6,7 +6,7 @@ challenger was asked, and each decision says what became of it: its arm is ``cha
 version was the one to answer, else ``shadow``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -41,11 +41,12 @@ def assigned(traffic: Mapping[str, Traffic]) -> pl.Expr:
     return pl.when(in_share(share) & challenger.is_not_null()).then(challenger).otherwise(champion)
 
 
-def arm(traffic: Mapping[str, Traffic]) -> pl.Expr:
-    """Return the arm of a decision, by its ``task``, ``content_hash`` and ``model_version``."""
-    challengers = {task: of.challenger for task, of in traffic.items()}
-    is_challenger = (
-        pl.col("task").replace_strict(challengers, default=None, return_dtype=pl.Int64) == pl.col("model_version")
-    ).fill_null(value=False)
-    own = pl.when(is_challenger).then(pl.lit("challenger")).otherwise(pl.lit("champion"))
-    return pl.when(pl.col("model_version") == assigned(traffic)).then(own).otherwise(pl.lit("shadow"))
+def arms(traffic: Traffic, version: int, contents: Sequence[str | None]) -> list[str]:
+    """Return the arms of the decisions of a version of a task's model, by the content_hash of what they are about."""
+    own = "challenger" if version == traffic.challenger else "champion"
+    if traffic.challenger is None:
+        challenged = [False] * len(contents)
+    else:
+        rows = pl.DataFrame({"content_hash": contents}, schema={"content_hash": pl.String})
+        challenged = rows.select(in_share(traffic.share)).to_series().to_list()
+    return [own if version == (traffic.challenger if of else traffic.champion) else "shadow" for of in challenged]

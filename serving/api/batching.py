@@ -15,6 +15,8 @@ DOCUMENTS = Histogram(
 )
 # No batch waits longer, or has more documents; and no more than this may wait for one.
 MAX_WAIT, MAX_DOCUMENTS, MAX_WAITING = 0.005, 64, 1_024
+# Batches at a time: one is encoded, which leaves Python to others, while the other is read, judged and kept.
+AT_A_TIME = 2
 # What an observation counts for against all before it.
 WEIGHT = 0.05
 
@@ -71,15 +73,16 @@ class _Job:
 
 
 class Batcher:
-    """Decides documents of one group together, one batch at a time.
+    """Decides documents of one group together, ``AT_A_TIME`` batches at a time.
 
     Args:
-        decide: returns an answer a document, given the group; runs in a thread of its own.
+        decide: returns an answer a document, given the group; runs in threads of its own.
     """
 
     def __init__(self, decide: Callable[[Any, Sequence[Any]], Sequence[Any]]) -> None:
         self.policy = WaitPolicy()
-        self._decide, self._thread = decide, ThreadPoolExecutor(1, "decide")
+        self._decide, self._threads = decide, ThreadPoolExecutor(AT_A_TIME, "decide")
+        self._free, self._decided = asyncio.Semaphore(AT_A_TIME), set[asyncio.Task[None]]()
         self._waiting: asyncio.Queue[_Job] = asyncio.Queue()
         self._runner: asyncio.Task[None] | None = None
 
@@ -88,10 +91,11 @@ class Batcher:
         self._runner = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Take no more documents; a batch that is being decided is finished."""
+        """Take no more documents; batches that are being decided are finished."""
         if self._runner is not None:
             self._runner.cancel()
-        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.gather(*self._decided)
+        await asyncio.to_thread(self._threads.shutdown)
 
     async def ask(self, group: Hashable, document: Any) -> tuple[Any, float]:
         """Return the answer about a document, and the seconds that it waited for its batch.
@@ -109,12 +113,20 @@ class Batcher:
 
     async def _run(self) -> None:
         while True:
-            jobs = await self._collected()
-            groups: dict[Hashable, list[_Job]] = {}
-            for job in jobs:
-                groups.setdefault(job.group, []).append(job)
+            await self._free.acquire()
+            batch = asyncio.create_task(self._answer_all(await self._collected()))
+            self._decided.add(batch)
+            batch.add_done_callback(self._decided.discard)
+
+    async def _answer_all(self, jobs: list[_Job]) -> None:
+        groups: dict[Hashable, list[_Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.group, []).append(job)
+        try:
             for group, of_group in groups.items():
                 await self._answer(group, of_group)
+        finally:
+            self._free.release()
 
     async def _collected(self) -> list[_Job]:
         """Return the documents of the next batch, once there is one."""
@@ -135,7 +147,7 @@ class Batcher:
         started, loop = time.monotonic(), asyncio.get_running_loop()
         DOCUMENTS.observe(len(jobs))
         try:
-            answers = await loop.run_in_executor(self._thread, self._decide, group, [job.document for job in jobs])
+            answers = await loop.run_in_executor(self._threads, self._decide, group, [job.document for job in jobs])
         except Exception as error:  # noqa: BLE001 - it is theirs who asked, and the next batch is another
             for job in jobs:
                 if not job.answer.done():

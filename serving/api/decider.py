@@ -12,6 +12,7 @@ import structlog
 
 from resources import transform_bundles
 from resources.decision_spool import DecisionSpool
+from resources.encoder import Encoder
 from resources.instruction_set import instruction_set
 from resources.lakehouse.tables import lakehouse
 from resources.serving_models import ServingModels, serving_models
@@ -63,10 +64,11 @@ class Decider:
             group: what all documents have in common.
             documents: fields of ``signals.classify.DOCUMENT``.
         """
-        assert self.serving is not None  # noqa: S101 - nothing is asked before the models are loaded
-        models = restricted(self.serving.models, group.tasks)
+        serving = self.serving
+        assert serving is not None  # noqa: S101 - nothing is asked before the models are loaded
+        models = restricted(serving.models, group.tasks)
         batch = pa.RecordBatch.from_pylist([dict(one) for one in documents], schema=DOCUMENT)
-        decided = self._decided(batch, models)
+        decided = _decided(batch, models, serving.encoder)
         now = datetime.now(UTC)
         of_run = {"input_table": SERVED_BY, "input_version": 0, "run_id": self._run_id, "served_by": SERVED_BY}
         made = [one | of_run | {"decided_at": now} for of_document in decided for one in of_document or ()]
@@ -80,23 +82,6 @@ class Decider:
             None if of_document is None else told.get(_asked_about(document), [])
             for document, of_document in zip(documents, decided, strict=True)
         ]
-
-    def _decided(self, batch: pa.RecordBatch, models: Models) -> list[list[Decision] | None]:
-        """Return the decisions about each document; of equal ones the first has them all."""
-        assert self.serving is not None  # noqa: S101
-        try:
-            found = pa.Table.from_batches(classify([batch], models, self.serving.encoder), DECISION).to_pylist()
-        except Exception as error:  # noqa: BLE001 - one document never stops the others
-            if batch.num_rows > 1:
-                middle = batch.num_rows // 2
-                return self._decided(batch[:middle], models) + self._decided(batch[middle:], models)
-            log.warning("undecided", error=type(error).__name__)
-            return [None]
-        by_document: dict[tuple[Any, ...], dict[str, Decision]] = {}
-        for one in found:
-            by_document.setdefault(_asked_about(one), {})[one["decision_id"]] = one
-        asked = (_asked_about(row) for row in batch.select(ASKED_ABOUT).to_pylist())
-        return [list(by_document.pop(key, {}).values()) for key in asked]
 
     def _keep_current(self) -> None:
         while not self._stopped.is_set():
@@ -113,6 +98,23 @@ class Decider:
             except Exception as error:  # noqa: BLE001 - those that serve go on serving
                 log.warning("models", error=type(error).__name__)
             self._stopped.wait(REFRESH_SECONDS)
+
+
+def _decided(batch: pa.RecordBatch, models: Models, encoder: Encoder) -> list[list[Decision] | None]:
+    """Return the decisions about each document; of equal ones the first has them all."""
+    try:
+        found = pa.Table.from_batches(classify([batch], models, encoder), DECISION).to_pylist()
+    except Exception as error:  # noqa: BLE001 - one document never stops the others
+        if batch.num_rows > 1:
+            middle = batch.num_rows // 2
+            return _decided(batch[:middle], models, encoder) + _decided(batch[middle:], models, encoder)
+        log.warning("undecided", error=type(error).__name__)
+        return [None]
+    by_document: dict[tuple[Any, ...], dict[str, Decision]] = {}
+    for one in found:
+        by_document.setdefault(_asked_about(one), {})[one["decision_id"]] = one
+    asked = (_asked_about(row) for row in batch.select(ASKED_ABOUT).to_pylist())
+    return [list(by_document.pop(key, {}).values()) for key in asked]
 
 
 def restricted(models: Models, tasks: Iterable[str] | None) -> Models:

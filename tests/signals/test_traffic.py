@@ -2,7 +2,7 @@ from hashlib import sha256
 
 import polars as pl
 
-from signals.traffic import Traffic, arm, assigned
+from signals.traffic import Traffic, arms, assigned
 
 HASHES = [sha256(str(number).encode()).hexdigest() for number in range(4_000)]
 DOCUMENTS = pl.DataFrame({"content_hash": HASHES})
@@ -14,9 +14,10 @@ def test_each_row_has_one_version_and_each_decision_one_arm():
         content_hash=pl.Series(["0" * 64, "0" * 64, "f" * 64, "0" * 64, "0" * 64])
     )
     assert rows.select(assigned(traffic)).to_series().to_list() == [1, 4, 3, 5, None]
-    both = rows.filter(pl.col("task") == "irony").join(pl.DataFrame({"model_version": [3, 4]}), how="cross")
-    assert both.select(arm(traffic)).to_series().to_list() == ["shadow", "challenger", "champion", "shadow"]
-    shadow = rows.filter(pl.col("task") == "threat").join(pl.DataFrame({"model_version": [5, 6]}), how="cross")
-    assert shadow.select(arm(traffic)).to_series().to_list() == ["champion", "shadow"]
-    assert set(both.select(arm(traffic)).to_series()) <= {"champion", "challenger", "shadow"}
+    contents = ["0" * 64, "f" * 64]
+    assert arms(traffic["irony"], 3, contents) == ["shadow", "champion"]
+    assert arms(traffic["irony"], 4, contents) == ["challenger", "shadow"]
+    assert arms(traffic["irony"], 2, contents) == ["shadow", "shadow"]
+    assert [arms(traffic["threat"], version, contents[:1]) for version in (5, 6)] == [["champion"], ["shadow"]]
+    assert [arms(traffic["hate"], version, contents) for version in (1, 2)] == [["champion"] * 2, ["shadow"] * 2]
     assert rows.select(assigned({})).to_series().null_count() == rows.height
