@@ -85,20 +85,15 @@ def backup(places: Places, target: Path, now: datetime) -> dict[str, int]:
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, mode=0o700)
-    for table in sorted({path.parent for path in places.lake.rglob("_delta_log")}):
-        _copy_table(places.lake, table, partial / LAKE)
-    _copy_missing(places.lake, partial / LAKE)
-    if places.registry.exists():
-        _copy_database(places.registry, partial / REGISTRY / "mlflow.db")
-    _copy_missing(places.files, partial / FILES)
-    if places.signals.exists():
-        _copy_signals(places.signals, partial / SIGNALS)
-    _copy_missing(places.runs, partial / RUNS)
-    files = dict(_digests(partial))
-    manifest = {"at": now.isoformat(), "artifacts": str(places.files.resolve()), "files": files}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    verify(partial)
-    partial.rename(target)
+    try:
+        _copy(places, partial)
+        manifest = {"at": now.isoformat(), "artifacts": str(places.files.resolve()), "files": dict(_digests(partial))}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        verify(partial)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return _sizes(target)
 
 
@@ -139,13 +134,25 @@ def verify(source: Path) -> dict[str, Any]:
     return manifest
 
 
+def _copy(places: Places, target: Path) -> None:
+    for table in sorted({path.parent for path in places.lake.rglob("_delta_log")}):
+        _copy_table(places.lake, table, target / LAKE)
+    _copy_missing(places.lake, target / LAKE)
+    if places.registry.exists():
+        _copy_database(places.registry, target / REGISTRY / "mlflow.db")
+    _copy_missing(places.files, target / FILES)
+    if places.signals.exists():
+        _copy_signals(places.signals, target / SIGNALS)
+    _copy_missing(places.runs, target / RUNS)
+
+
 def _copy_table(lake: Path, table: Path, target: Path) -> None:
     """Copy a table: its log first, which names only files that are there, and then those."""
     name = table.relative_to(lake)
     for _ in range(ATTEMPTS):
-        with suppress(FileNotFoundError, shutil.Error):
+        with suppress(FileNotFoundError):
             shutil.rmtree(target / name, ignore_errors=True)
-            shutil.copytree(table / "_delta_log", target / name / "_delta_log")
+            _copy_missing(table / "_delta_log", target / name / "_delta_log")
             _copy_missing(table, target / name)
             opened = Lakehouse(uri=str(target)).open(str(name))
             if all(Path(uri.removeprefix("file://")).exists() for uri in opened.file_uris()):

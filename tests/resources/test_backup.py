@@ -122,6 +122,16 @@ def test_nothing_that_is_there_is_overwritten(made, copied):
         backup(places_of(made), copied, datetime.now(UTC))
 
 
+def test_a_backup_that_fails_leaves_nothing(made, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(OSError, match="No space left"):
+        backup(places_of(made), tmp_path / "copy", datetime.now(UTC))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_servers_and_buckets_have_backups_of_their_own():
     elsewhere = load_settings(lakehouse_uri="s3://bucket/lake", signal_store="redis://localhost:6379/0")
     with pytest.raises(BackupError, match="LAKEHOUSE_URI, SIGNAL_STORE name servers or buckets"):
