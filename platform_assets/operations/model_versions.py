@@ -13,6 +13,7 @@ import polars as pl
 from platform_assets.conventions import table_spec
 from platform_assets.silver.decisions import MODELS
 from resources.lakehouse.tables import Lakehouse
+from resources.registry.card import card
 from resources.registry.models import Registry
 from resources.registry.versions import ModelVersion
 from signals.tasks import TASKS
@@ -36,6 +37,7 @@ SCHEMA = {
     "promoted_by": pl.String,
     "promoted_why": pl.String,
     "promoted_at": pl.Datetime("us", "UTC"),
+    "card": pl.String,
 }
 
 
@@ -76,4 +78,5 @@ def row(version: ModelVersion) -> dict[str, object]:
         "promoted_by": promoted and promoted.by,
         "promoted_why": promoted and promoted.why,
         "promoted_at": promoted and promoted.at,
+        "card": card(version),
     }

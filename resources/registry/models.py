@@ -4,6 +4,7 @@ The model of a task is registered once for each environment, as ``<environment>.
 answer; only ``promotion`` changes them.
 """
 
+import hmac
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from governance.promotion_log import ENCODER
 from governance.transform_comparisons import Comparisons
 from resources.registry.database import client, if_exists, without_credentials
 from resources.registry.errors import ModelMissingError, TamperedModelError
-from resources.registry.versions import ERASED, VERDICT, ModelVersion, traffic_of, training_tags
+from resources.registry.versions import ERASED, SIGNATURE, VERDICT, ModelVersion, traffic_of, training_tags
 from resources.settings import Settings, model_folder
 from signals.classify import Model, load_model
 from signals.models.heads import directory_digest
@@ -33,7 +34,8 @@ class Registry:
 
     A task has a champion under each encoder, so that the heads of the next encoder are ready before it serves. Methods
     return the heads of the serving encoder, or of the one that ``encoder`` names. ``configured_encoder`` is the digest
-    of an encoder that the settings name: it serves, whichever was promoted.
+    of an encoder that the settings name: it serves, whichever was promoted. With a ``key``, versions are signed, and
+    none without a signature of that key is fetched.
     """
 
     tracking_uri: str = field(repr=False)
@@ -42,6 +44,7 @@ class Registry:
     environment: str = "dev"
     encoder: str | None = None
     configured_encoder: str = ""
+    key: bytes | None = field(default=None, repr=False)
 
     @property
     def client(self) -> Any:
@@ -81,7 +84,8 @@ class Registry:
         from mlflow.entities import Metric, RunTag
 
         name, client = self.name(task), self.client
-        tags = training_tags(directory_digest(files), self._encoder_of(task), metrics, record)
+        digest = directory_digest(files)
+        tags = training_tags(digest, self._encoder_of(task), metrics, record) | self._signed(name, digest)
         experiment = client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, self._folder(name))
         run = client.create_run(experiment_id, run_name=name)
@@ -121,6 +125,21 @@ class Registry:
             raise TamperedModelError(f"{copy} is no copy of {origin}: digests differ")
         target.fetch(copy)
         return target.version(version.task, copy.version)
+
+    def sign(self, version: ModelVersion) -> None:
+        """Sign a version that was registered without the key, if its files are those that were registered.
+
+        Raises:
+            TamperedModelError: they are not.
+        """
+        replace(self, key=None).fetch(version)
+        for tag, value in self._signed(version.name, version.digest).items():
+            self.client.set_model_version_tag(version.name, str(version.version), tag, value)
+
+    def is_signed(self, version: ModelVersion) -> bool:
+        """Say whether a version has a signature of the key."""
+        expected = self._signed(version.name, version.digest).get(SIGNATURE, "")
+        return bool(expected) and hmac.compare_digest(expected, version.record.get(SIGNATURE, ""))
 
     def judge(self, version: ModelVersion, verdict: Verdict) -> None:
         """Store the gate's verdict on a version."""
@@ -202,6 +221,8 @@ class Registry:
         """
         from mlflow.artifacts import download_artifacts
 
+        if self.key is not None and not self.is_signed(version):
+            raise TamperedModelError(f"model {version} is not signed with this key: `seamless models sign` signs it")
         folder = Path(self.cache) / version.name / f"{version.version}-{version.digest[:16]}"
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -223,6 +244,12 @@ class Registry:
         if task == ENCODER:
             return ""
         return self.serving_encoder() if self.encoder is None else self.encoder
+
+    def _signed(self, name: str, digest: str) -> dict[str, str]:
+        """Return the tag with the signature of files under a model's name; none without a key."""
+        if self.key is None:
+            return {}
+        return {SIGNATURE: hmac.digest(self.key, f"{name}\x1f{digest}".encode(), "sha256").hex()}
 
     def _models(self) -> list[Any]:
         """Return MLflow's records of all models of the environment."""
@@ -257,6 +284,7 @@ def registry(settings: Settings) -> Registry:
         cache=str(settings.model_cache),
         environment=settings.environment,
         configured_encoder=files_digest(model_folder(settings.encoder)) if settings.encoder else "",
+        key=settings.model_key.get_secret_value().encode() if settings.model_key else None,
     )
 
 

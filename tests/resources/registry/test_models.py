@@ -2,6 +2,7 @@ import json
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from governance.transform_comparisons import Comparisons
 from resources.registry import promotion
 from resources.registry.errors import ModelMissingError, TamperedModelError
 from resources.registry.models import Registry, registry
+from resources.registry.versions import SIGNATURE
 from resources.settings import load_settings
 from signals.models.heads import directory_digest
 from signals.models.transform import TransformMismatchError
@@ -233,3 +235,33 @@ def test_files_that_were_changed_are_not_copied(store, tmp_path):
     with pytest.raises(TamperedModelError):
         store.copy_to(store.for_environment("prod"), store.version("changed", 1))
     assert store.for_environment("prod").versions("changed") == []
+
+
+def test_with_a_key_a_model_without_its_signature_does_not_load(store, elsewhere, tmp_path):
+    key, other = replace(elsewhere, key=b"a key of the tests"), replace(elsewhere, key=b"another key of them")
+    unsigned = register(store, tmp_path, task="of_nobody")
+    made = register(replace(store, key=key.key), tmp_path, task="of_the_key")
+    assert key.load(made, "t1", Comparisons()).digest == made.digest
+    for asked, version in ((key, unsigned), (other, made)):
+        with pytest.raises(TamperedModelError, match="is not signed with this key"):
+            asked.load(version, "t1", Comparisons())
+    store.client.set_model_version_tag(unsigned.name, str(unsigned.version), SIGNATURE, made.record[SIGNATURE])
+    with pytest.raises(TamperedModelError, match="is not signed with this key"):
+        key.load(store.version("of_nobody", unsigned.version), "t1", Comparisons())
+    key.sign(unsigned)
+    assert key.load(store.version("of_nobody", unsigned.version), "t1", Comparisons()).digest == unsigned.digest
+
+
+def test_files_that_were_changed_are_not_signed(store, elsewhere, tmp_path):
+    made = register(store, tmp_path, task="retouched")
+    file = stored_at(store, "retouched") / "model.json"
+    file.write_text(file.read_text().replace("t1", "t2"))
+    with pytest.raises(TamperedModelError, match="registered was"):
+        replace(elsewhere, key=b"a key of the tests").sign(made)
+
+
+def test_a_copy_in_another_environment_is_signed_there(store, elsewhere, tmp_path):
+    key = replace(store, key=b"a key of the tests")
+    tested = judged(key, tmp_path, task="in_prod")
+    copied = key.copy_to(key.for_environment("prod"), key.version("in_prod", tested.version))
+    assert replace(elsewhere, environment="prod", key=key.key).load(copied, "t1", Comparisons()).digest == copied.digest

