@@ -16,6 +16,7 @@ from platform_assets.publishing import accounted_check, start
 from platform_assets.silver.labels import labels_in
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import document_texts
 from signals.models.examples import examples
@@ -64,7 +65,7 @@ def encode_missing(
     """Encode the texts of these days that have no vector of an encoder yet; return their number."""
     missing = unencoded(lakehouse, texts, encoder.encoder_id)
     for chunk in missing.iter_slices(CHUNK):
-        lakehouse.insert_missing(TABLE, encoded(chunk, encoder), KEY)
+        store(lakehouse, encoded(chunk, encoder))
     lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=days, checkpoints=checkpoints)
     return missing.height
 
@@ -78,17 +79,30 @@ def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.D
         texts: content_hash, text, event_date, and ``title`` where texts have one.
     """
     texts = texts.unique("content_hash", keep="first", maintain_order=True)
-    vectors = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder.encoder_id)
-    vectors = vectors.select("content_hash", "vector")
-    hashes = texts.lazy().select("content_hash")
-    stored = vectors.join(hashes, on="content_hash", how="semi").unique("content_hash").collect()
+    stored = stored_vectors(lakehouse, texts, encoder.encoder_id)
     missing = texts.join(stored, on="content_hash", how="anti", maintain_order="left")
     parts = [stored]
     for chunk in missing.iter_slices(CHUNK):
         rows = encoded(chunk, encoder)
-        lakehouse.insert_missing(TABLE, rows, KEY)
+        store(lakehouse, rows)
         parts.append(rows.select("content_hash", "vector"))
     return pl.concat(parts)
+
+
+def stored_vectors(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.DataFrame:
+    """Return content_hash and vector of each text that has a vector under an encoder; only its days are read."""
+    keys = texts.select("content_hash", encoder_id=pl.lit(encoder_id))
+    rows, version = KeyIndex(lakehouse, TABLE).stored(keys, ["vector"])
+    if version is None:
+        return pl.DataFrame(schema={name: SCHEMA[name] for name in ("content_hash", "vector")})
+    return rows.select("content_hash", "vector").unique("content_hash")
+
+
+def store(lakehouse: Lakehouse, rows: pl.DataFrame) -> None:
+    """Add rows that the table does not hold yet."""
+    held, version = KeyIndex(lakehouse, TABLE).stored(rows, [])
+    missing = rows.join(held, on=KEY, how="anti", maintain_order="left")
+    lakehouse.insert_missing(TABLE, missing, KEY, looked_at=version)
 
 
 def training_hashes(lakehouse: Lakehouse, encoder: Encoder) -> pl.DataFrame:
@@ -116,10 +130,9 @@ def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], training: pl.DataF
 
 def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.DataFrame:
     """Return the texts that have no vector yet."""
-    if not lakehouse.exists(TABLE):
-        return texts
-    stored = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder_id).select("content_hash")
-    return texts.lazy().join(stored, on="content_hash", how="anti", maintain_order="left").collect()
+    keys = texts.select("content_hash", encoder_id=pl.lit(encoder_id))
+    held, _ = KeyIndex(lakehouse, TABLE).stored(keys, [])
+    return texts.join(held, on="content_hash", how="anti", maintain_order="left")
 
 
 def encode(texts: pl.DataFrame, encoder: Encoder) -> npt.NDArray[np.float32]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -62,12 +63,14 @@ class Lakehouse:
         storage: options of the object store.
         streaming: the writer is a stream, whose changes make no day stale: see ``staleness.fingerprints``.
         pinned: versions of tables to read in place of the newest: see ``pinned_to``.
+        indexes: folder of this machine for indexes of keys; None for one beside local tables.
     """
 
     uri: str
     storage: dict[str, str] = field(default_factory=dict)
     streaming: bool = False
     pinned: Mapping[str, int] = field(default_factory=dict)
+    indexes: Path | None = None
 
     def location(self, table: str) -> str:
         """Return the address of a table."""
@@ -417,7 +420,8 @@ def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
         storage |= {"AWS_ENDPOINT_URL": settings.aws_endpoint_url}
         if settings.aws_endpoint_url.startswith("http://"):
             storage |= {"AWS_ALLOW_HTTP": "true"}
-    return Lakehouse(uri=settings.lakehouse_uri, storage=storage, streaming=streaming)
+    uri, indexes = settings.lakehouse_uri, settings.key_indexes
+    return Lakehouse(uri=uri, storage=storage, streaming=streaming, indexes=indexes)
 
 
 def _on_days(days: Sequence[str]) -> str:

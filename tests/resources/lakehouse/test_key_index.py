@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from resources.lakehouse import key_index
 from resources.lakehouse.days import DAY
-from resources.lakehouse.key_index import MAX_RUNS, KeyIndex
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 
 TABLE = "silver/user_sync"
@@ -85,7 +85,7 @@ def test_keys_that_share_a_hash_are_told_apart(lake, monkeypatch):
 
 
 @settings(max_examples=10)
-@given(st.lists(st.lists(st.integers(0, 40), max_size=6), min_size=1, max_size=MAX_RUNS + 4))
+@given(st.lists(st.lists(st.integers(0, 40), max_size=6), min_size=1, max_size=20))
 @pytest.mark.slow
 def test_whatever_was_added_in_whatever_order_is_what_is_found(tmp_path_factory, steps):
     lake = Lakehouse(uri=str(tmp_path_factory.mktemp("lake")))
