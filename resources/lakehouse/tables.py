@@ -215,25 +215,33 @@ class Lakehouse:
         Returns:
             The table's version.
         """
-        on_days = f"old.{DAY} IN ({', '.join(f'DATE {str(day)!r}' for day in days)})"
+        from resources.lakehouse.key_index import KeyIndex
 
         def write() -> int:
             delta = self._open_or_create(table, rows)
+            index = KeyIndex(self, table, key)
+            index.refresh()
+            touched = sorted({*days, *days_of(rows), *index.days(rows)})
+            others = pl.scan_delta(delta).filter(only_days(touched), ~only_days(days)).collect()
+            both = rows.select(*key, by, DAY).join(
+                others.select(*key, old=by, old_day=DAY), on=list(key), nulls_equal=True
+            )
             # A row that stands on another day already is left out, so that its day does not count as changed.
-            columns = [*key, by, DAY]
-            unchanged = pl.scan_delta(delta).filter(~only_days(days)).select(columns)
-            new = rows.lazy().join(unchanged, on=columns, how="anti", nulls_equal=True).collect()
+            stands = (pl.col("old") == pl.col(by)) & (pl.col("old_day") == pl.col(DAY))
+            stays = both.filter((pl.col("old") > pl.col(by)) | stands)
+            new = rows.join(stays, on=list(key), how="anti", nulls_equal=True)
+            left = others.join(new, on=list(key), how="semi", nulls_equal=True)
+            changed = sorted({*days, *days_of(new), *days_of(left)})
+            kept = others.filter(only_days(changed)).join(new, on=list(key), how="anti", nulls_equal=True)
             transactions = self._mark_changed(delta, {*days, *days_of(new)})
-            merge = delta.merge(
-                new,
-                _same(key),
-                target_alias="old",
-                source_alias="new",
-                merge_schema=True,
+            write_deltalake(
+                delta,
+                pl.concat([kept, new], how="diagonal_relaxed"),
+                mode="overwrite",
+                predicate=_on_days(changed),
+                schema_mode="merge",
                 commit_properties=CommitProperties(app_transactions=transactions),
             )
-            merge = merge.when_matched_update_all(f"new.{by} >= old.{by} OR {on_days}").when_not_matched_insert_all()
-            merge.when_not_matched_by_source_delete(on_days).execute()
             return delta.version()
 
         return _retried(write)
