@@ -4,7 +4,8 @@ The day is that of the text's first document. Equal texts are encoded only once,
 belong to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import dagster as dg
 import numpy as np
@@ -27,6 +28,8 @@ INPUTS = ("silver/pages", "silver/messages", "silver/labels")
 # Vectors per commit: the work that a kill can lose.
 CHUNK = 4_096
 KEY = ("content_hash", "encoder_id")
+# Tasks with labels that train one.
+TEACHING = sorted({name for task in TASKS.values() for name in (task.name, *task.auxiliary)})
 SCHEMA = {
     "content_hash": pl.String,
     "encoder_id": pl.String,
@@ -44,7 +47,7 @@ def embeddings(
 ) -> dg.MaterializeResult:
     """Encode the texts of these days that have no vector yet."""
     write = start(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
-    texts = distinct_texts(lakehouse, write.days, training_hashes(lakehouse, encoder))
+    texts = distinct_texts(lakehouse, write.days, partial(training_hashes, lakehouse, encoder))
     encoded_count = encode_missing(lakehouse, encoder, texts, write.days, write.checkpoints)
     return write.result(
         {
@@ -111,16 +114,22 @@ def training_hashes(lakehouse: Lakehouse, encoder: Encoder) -> pl.DataFrame:
     return pl.concat([examples(task, labels).select("content_hash") for task in TASKS.values()]).unique()
 
 
-def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], training: pl.DataFrame) -> pl.DataFrame:
-    """Return hash, title, text and day of each distinct text of these days: documents, and labelled training texts."""
+def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], training: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """Return hash, title, text and day of each distinct text of these days: documents, and labelled training texts.
+
+    Args:
+        lakehouse: the tables.
+        days: ISO dates.
+        training: returns the content_hash of each training text; a choice among all labels, asked for only if needed.
+    """
     parts = [
         lakehouse.scan("silver/pages", days).select("content_hash", DAY, "title", "text").collect(),
         lakehouse.scan("silver/messages", days).select("content_hash", DAY, "text").collect(),
-        lakehouse.scan("silver/labels", days)
-        .select("content_hash", DAY, "text")
-        .collect()
-        .join(training, on="content_hash", how="semi"),
     ]
+    labelled = lakehouse.scan("silver/labels", days).filter(pl.col("task").is_in(TEACHING))
+    labelled = labelled.select("content_hash", DAY, "text").collect()
+    if labelled.height:
+        parts.append(labelled.join(training(), on="content_hash", how="semi"))
     return (
         pl.concat(parts, how="diagonal")
         .sort(DAY, "content_hash")
