@@ -1,6 +1,7 @@
 """Access to the lakehouse's files without Delta: reports, and table files for other engines."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -40,6 +41,14 @@ def arrow_dataset(lakehouse: "Lakehouse", table: str, days: Collection[str] | No
         partition = column(DAY) == file[day] if day in file else None
         fragments.append(parquet.make_fragment(f"{folder}/{file['path']}", system, partition_expression=partition))
     return FileSystemDataset(fragments, pa.schema(delta.schema().to_arrow(as_large_types=True)), parquet, system)
+
+
+def log_entries(lakehouse: "Lakehouse", table: str) -> dict[str, datetime]:
+    """Return when each file of a table's log was written, by its name."""
+    from pyarrow.fs import FileSelector
+
+    system, folder = file_system(lakehouse, table)
+    return {info.base_name: info.mtime for info in system.get_file_info(FileSelector(f"{folder}/_delta_log"))}
 
 
 def file_system(lakehouse: "Lakehouse", name: str) -> "tuple[FileSystem, str]":

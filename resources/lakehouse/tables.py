@@ -14,7 +14,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from governance import catalog
-from resources.lakehouse.checkpoints import CHANGED, COMPACTED, INSERTED, read_checkpoints
+from resources.lakehouse.checkpoints import CHANGED, INSERTED, read_checkpoints
 from resources.lakehouse.days import DAY, contiguous, days_of, only_days
 from resources.settings import Settings
 
@@ -321,14 +321,6 @@ class Lakehouse:
             return missing.height
 
         return _retried(write)
-
-    def compact(self, table: str, commits: int) -> None:
-        """Compact a table's small files after so many commits since the last compaction."""
-        delta = self.open(table)
-        if delta.version() - (delta.transaction_version(COMPACTED) or 0) >= commits:
-            properties = CommitProperties(app_transactions=[Transaction(COMPACTED, delta.version())])
-            with suppress(CommitFailedError):  # a rival has rewritten the files meanwhile
-                delta.optimize.compact(commit_properties=properties)
 
     def checkpoint(self, table: str, name: str) -> int | None:
         """Return one checkpoint of a table, or None: see ``resources.lakehouse.checkpoints``."""
