@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from resources.lakehouse import tables as lakehouse_module
 from resources.lakehouse.days import contiguous
 from resources.lakehouse.files import arrow_dataset
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import (
     CHECKPOINT,
     PLACE,
@@ -25,7 +26,7 @@ from resources.lakehouse.tables import (
     lakehouse,
 )
 from resources.settings import PROJECT, load_settings
-from tests.support.delta import DAYS, MON, PAGES, THU, TUE, WED, Row, frame, stored
+from tests.support.delta import DAYS, MON, PAGES, THU, TUE, WED, Row, frame, lose, stored
 
 
 def test_days_that_are_replaced_leave_the_other_days_alone(lake):
@@ -258,6 +259,16 @@ def test_a_key_that_its_day_no_longer_has_is_removed(lake):
     assert stored(lake) == [("a", 1, MON), ("c", 2, TUE)]
     lake.merge_newest(PAGES, [TUE], frame(), key=["id"], by="value")
     assert stored(lake) == [("a", 1, MON)]
+
+
+def test_only_the_days_that_hold_one_of_the_newest_rows_are_opened(lake):
+    lake.merge_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)), key=["id"], by="value")
+    KeyIndex(lake, PAGES, ["id"]).refresh()
+    lose(lake, PAGES, MON)
+    lake.merge_newest(PAGES, [WED], frame(("b", 2, WED)), key=["id"], by="value")
+    assert lake.days(PAGES) == [MON, WED]
+    with pytest.raises(FileNotFoundError):
+        lake.merge_newest(PAGES, [WED], frame(("a", 2, WED), ("b", 2, WED)), key=["id"], by="value")
 
 
 def places(*rows):
