@@ -74,7 +74,7 @@ class StreamState:
 
     @property
     def tables(self) -> set[str]:
-        """Tables that were written, as far as they are not bronze."""
+        """Tables other than bronze that may have been written."""
         return {*self._keys, embeddings.TABLE, decisions.TABLE}
 
     def publish(self, table: str, stage: Stage, rows: pl.DataFrame, *, several: bool = False) -> pl.DataFrame:

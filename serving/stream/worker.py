@@ -305,6 +305,6 @@ def _report(
             warning = dg.AssetCheckSeverity.WARN
             check = dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warning, description=why)
             instance.report_runless_asset_event(check)
-    for table in sorted({*(p.bronze.table for p in active), *context.state.tables}):
+    for table in filter(tables.exists, sorted({*(p.bronze.table for p in active), *context.state.tables})):
         compact(tables, table, SMALL_FILES)
     log(f"{stats.events} events, {stats.published} pages published, lag {lag:.1f} s at most")
