@@ -14,8 +14,8 @@ from resources.lakehouse.tables import lakehouse
 from resources.registry.models import registry
 from resources.settings import settings
 from resources.signal_store.stores import signal_store
-from sensors.daily_retention import daily_retention
 from sensors.materialize_stale import materialize_stale
+from sensors.nightly import nightly
 from sensors.retrain_encoder import retrain_encoder
 
 
@@ -39,7 +39,7 @@ def defs() -> dg.Definitions:
             "registry": registry(configured),
             "open_signal_store": partial(signal_store, configured),
         },
-        schedules=[daily_retention],
+        schedules=[nightly],
         sensors=[materialize_stale, retrain_encoder],
         executor=dg.in_process_executor,
     )

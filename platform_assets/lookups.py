@@ -15,6 +15,7 @@ from resources.lakehouse import staleness
 from resources.lakehouse.changes import rows_changed
 from resources.lakehouse.checkpoints import LOOKUP_CHECKED, LOOKUP_READ
 from resources.lakehouse.days import DAY
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.reading import VersionGoneError
 from resources.lakehouse.snapshot import snapshot
 from resources.lakehouse.tables import PLACE, Lakehouse
@@ -62,13 +63,16 @@ def _referring(lakehouse: Lakehouse, table: catalog.Table, name: str, since: int
         if lookup.table == name and lakehouse.exists(reference.table):
             keys = _changed_keys(lakehouse, lookup, since)
             for column in reference.columns if len(keys) else ():
-                rows = lakehouse.scan(reference.table).select(DAY, key=column).drop_nulls().unique().collect()
-                if reference.spelled:
+                if reference.spelled is None:
+                    referring = KeyIndex(lakehouse, reference.table, [column]).scan(keys.alias(column).to_frame())
+                    yield from referring.select(DAY).unique().collect()[DAY].cast(pl.String)
+                else:
+                    rows = lakehouse.scan(reference.table).select(DAY, key=column).drop_nulls().unique().collect()
                     spellings = SPELLINGS[reference.spelled]
                     rows = rows.with_columns(
                         pl.col("key").map_elements(spellings, return_dtype=pl.List(pl.String))
                     ).explode("key")
-                yield from rows.filter(pl.col("key").is_in(keys.implode()))[DAY].unique().cast(pl.String)
+                    yield from rows.filter(pl.col("key").is_in(keys.implode()))[DAY].unique().cast(pl.String)
 
 
 def _changed_keys(lakehouse: Lakehouse, lookup: catalog.Lookup, since: int | None) -> pl.Series:
@@ -91,12 +95,13 @@ def _changed_keys(lakehouse: Lakehouse, lookup: catalog.Lookup, since: int | Non
 
 def _values(lakehouse: Lakehouse, lookup: catalog.Lookup, keys: pl.Series, version: int | None) -> pl.DataFrame:
     """Return the values of some keys in a version: each tenant's newest, and the newest of all tenants."""
-    rows = lakehouse.scan(lookup.table, version=version)
     parts = (
-        rows.select(*lookup.values, lookup.newest, key=pl.col(name).cast(pl.String), key_column=pl.lit(name))
+        KeyIndex(lakehouse, lookup.table, [name])
+        .scan(keys.alias(name).to_frame(), version)
+        .select(*lookup.values, lookup.newest, key=pl.col(name), key_column=pl.lit(name))
         for name in lookup.key
     )
-    values = pl.concat(parts).filter(pl.col("key").is_in(keys.implode())).collect()
+    values = pl.concat(parts).collect()
     values = values.sort(lookup.newest, *lookup.values)
     own, shared = (
         values.unique([*owner, "key", "key_column"], keep="last").with_columns(own=pl.lit(bool(owner)))
@@ -118,8 +123,7 @@ def _superseded(lakehouse: Lakehouse, table: catalog.Table, since: int | None) -
     new_rows = new_rows.with_columns(owner=owner).with_columns(
         pl.coalesce(name, "received_at") for name in order if schema[name] == schema["received_at"]
     )
-    stored_rows = lakehouse.scan(table.name).select(columns)
-    stored_rows = stored_rows.join(new_rows.lazy().select(ids).unique(), on=ids, how="semi")
+    stored_rows = KeyIndex(lakehouse, table.name, ids).scan(new_rows.drop_nulls(ids)).select(columns)
     unowned = new_rows.filter(pl.col("owner") == "").select(*ids, "owner").unique()
     stored_rows = stored_rows.collect().join(unowned, on=ids, how="left")
     stored_rows = stored_rows.with_columns(pl.coalesce("owner", catalog.TENANT))

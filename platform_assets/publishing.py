@@ -160,9 +160,8 @@ class PartitionWrite:
         rows = bronze.filter(only_days(self.days)).collect()
         if entry.deliveries == expected.table:
             ids = [name for name in entry.key if name in expected.columns and name != catalog.TENANT]
-            records = rows.lazy().select(ids).unique()
-            repeated = bronze.filter(~only_days(self.days)).join(records, on=ids, how="semi")
-            rows = pl.concat([rows, repeated.collect()])
+            repeated = KeyIndex(self.lakehouse, expected.table, ids).scan(rows.drop_nulls(ids))
+            rows = pl.concat([rows, repeated.filter(~only_days(self.days)).collect()])
         return declared(rows, expected)
 
     def publish(

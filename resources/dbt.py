@@ -1,5 +1,7 @@
 """A plugin of dbt-duckdb through which dbt reads and writes the lakehouse's Delta tables."""
 
+import os
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -11,6 +13,7 @@ from pyarrow.dataset import Dataset, dataset
 
 from resources.lakehouse.days import DAY
 from resources.lakehouse.files import arrow_dataset
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import lakehouse
 from resources.settings import load_settings
 
@@ -36,7 +39,8 @@ class Plugin(BasePlugin):
         if columns and not self.lakehouse.exists(table):
             types = [(name, pa.date32() if name == DAY else pa.large_string()) for name in columns]
             return dataset(pa.schema(types).empty_table())
-        return arrow_dataset(self.lakehouse, table)
+        named_in = source_config.get("named_in")
+        return arrow_dataset(self.lakehouse, table, self._days_of_documents(table, named_in) if named_in else None)
 
     def default_materialization(self) -> str:
         """Return ``view``: a source is not copied."""
@@ -45,11 +49,25 @@ class Plugin(BasePlugin):
     def store(self, target_config: TargetConfig) -> None:
         """Replace a model's days, or merge the newest row of each key if its configuration has ``newest``."""
         relation, config = target_config.relation, target_config.config
-        table = f"{relation.schema}/{relation.identifier}"
-        first, last = (date.fromisoformat(config[day]) for day in ("first_day", "last_day"))
-        days = [str(first + timedelta(days=offset)) for offset in range((last - first).days + 1)]
+        table, days = f"{relation.schema}/{relation.identifier}", _range(config["first_day"], config["last_day"])
         rows = self.connection.cursor().sql(f"from {relation} order by all").pl()
         if "newest" in config:
             self.lakehouse.merge_newest(table, days, rows, **config["newest"])
         else:
             self.lakehouse.replace_days(table, days, rows)
+
+    def _days_of_documents(self, table: str, named_in: Sequence[str]) -> list[str]:
+        """Return the days on which a table has documents that other tables name on the run's days."""
+        days = _range(os.environ["GOLD_FIRST_DAY"], os.environ["GOLD_LAST_DAY"])
+        index, found = KeyIndex(self.lakehouse, table, ["document_id"]), set[str]()
+        index.refresh()
+        for name in named_in:
+            if self.lakehouse.exists(name):
+                found.update(index.days(self.lakehouse.scan(name, days).select(index.key).unique().collect()))
+        return sorted(found)
+
+
+def _range(first: str, last: str) -> list[str]:
+    """Return the days (ISO dates) from the first to the last."""
+    start, count = date.fromisoformat(first), (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+    return [str(start + timedelta(days=offset)) for offset in range(count)]

@@ -7,9 +7,13 @@ to a quarter of a daily run.
 from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Self
 
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster import DagsterInstance, RunsFilter
+from dagster._core.instance.utils import RUNLESS_RUN_ID
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
+from dagster._core.storage.event_log import SqlEventLogStorage, SqlEventLogStorageTable, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import create_engine, event
@@ -17,6 +21,8 @@ from sqlalchemy.engine import Connection, Engine
 
 # Each run has a file: a webserver that has shown many runs closes the least recently used.
 OPEN_FILES = 8
+# Runs that are deleted at a time.
+RUNS = 100
 
 
 class EventLog(SqliteEventLogStorage):
@@ -62,6 +68,23 @@ class EventLog(SqliteEventLogStorage):
     def _close(self, shard: str) -> None:
         if shard in self._engines:
             self._engines.pop(shard).dispose()
+
+
+def forget(instance: DagsterInstance, before: datetime) -> int:
+    """Delete an instance's runs that ended before a time, and events of no run from before it; return their number."""
+    ended = RunsFilter(statuses=FINISHED_STATUSES, updated_before=before)
+    deleted = 0
+    while records := instance.get_run_records(ended, limit=RUNS):
+        for record in records:
+            instance.delete_run(record.dagster_run.run_id)
+        deleted += len(records)
+    storage, events = instance.event_log_storage, SqlEventLogStorageTable
+    old = (events.c.run_id == RUNLESS_RUN_ID) & (events.c.timestamp < before.replace(tzinfo=None))
+    if isinstance(storage, SqlEventLogStorage):
+        for connection in (storage.index_connection(), storage.run_connection(RUNLESS_RUN_ID)):
+            with connection as open_connection:
+                deleted += open_connection.execute(events.delete().where(old)).rowcount
+    return deleted
 
 
 def _relax_sync(connection: Any, _: Any) -> None:

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         min_length=1,
     )
     model_cache: Path = Field(Path(".cache/models"), description="Folder for local copies of the models in use.")
+    key_indexes: Path = Field(
+        Path(".cache/keys"),
+        description="Folder for indexes of tables' keys where the tables are in a bucket; made again where it is lost.",
+    )
     encoder: str | None = Field(
         None,
         description="Encoder in place of the packaged one: folder of a sentence-transformers model, or its hub name.",

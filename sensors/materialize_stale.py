@@ -137,7 +137,7 @@ def observe(
         return State(unread=unread)
     training_inputs, consumers = split_at_training(daily)
     stale = stale_days.stale(lakehouse, training_inputs, now.date(), encoder.encoder_id)
-    input_plans = tuple(stale_days.decide(stale, training_inputs))
+    input_plans = tuple(stale_days.decide(stale, training_inputs, stale_days.sizes(lakehouse, training_inputs)))
     incoming = incoming_labels(lakehouse, input_plans)
     if input_plans and not incoming:
         return State(input_plans=input_plans)
@@ -156,7 +156,7 @@ def observe(
         return State(input_plans=input_plans, due=due, reasons=reasons, unanswered=unanswered)
     unrecorded = promotions.behind(lakehouse, registry)
     stale = stale_days.stale(lakehouse, consumers, now.date(), traffic=heads.traffic())
-    plans = tuple(stale_days.decide(stale, consumers))
+    plans = tuple(stale_days.decide(stale, consumers, stale_days.sizes(lakehouse, consumers)))
     return State(decision_plans=plans, reasons=reasons, unanswered=unanswered, unrecorded=unrecorded)
 
 

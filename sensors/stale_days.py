@@ -1,20 +1,25 @@
 """Stale days: days of tables whose inputs have changed since they were made, and the run plans to make them again."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import dagster as dg
+import polars as pl
 
 from governance import catalog
 from platform_assets.operations.retention import removed_days
 from platform_assets.silver import decisions, embeddings
+from resources.lakehouse.days import DAY
 from resources.lakehouse.staleness import stale_days
 from resources.lakehouse.tables import Lakehouse
 from signals.traffic import Traffic
 
 # Days within this gap share a run: empty days cost less than another run.
 GAP = timedelta(days=31)
+# Bytes of compressed input up to which they do: all of it is in memory at once, also that of the days between.
+RANGE_BYTES = 64 << 20
 
 
 def daily_inputs(assets: Iterable[dg.AssetsDefinition]) -> dict[str, tuple[str, ...]]:
@@ -70,17 +75,36 @@ class RunPlan:
     tables: tuple[str, ...]
 
 
-def decide(stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> list[RunPlan]:
+def sizes(lakehouse: Lakehouse, inputs: Mapping[str, Iterable[str]]) -> dict[str, int]:
+    """Return the bytes that tables are made from, by day; from the log alone."""
+    found = Counter[str]()
+    for table in {name for names in inputs.values() for name in names}:
+        delta = lakehouse.open_if_exists(table)
+        files = pl.DataFrame() if delta is None else pl.DataFrame(delta.get_add_actions(flatten=True))
+        if files.height:
+            by_day = files.group_by(pl.col(f"partition.{DAY}").cast(pl.String)).agg(pl.col("size_bytes").sum())
+            found.update(dict(by_day.iter_rows()))
+    return dict(found)
+
+
+def decide(
+    stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]], day_bytes: Mapping[str, int]
+) -> list[RunPlan]:
     """Return the run plans that make stale days again, oldest days first.
 
     Args:
         stale_days: the stale days of each table that has any.
         inputs: the tables to plan, each with its inputs. A table is planned too where one of its inputs is.
+        day_bytes: bytes of the inputs by day.
     """
+
+    def read(first: date, last: date) -> int:
+        return sum(size for day, size in day_bytes.items() if f"{first}" <= day <= f"{last}")
+
     days = sorted({date.fromisoformat(day) for table in inputs for day in stale_days.get(table, ())})
     ranges: list[list[date]] = []
     for day in days:
-        if ranges and day - ranges[-1][-1] <= GAP:
+        if ranges and day - ranges[-1][-1] <= GAP and read(ranges[-1][0], day) <= RANGE_BYTES:
             ranges[-1].append(day)
         else:
             ranges.append([day])

@@ -90,9 +90,11 @@ def _tables_read(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
     for parent in manifest["parent_map"][unique_id]:
         if parent in manifest["nodes"]:
             tables |= {_table(manifest["nodes"][parent]), *_tables_read(manifest, parent)}
+            continue
+        source = manifest["sources"][parent]
         # A stored gold table is no input: its model is a parent too.
-        elif manifest["sources"][parent]["source_name"] != "stored":
-            tables.add(_table(manifest["sources"][parent]))
+        if source["source_name"] != "stored":
+            tables.add(f"{source['config']['meta'].get('layer', source['schema'])}/{source['name']}")
     return tables
 
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import dagster as dg
@@ -132,7 +132,7 @@ def teaching_texts(lakehouse: Lakehouse) -> int:
 
 def encode_stored(lakehouse: Lakehouse, encoder: Encoder) -> None:
     """Encode every stored text with an encoder, a day at a time."""
-    training = embeddings.training_hashes(lakehouse, encoder)
+    training = cache(partial(embeddings.training_hashes, lakehouse, encoder))
     for day in sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)}):
         checkpoints = input_fingerprints(
             lakehouse, embeddings.TABLE, embeddings.INPUTS, [day], encoder.encoder_id, streamed=True

@@ -144,11 +144,8 @@ def measured_version(versions: Sequence[ModelVersion], answers: pl.DataFrame) ->
 
 def sample_vectors(lakehouse: Lakehouse, encoder: Encoder, hashes: pl.Series) -> pl.DataFrame:
     """Return content_hash and vector of at most ``MAX_TEXTS`` texts, those with the smallest hashes."""
-    sample = hashes.unique().sort().head(MAX_TEXTS).implode()
-    stored = lakehouse.scan(embeddings.TABLE).filter(
-        pl.col("encoder_id") == encoder.encoder_id, pl.col("content_hash").is_in(sample)
-    )
-    return stored.select("content_hash", "vector").unique("content_hash").sort("content_hash").collect()
+    sample = hashes.unique().sort().head(MAX_TEXTS).to_frame("content_hash")
+    return embeddings.stored_vectors(lakehouse, sample, encoder.encoder_id).sort("content_hash")
 
 
 def labels_with_delay(lakehouse: Lakehouse, day: str) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from resources import profiles
 from resources.lakehouse.days import DAY
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 from resources.settings import settings
 
@@ -45,8 +46,8 @@ def suitability(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[L
     """Judge the pages of impressions by the profiles of their organisation."""
     write = start(context, lakehouse, TABLE, (EVENTS,))
     shown = lakehouse.scan(EVENTS, write.days).filter(pl.col("event_type") == "impression").collect()
-    pages = shown["document_id"].drop_nulls().unique()
-    signals = lakehouse.scan(SIGNALS).filter(pl.col("document_id").is_in(pages.implode())).collect()
+    pages = shown.select("document_id").drop_nulls()
+    signals = KeyIndex(lakehouse, SIGNALS, ["document_id"]).scan(pages).collect()
     rows = judged(impressions(shown, signals), settings().suitability_profiles)
     lakehouse.replace_days(TABLE, write.days, rows, checkpoints=write.checkpoints)
     return write.result({"profiles": rows["profile"].n_unique()}, rows_out=rows.height)

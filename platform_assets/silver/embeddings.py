@@ -4,7 +4,8 @@ The day is that of the text's first document. Equal texts are encoded only once,
 belong to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import dagster as dg
 import numpy as np
@@ -16,6 +17,7 @@ from platform_assets.publishing import accounted_check, start
 from platform_assets.silver.labels import labels_in
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import document_texts
 from signals.models.examples import examples
@@ -26,6 +28,8 @@ INPUTS = ("silver/pages", "silver/messages", "silver/labels")
 # Vectors per commit: the work that a kill can lose.
 CHUNK = 4_096
 KEY = ("content_hash", "encoder_id")
+# Tasks with labels that train one.
+TEACHING = sorted({name for task in TASKS.values() for name in (task.name, *task.auxiliary)})
 SCHEMA = {
     "content_hash": pl.String,
     "encoder_id": pl.String,
@@ -43,7 +47,7 @@ def embeddings(
 ) -> dg.MaterializeResult:
     """Encode the texts of these days that have no vector yet."""
     write = start(context, lakehouse, TABLE, INPUTS, made_by=encoder.encoder_id)
-    texts = distinct_texts(lakehouse, write.days, training_hashes(lakehouse, encoder))
+    texts = distinct_texts(lakehouse, write.days, partial(training_hashes, lakehouse, encoder))
     encoded_count = encode_missing(lakehouse, encoder, texts, write.days, write.checkpoints)
     return write.result(
         {
@@ -64,7 +68,7 @@ def encode_missing(
     """Encode the texts of these days that have no vector of an encoder yet; return their number."""
     missing = unencoded(lakehouse, texts, encoder.encoder_id)
     for chunk in missing.iter_slices(CHUNK):
-        lakehouse.insert_missing(TABLE, encoded(chunk, encoder), KEY)
+        store(lakehouse, encoded(chunk, encoder))
     lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=days, checkpoints=checkpoints)
     return missing.height
 
@@ -78,17 +82,30 @@ def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.D
         texts: content_hash, text, event_date, and ``title`` where texts have one.
     """
     texts = texts.unique("content_hash", keep="first", maintain_order=True)
-    vectors = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder.encoder_id)
-    vectors = vectors.select("content_hash", "vector")
-    hashes = texts.lazy().select("content_hash")
-    stored = vectors.join(hashes, on="content_hash", how="semi").unique("content_hash").collect()
+    stored = stored_vectors(lakehouse, texts, encoder.encoder_id)
     missing = texts.join(stored, on="content_hash", how="anti", maintain_order="left")
     parts = [stored]
     for chunk in missing.iter_slices(CHUNK):
         rows = encoded(chunk, encoder)
-        lakehouse.insert_missing(TABLE, rows, KEY)
+        store(lakehouse, rows)
         parts.append(rows.select("content_hash", "vector"))
     return pl.concat(parts)
+
+
+def stored_vectors(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.DataFrame:
+    """Return content_hash and vector of each text that has a vector under an encoder; only its days are read."""
+    keys = texts.select("content_hash", encoder_id=pl.lit(encoder_id))
+    rows, version = KeyIndex(lakehouse, TABLE).stored(keys, ["vector"])
+    if version is None:
+        return pl.DataFrame(schema={name: SCHEMA[name] for name in ("content_hash", "vector")})
+    return rows.select("content_hash", "vector").unique("content_hash")
+
+
+def store(lakehouse: Lakehouse, rows: pl.DataFrame) -> None:
+    """Add rows that the table does not hold yet."""
+    held, version = KeyIndex(lakehouse, TABLE).stored(rows, [])
+    missing = rows.join(held, on=KEY, how="anti", maintain_order="left")
+    lakehouse.insert_missing(TABLE, missing, KEY, looked_at=version)
 
 
 def training_hashes(lakehouse: Lakehouse, encoder: Encoder) -> pl.DataFrame:
@@ -97,16 +114,22 @@ def training_hashes(lakehouse: Lakehouse, encoder: Encoder) -> pl.DataFrame:
     return pl.concat([examples(task, labels).select("content_hash") for task in TASKS.values()]).unique()
 
 
-def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], training: pl.DataFrame) -> pl.DataFrame:
-    """Return hash, title, text and day of each distinct text of these days: documents, and labelled training texts."""
+def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], training: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """Return hash, title, text and day of each distinct text of these days: documents, and labelled training texts.
+
+    Args:
+        lakehouse: the tables.
+        days: ISO dates.
+        training: returns the content_hash of each training text; a choice among all labels, asked for only if needed.
+    """
     parts = [
         lakehouse.scan("silver/pages", days).select("content_hash", DAY, "title", "text").collect(),
         lakehouse.scan("silver/messages", days).select("content_hash", DAY, "text").collect(),
-        lakehouse.scan("silver/labels", days)
-        .select("content_hash", DAY, "text")
-        .collect()
-        .join(training, on="content_hash", how="semi"),
     ]
+    labelled = lakehouse.scan("silver/labels", days).filter(pl.col("task").is_in(TEACHING))
+    labelled = labelled.select("content_hash", DAY, "text").collect()
+    if labelled.height:
+        parts.append(labelled.join(training(), on="content_hash", how="semi"))
     return (
         pl.concat(parts, how="diagonal")
         .sort(DAY, "content_hash")
@@ -116,10 +139,9 @@ def distinct_texts(lakehouse: Lakehouse, days: Sequence[str], training: pl.DataF
 
 def unencoded(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.DataFrame:
     """Return the texts that have no vector yet."""
-    if not lakehouse.exists(TABLE):
-        return texts
-    stored = lakehouse.scan(TABLE).filter(pl.col("encoder_id") == encoder_id).select("content_hash")
-    return texts.lazy().join(stored, on="content_hash", how="anti", maintain_order="left").collect()
+    keys = texts.select("content_hash", encoder_id=pl.lit(encoder_id))
+    held, _ = KeyIndex(lakehouse, TABLE).stored(keys, [])
+    return texts.join(held, on="content_hash", how="anti", maintain_order="left")
 
 
 def encode(texts: pl.DataFrame, encoder: Encoder) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ from platform_assets.bronze.review_labels import SCHEMA
 from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 from signals.classify import DOCUMENT_KEY
 from signals.documents.languages import languages_of
@@ -56,15 +57,19 @@ def labelled_documents(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataF
         and the normalised URL of its fetch.
     """
     ids = received["document_id"].drop_nulls().unique()
-    names = pl.concat([ids, ids.map_elements(canonical_url, return_dtype=pl.String)]).unique().implode()
-    pages, at = lakehouse.scan("silver/pages"), pl.col("fetched_at").alias("at")
+    names = pl.concat([ids, ids.map_elements(canonical_url, return_dtype=pl.String)]).unique()
+    at = pl.col("fetched_at").alias("at")
+
+    def named(table: str, column: str) -> pl.LazyFrame:
+        return KeyIndex(lakehouse, table, [column]).scan(names.alias(column).to_frame())
+
     parts = [
-        pages.select(*DOCUMENT_KEY, at, "title", "text", name="document_id"),
-        pages.select(*DOCUMENT_KEY, at, "title", "text", name="normalized_url"),
-        lakehouse.scan("silver/messages").select(*DOCUMENT_KEY, "text", at="sent_at", name="document_id"),
-        lakehouse.scan("silver/images").select(*DOCUMENT_KEY, at, text=pl.lit(""), name="document_id"),
+        named("silver/pages", "document_id").select(*DOCUMENT_KEY, at, "title", "text", name="document_id"),
+        named("silver/pages", "normalized_url").select(*DOCUMENT_KEY, at, "title", "text", name="normalized_url"),
+        named("silver/messages", "document_id").select(*DOCUMENT_KEY, "text", at="sent_at", name="document_id"),
+        named("silver/images", "document_id").select(*DOCUMENT_KEY, at, text=pl.lit(""), name="document_id"),
     ]
-    documents = pl.concat(parts, how="diagonal").filter(pl.col("name").is_in(names)).collect()
+    documents = pl.concat(parts, how="diagonal").collect()
     # A document's own id takes precedence over the URL of another's fetch.
     own = pl.col("name") == pl.col("document_id")
     newest = documents.sort(own, "at", "content_hash").unique(["tenant_id", "name"], keep="last", maintain_order=True)

@@ -11,6 +11,7 @@ import polars as pl
 
 from platform_assets.conventions import table_spec
 from platform_assets.publishing import start
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.text import plain_texts
 from signals.features.communication import communication_features
@@ -36,8 +37,8 @@ def message_features(context: dg.AssetExecutionContext, lakehouse: dg.ResourcePa
     """Compute the features of each message, and the delay of each reply."""
     write = start(context, lakehouse, TABLE, INPUTS)
     messages = lakehouse.read("silver/messages", write.days)
-    parent_ids = messages["reply_to"].drop_nulls().unique().implode()
-    parents = lakehouse.scan("silver/messages").filter(pl.col("message_id").is_in(parent_ids)).collect()
+    parent_ids = messages.select(message_id="reply_to").drop_nulls()
+    parents = KeyIndex(lakehouse, "silver/messages", ["message_id"]).scan(parent_ids).collect()
     return write.publish(partial(features, parents=parents), messages)
 
 

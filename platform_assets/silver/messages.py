@@ -16,6 +16,7 @@ from platform_assets.conventions import table_spec
 from platform_assets.parsing import declared
 from platform_assets.publishing import start
 from platform_assets.tenants import DEFAULT_TENANT, join_by_tenant
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
 from signals.documents.languages import languages_of
 from signals.documents.text import normal_forms
@@ -35,8 +36,8 @@ def messages(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lake
 
 def profiles_of(lakehouse: Lakehouse, received: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of bronze/user_profiles of the authors of messages."""
-    by_authors = pl.col("user_id").is_in(received["author_id"].implode())
-    return declared(lakehouse.scan(PROFILES.table).filter(by_authors).collect(), PROFILES)
+    authors = received.select(user_id="author_id").drop_nulls()
+    return declared(KeyIndex(lakehouse, PROFILES.table, ["user_id"]).scan(authors).collect(), PROFILES)
 
 
 def cleaned(received: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:

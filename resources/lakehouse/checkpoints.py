@@ -52,8 +52,9 @@ LISTED = CheckpointKind("listed")
 COMMITS = CheckpointKind("commits")
 # Version of the last insert: both of two concurrent inserts write it, so one of their commits conflicts.
 INSERTED = "inserts"
-# Version of the last compaction.
-COMPACTED = "compacted"
+# By day: state of the files before the last compaction and after it: see ``staleness.file_states``.
+COMPACTED_FROM = CheckpointKind("compacted_from")
+COMPACTED_AS = CheckpointKind("compacted_as")
 
 
 def inputs_checkpoint(made_by: str, day: str) -> str:

@@ -46,4 +46,4 @@ class Snapshot(Lakehouse):
 
 def snapshot(lakehouse: Lakehouse) -> Snapshot:
     """Return a short-lived, read-only view of the lakehouse as it is now."""
-    return Snapshot(lakehouse.uri, lakehouse.storage, pinned=lakehouse.pinned)
+    return Snapshot(lakehouse.uri, lakehouse.storage, pinned=lakehouse.pinned, indexes=lakehouse.indexes)

@@ -4,8 +4,16 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
+from deltalake import DeltaTable
 
-from resources.lakehouse.checkpoints import CHANGED, INVALIDATED, inputs_checkpoint
+from resources.lakehouse.checkpoints import (
+    CHANGED,
+    COMPACTED_AS,
+    COMPACTED_FROM,
+    INVALIDATED,
+    Checkpoints,
+    inputs_checkpoint,
+)
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
 
@@ -29,11 +37,21 @@ def fingerprints(lakehouse: Lakehouse, inputs: Iterable[str], *, streamed: bool 
             changed = CHANGED.matching(lakehouse.checkpoints(table))
             of_table = [(f"{version}", day) for day, version in changed.items()]
         else:
-            files = pl.DataFrame(delta.get_add_actions(flatten=True))
-            of_table = files.select("path", pl.col(f"partition.{DAY}").cast(pl.String)).rows()
+            of_table = [(f"{state}", day) for day, state in file_states(delta, lakehouse.checkpoints(table)).items()]
         for change, day in of_table:
             changes.setdefault(day, []).append(f"{table}:{change}")
     return {day: fingerprint(sorted(of_day)) for day, of_day in changes.items()}
+
+
+def file_states(delta: DeltaTable, checkpoints: Checkpoints) -> dict[str, int]:
+    """Return for each day a number that changes with its files, unless they were only compacted."""
+    files = pl.DataFrame(delta.get_add_actions(flatten=True))
+    if files.is_empty():
+        return {}
+    by_day = files.group_by(pl.col(f"partition.{DAY}").cast(pl.String)).agg(pl.col("path").sort())
+    states = {day: fingerprint(paths) for day, paths in by_day.iter_rows()}
+    before, after = COMPACTED_FROM.matching(checkpoints), COMPACTED_AS.matching(checkpoints)
+    return {day: before[day] if after.get(day) == state else state for day, state in states.items()}
 
 
 def input_fingerprints(

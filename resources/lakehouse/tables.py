@@ -1,15 +1,15 @@
 """The Delta tables. Every write leaves the same rows when it is run twice or killed at any point."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from governance import catalog
-from resources.lakehouse.checkpoints import CHANGED, COMPACTED, INSERTED
+from resources.lakehouse.checkpoints import CHANGED, INSERTED
 from resources.lakehouse.days import DAY, days_of, on_days_in_sql, only_days
 from resources.lakehouse.reading import LakehouseReader
 from resources.lakehouse.retries import retried
@@ -42,9 +42,11 @@ class Lakehouse(LakehouseReader):
 
     Attributes:
         streaming: the writer is a stream, whose changes make no day stale: see ``staleness.fingerprints``.
+        indexes: folder of this machine for indexes of keys; None for one beside local tables.
     """
 
     streaming: bool = False
+    indexes: Path | None = None
 
     def append_once(
         self, table: str, rows: pl.DataFrame, before: Mapping[str, int | None], after: Mapping[str, int]
@@ -144,25 +146,33 @@ class Lakehouse(LakehouseReader):
         Returns:
             The table's version.
         """
-        on_days = f"old.{DAY} IN ({', '.join(f'DATE {str(day)!r}' for day in days)})"
+        from resources.lakehouse.key_index import KeyIndex
 
         def write() -> int:
             delta = self._open_or_create(table, rows)
+            index = KeyIndex(self, table, key)
+            index.refresh()
+            touched = sorted({*days, *days_of(rows), *index.days(rows)})
+            others = pl.scan_delta(delta).filter(only_days(touched), ~only_days(days)).collect()
+            both = rows.select(*key, by, DAY).join(
+                others.select(*key, old=by, old_day=DAY), on=list(key), nulls_equal=True
+            )
             # A row that stands on another day already is left out, so that its day does not count as changed.
-            columns = [*key, by, DAY]
-            unchanged = pl.scan_delta(delta).filter(~only_days(days)).select(columns)
-            new = rows.lazy().join(unchanged, on=columns, how="anti", nulls_equal=True).collect()
+            stands = (pl.col("old") == pl.col(by)) & (pl.col("old_day") == pl.col(DAY))
+            stays = both.filter((pl.col("old") > pl.col(by)) | stands)
+            new = rows.join(stays, on=list(key), how="anti", nulls_equal=True)
+            left = others.join(new, on=list(key), how="semi", nulls_equal=True)
+            changed = sorted({*days, *days_of(new), *days_of(left)})
+            kept = others.filter(only_days(changed)).join(new, on=list(key), how="anti", nulls_equal=True)
             transactions = self._mark_changed(delta, {*days, *days_of(new)})
-            merge = delta.merge(
-                new,
-                _same(key),
-                target_alias="old",
-                source_alias="new",
-                merge_schema=True,
+            write_deltalake(
+                delta,
+                pl.concat([kept, new], how="diagonal_relaxed"),
+                mode="overwrite",
+                predicate=on_days_in_sql(changed),
+                schema_mode="merge",
                 commit_properties=CommitProperties(app_transactions=transactions),
             )
-            merge = merge.when_matched_update_all(f"new.{by} >= old.{by} OR {on_days}").when_not_matched_insert_all()
-            merge.when_not_matched_by_source_delete(on_days).execute()
             return delta.version()
 
         return retried(write)
@@ -243,14 +253,6 @@ class Lakehouse(LakehouseReader):
 
         return retried(write)
 
-    def compact(self, table: str, commits: int) -> None:
-        """Compact a table's small files after so many commits since the last compaction."""
-        delta = self.open(table)
-        if delta.version() - (delta.transaction_version(COMPACTED) or 0) >= commits:
-            properties = CommitProperties(app_transactions=[Transaction(COMPACTED, delta.version())])
-            with suppress(CommitFailedError):  # a rival has rewritten the files meanwhile
-                delta.optimize.compact(commit_properties=properties)
-
     def _mark_changed(self, delta: DeltaTable, changed: pl.DataFrame | Collection[str]) -> list[Transaction]:
         """Return a commit's checkpoints of the days that it changes, given as ISO dates or by its rows."""
         if self.streaming:
@@ -302,7 +304,8 @@ def lakehouse(settings: Settings, *, streaming: bool = False) -> Lakehouse:
         storage |= {"AWS_ENDPOINT_URL": settings.aws_endpoint_url}
         if settings.aws_endpoint_url.startswith("http://"):
             storage |= {"AWS_ALLOW_HTTP": "true"}
-    return Lakehouse(uri=settings.lakehouse_uri, storage=storage, streaming=streaming)
+    uri, indexes = settings.lakehouse_uri, settings.key_indexes
+    return Lakehouse(uri=uri, storage=storage, streaming=streaming, indexes=indexes)
 
 
 def _same(columns: Iterable[str]) -> str:

@@ -76,8 +76,6 @@ class EmbeddingCache:
     def _read_stored(self, hashes: Sequence[str]) -> Vectors:
         if not hashes:
             return {}
-        stored = self.lakehouse.scan(embeddings.TABLE).filter(
-            pl.col("encoder_id") == self.encoder.encoder_id, pl.col("content_hash").is_in(hashes)
-        )
-        rows = stored.select("content_hash", "vector").collect()
+        texts = pl.Series("content_hash", hashes, dtype=pl.String).to_frame()
+        rows = embeddings.stored_vectors(self.lakehouse, texts, self.encoder.encoder_id)
         return {name: np.array(vector, np.float32) for name, vector in rows.rows()}

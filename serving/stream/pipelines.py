@@ -25,6 +25,7 @@ from platform_assets.publishing import Stage, publish_increment, quarantine
 from platform_assets.silver import (
     ad_events,
     decisions,
+    embeddings,
     images,
     inventory,
     message_signals,
@@ -71,6 +72,11 @@ class StreamState:
     def __init__(self, lakehouse: Lakehouse) -> None:
         self.lakehouse, self.aliases = lakehouse, Aliases(lakehouse)
         self._keys: dict[str, KeyIndex] = {}
+
+    @property
+    def tables(self) -> set[str]:
+        """Tables other than bronze that may have been written."""
+        return {*self._keys, embeddings.TABLE, decisions.TABLE}
 
     def publish(self, table: str, stage: Stage, rows: pl.DataFrame, *, several: bool = False) -> pl.DataFrame:
         """Add the rows that a stage makes to a table. See ``publish_increment``."""

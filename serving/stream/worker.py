@@ -26,6 +26,7 @@ from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
 from platform_assets.parsing import declared
 from platform_assets.published.signal_store import put
 from platform_assets.silver import embeddings as embeddings_table
+from resources.lakehouse.disk import compact
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.landing.increments import Increment
 from resources.serving_models import serving_models
@@ -46,8 +47,8 @@ FAST_SECONDS, SLOW_SECONDS = 2.0, 5.0
 MIN_EVENTS, MAX_EVENTS = 50, 100_000
 # Largest factor by which one micro-batch exceeds the one before it.
 MAX_GROWTH = 25
-# Commits of a table after which its small files are compacted.
-COMPACT_AFTER_COMMITS = 200
+# Small files of a day that are left as they are.
+SMALL_FILES = 100
 TOPICS = [pipeline.topic for pipeline in PIPELINES]
 
 
@@ -305,5 +306,6 @@ def _report(
             warning = dg.AssetCheckSeverity.WARN
             check = dg.AssetCheckEvaluation(key, CHECK, passed, {LAG: lag}, severity=warning, description=why)
             instance.report_runless_asset_event(check)
-        tables.compact(table, COMPACT_AFTER_COMMITS)
+    for table in filter(tables.exists, sorted({*(p.bronze.table for p in active), *context.state.tables})):
+        compact(tables, table, SMALL_FILES)
     log(f"{stats.events} events, {stats.published} pages published, lag {lag:.1f} s at most")

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -5,7 +6,7 @@ import pytest
 import yaml
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from resources.event_log import OPEN_FILES
+from resources.event_log import OPEN_FILES, forget
 from tests.conftest import instance
 
 
@@ -45,3 +46,18 @@ def test_a_wiped_log_takes_events_again(log: dg.DagsterInstance):
     assert log.all_logs(before) == []
     assert log.all_logs(after, of_type=dg.DagsterEventType.RUN_SUCCESS)
     assert log.get_latest_materialization_event(thing.key).run_id == after
+
+
+def test_old_runs_and_events_of_no_run_are_forgotten_and_new_ones_are_not(log: dg.DagsterInstance):
+    run_id, streamed = dg.materialize([thing], instance=log).run_id, dg.AssetKey("streamed")
+    log.report_runless_asset_event(dg.AssetMaterialization(streamed))
+
+    def kept():
+        return len(log.get_runs()), len(log.fetch_materializations(streamed, 9).records)
+
+    assert forget(log, datetime.now(UTC) - timedelta(days=1)) == 0
+    assert kept() == (1, 1)
+    assert forget(log, datetime.now(UTC) + timedelta(minutes=1)) >= 2
+    assert kept() == (0, 0)
+    assert log.get_run_by_id(run_id) is None
+    assert log.all_logs(run_id) == []

@@ -1,6 +1,7 @@
 """Rows of a table with days, as tests of the lakehouse write and read them."""
 
 from datetime import date
+from pathlib import Path
 
 import polars as pl
 
@@ -21,3 +22,9 @@ def frame(*rows: Row) -> pl.DataFrame:
 def stored(lake: Lakehouse, table: str = PAGES) -> list[Row]:
     rows = lake.read(table).select("id", "value", "event_date").rows() if lake.exists(table) else []
     return sorted((name, value, str(day)) for name, value, day in rows)
+
+
+def lose(lake: Lakehouse, table: str, day: str) -> None:
+    """Delete the files of a day, so that whoever opens one fails."""
+    for file in (Path(lake.location(table)) / f"event_date={day}").glob("*.parquet"):
+        file.unlink()

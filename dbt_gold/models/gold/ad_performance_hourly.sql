@@ -8,7 +8,7 @@ with events as (
 
 signals as (
     select *
-    from {{ source('silver', 'page_signals') }}
+    from {{ source('named', 'page_signals') }}
     where document_id in (select document_id from events)
 ),
 

@@ -8,7 +8,7 @@ with documents as (
 
 latest as (
     select *
-    from {{ source('silver', 'page_signals') }}
+    from {{ source('named', 'page_signals') }}
     where (tenant_id, document_id) in (select (tenant_id, document_id) from documents)
     qualify row_number() over (
         partition by tenant_id, document_id order by fetched_at desc, url, content_hash

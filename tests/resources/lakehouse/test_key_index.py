@@ -1,3 +1,6 @@
+import gc
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import polars as pl
@@ -7,8 +10,9 @@ from hypothesis import strategies as st
 
 from resources.lakehouse import key_index
 from resources.lakehouse.days import DAY
-from resources.lakehouse.key_index import MAX_RUNS, KeyIndex
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
+from tests.support.delta import lose
 
 TABLE = "silver/user_sync"
 SCHEMA = {"tenant_id": pl.String, "sync_id": pl.String, "source": pl.String, "position": pl.Int64, DAY: pl.Date}
@@ -84,8 +88,55 @@ def test_keys_that_share_a_hash_are_told_apart(lake, monkeypatch):
     assert stored(KeyIndex(lake, TABLE), ("a", "1"), ("b", "2")) == [("a", "1", "f", MON)]
 
 
+def test_what_one_process_has_read_another_does_not_read_again_and_other_days_are_not_opened(lake):
+    key = ["tenant_id", "sync_id"]
+    lake.insert_missing(TABLE, pl.concat([rows(("a", "1")), rows(("b", "1"), day=TUE)]), key)
+    KeyIndex(lake, TABLE).refresh()
+    gc.collect()
+    lose(lake, TABLE, str(MON))
+    known = KeyIndex(lake, TABLE)
+    assert stored(known, ("b", "1"), ("c", "1")) == [("b", "1", "f", TUE)]
+    assert known.has(rows(("a", "1"), ("b", "1"), ("c", "1"))).tolist() == [True, True, False]
+    assert known.scan(rows(("b", "1"))).collect()["sync_id"].to_list() == ["1"]
+    with pytest.raises(FileNotFoundError):
+        stored(known, ("a", "1"))
+
+
+def test_a_table_that_is_made_anew_has_another_index(lake, tmp_path):
+    lake.insert_missing(TABLE, rows(("a", "1")), ["tenant_id"])
+    assert KeyIndex(lake, TABLE).refresh() == 1
+    shutil.rmtree(tmp_path / TABLE)
+    assert KeyIndex(lake, TABLE).refresh() is None
+    lake.insert_missing(TABLE, rows(("b", "1")), ["tenant_id"])
+    assert stored(KeyIndex(lake, TABLE), ("a", "1"), ("b", "1")) == [("b", "1", "f", MON)]
+
+
+def test_columns_other_than_the_key_are_indexed_by_themselves_and_may_be_on_several_days(lake):
+    every = pl.concat([rows(("a", "1")), rows(("b", "1"), day=TUE)])
+    lake.insert_missing(TABLE, every, ["tenant_id"])
+    by_name = KeyIndex(lake, TABLE, ["sync_id"])
+    assert by_name.scan(pl.DataFrame({"sync_id": ["1", "2"]})).collect().height == 2
+    assert by_name.days(pl.DataFrame({"sync_id": ["1"]})) == [str(MON), str(TUE)]
+    assert by_name.days(pl.DataFrame({"sync_id": ["2"]})) == []
+
+
+def test_of_two_that_index_at_once_both_find_all(lake):
+    lake.insert_missing(TABLE, rows(("a", "0")), ["tenant_id", "sync_id"])
+
+    def follow(number):
+        known = KeyIndex(lake, TABLE)
+        for step in range(8):
+            name = f"{number}-{step}"
+            lake.insert_missing(TABLE, rows(("a", name)), ["tenant_id", "sync_id"])
+            assert known.stored(rows(("a", name)), [])[0].height == 1
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(follow, range(3)))
+    assert KeyIndex(lake, TABLE).refresh() == lake.version(TABLE)
+
+
 @settings(max_examples=10)
-@given(st.lists(st.lists(st.integers(0, 40), max_size=6), min_size=1, max_size=MAX_RUNS + 4))
+@given(st.lists(st.lists(st.integers(0, 40), max_size=6), min_size=1, max_size=20))
 @pytest.mark.slow
 def test_whatever_was_added_in_whatever_order_is_what_is_found(tmp_path_factory, steps):
     lake = Lakehouse(uri=str(tmp_path_factory.mktemp("lake")))

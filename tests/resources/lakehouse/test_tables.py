@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.lakehouse import retries
+from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import CHECKPOINT, PLACE, Lakehouse, ReadRows, lakehouse
 from resources.settings import load_settings
-from tests.support.delta import DAYS, MON, PAGES, THU, TUE, WED, Row, frame, stored
+from tests.support.delta import DAYS, MON, PAGES, THU, TUE, WED, Row, frame, lose, stored
 
 
 def test_days_that_are_replaced_leave_the_other_days_alone(lake):
@@ -176,6 +177,16 @@ def test_a_key_that_its_day_no_longer_has_is_removed(lake):
     assert stored(lake) == [("a", 1, MON), ("c", 2, TUE)]
     lake.merge_newest(PAGES, [TUE], frame(), key=["id"], by="value")
     assert stored(lake) == [("a", 1, MON)]
+
+
+def test_only_the_days_that_hold_one_of_the_newest_rows_are_opened(lake):
+    lake.merge_newest(PAGES, [MON, TUE], frame(("a", 1, MON), ("b", 1, TUE)), key=["id"], by="value")
+    KeyIndex(lake, PAGES, ["id"]).refresh()
+    lose(lake, PAGES, MON)
+    lake.merge_newest(PAGES, [WED], frame(("b", 2, WED)), key=["id"], by="value")
+    assert lake.days(PAGES) == [MON, WED]
+    with pytest.raises(FileNotFoundError):
+        lake.merge_newest(PAGES, [WED], frame(("a", 2, WED), ("b", 2, WED)), key=["id"], by="value")
 
 
 def places(*rows):

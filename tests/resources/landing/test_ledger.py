@@ -81,6 +81,14 @@ def test_a_compacted_ledger_has_a_row_of_each_file_and_none_of_what_can_no_longe
     assert Ledger(lake, BRONZE).files == ledger.files | {"a": progress(7)}
 
 
+def test_however_many_files_are_read_the_log_keeps_one_number(lake):
+    ledger = Ledger(lake, BRONZE)
+    for number in range(12):
+        read(lake, ledger, {f"{number}-{file}": progress(number) for file in range(3)})
+    lake.open(BRONZE).create_checkpoint()
+    assert lake.checkpoints(BRONZE) == {LEDGER: ledger.commit}
+
+
 def test_an_empty_ledger_is_compacted(lake):
     compact(lake, [BRONZE])
     assert lake.count(TABLE) == 0
