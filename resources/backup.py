@@ -135,9 +135,11 @@ def verify(source: Path) -> dict[str, Any]:
 
 
 def _copy(places: Places, target: Path) -> None:
-    for table in sorted({path.parent for path in places.lake.rglob("_delta_log")}):
+    tables = frozenset(path.parent for path in places.lake.rglob("_delta_log"))
+    for table in sorted(tables):
         _copy_table(places.lake, table, target / LAKE)
-    _copy_missing(places.lake, target / LAKE)
+    # A table's log would name files by now that were not copied with it.
+    _copy_missing(places.lake, target / LAKE, without=tables)
     if places.registry.exists():
         _copy_database(places.registry, target / REGISTRY / "mlflow.db")
     _copy_missing(places.files, target / FILES)
@@ -160,9 +162,10 @@ def _copy_table(lake: Path, table: Path, target: Path) -> None:
     raise BackupError(f"{name} changes faster than it can be copied: try again")
 
 
-def _copy_missing(source: Path, target: Path) -> None:
+def _copy_missing(source: Path, target: Path, without: frozenset[Path] = frozenset()) -> None:
     """Copy what a folder has and another has not; databases as their own means copy them."""
-    for path in sorted(path for path in source.rglob("*") if path.is_file()) if source.exists() else ():
+    files = [path for path in source.rglob("*") if path.is_file() and without.isdisjoint(path.parents)]
+    for path in sorted(files):
         copy = target / path.relative_to(source)
         if copy.exists() or path.name.endswith(("-wal", "-shm", "-journal")):
             continue
