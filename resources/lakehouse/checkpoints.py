@@ -63,10 +63,8 @@ def inputs_checkpoint(made_by: str, day: str) -> str:
 
 
 def read_checkpoints(lakehouse: "LakehouseReader", table: str) -> dict[str, int]:
-    """Return all checkpoints of a table, which deltalake can only look up one by one.
-
-    Reads the log once, however many checkpoints there are.
-    """
+    """Return all checkpoints of a table. Reads the log once, however many checkpoints there are."""
+    # By itself, because deltalake lists none: it looks up one by its name, and its history leaves them out.
     from pyarrow.fs import FileType
     from pyarrow.parquet import ParquetFile
 
