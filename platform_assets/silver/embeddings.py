@@ -4,7 +4,7 @@ The day is that of the text's first document. Equal texts are encoded only once,
 belong to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 import numpy as np
@@ -17,6 +17,7 @@ from platform_assets.silver.labels import labels_in
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import Lakehouse
+from resources.progress import work
 from signals.documents.text import document_texts
 from signals.models.examples import examples
 from signals.tasks import TASKS
@@ -63,8 +64,8 @@ def encode_missing(
 ) -> int:
     """Encode the texts of these days that have no vector of an encoder yet; return their number."""
     missing = unencoded(lakehouse, texts, encoder.encoder_id)
-    for chunk in missing.iter_slices(CHUNK):
-        lakehouse.insert_missing(TABLE, encoded(chunk, encoder), KEY)
+    for _ in _stored(lakehouse, encoder, missing):
+        pass
     lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=days, checkpoints=checkpoints)
     return missing.height
 
@@ -83,12 +84,20 @@ def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.D
     hashes = texts.lazy().select("content_hash")
     stored = vectors.join(hashes, on="content_hash", how="semi").unique("content_hash").collect()
     missing = texts.join(stored, on="content_hash", how="anti", maintain_order="left")
-    parts = [stored]
-    for chunk in missing.iter_slices(CHUNK):
-        rows = encoded(chunk, encoder)
-        lakehouse.insert_missing(TABLE, rows, KEY)
-        parts.append(rows.select("content_hash", "vector"))
-    return pl.concat(parts)
+    new = (rows.select("content_hash", "vector") for rows in _stored(lakehouse, encoder, missing))
+    return pl.concat([stored, *new])
+
+
+def _stored(lakehouse: Lakehouse, encoder: Encoder, missing: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Encode texts, and yield their rows once they are stored, a chunk at a time."""
+    done = 0
+    with work("encode texts") as report:
+        for chunk in missing.iter_slices(CHUNK):
+            report(done, missing.height)
+            rows = encoded(chunk, encoder)
+            lakehouse.insert_missing(TABLE, rows, KEY)
+            done += chunk.height
+            yield rows
 
 
 def training_hashes(lakehouse: Lakehouse, encoder: Encoder) -> pl.DataFrame:
