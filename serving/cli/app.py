@@ -17,6 +17,7 @@ from resources.settings import Settings, SettingsError, configure, settings
 from serving.cli.audit import audit_app
 from serving.cli.models import models_app
 from serving.cli.serve import serve_app
+from serving.cli.transform import transform_app
 
 app = typer.Typer(
     name="seamless",
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(audit_app, name="audit")
 app.add_typer(models_app, name="models")
 app.add_typer(serve_app, name="serve")
+app.add_typer(transform_app, name="transform")
 stack_app = typer.Typer(
     help="The local stack: object store, broker, Postgres and key-value store, on loopback.", no_args_is_help=True
 )
