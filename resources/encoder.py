@@ -46,7 +46,7 @@ class Encoder:
     The first runs in int8 on the CPU; on a GPU in half precision, where the lakehouse records that both answer alike.
 
     Without a version, the weights are those of the registry's champion encoder, else the packaged ones. They are
-    resolved once, so that one instance never mixes two encoders.
+    resolved once, so that one instance never mixes two encoders. ``tuning_minutes`` is the time that tuning may take.
     """
 
     threads: int = 2
@@ -54,6 +54,7 @@ class Encoder:
     lakehouse: Lakehouse | None = None
     version: int | None = None
     folder: Path | None = None
+    tuning_minutes: float | None = None
 
     @property
     def digest(self) -> str:
@@ -146,7 +147,8 @@ class Encoder:
 def encoder(settings: Settings) -> Encoder:
     """Return the encoder that serves in the registry of the settings."""
     folder = model_folder(settings.encoder) if settings.encoder else None
-    return Encoder(settings.encoder_threads, registry(settings), lakehouse(settings), folder=folder)
+    tables, minutes = lakehouse(settings), settings.tuning_minutes
+    return Encoder(settings.encoder_threads, registry(settings), tables, folder=folder, tuning_minutes=minutes)
 
 
 def packaged_weights() -> Path:

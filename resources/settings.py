@@ -98,6 +98,12 @@ class Settings(BaseSettings):
         description="Encoder in place of the packaged one: folder of a sentence-transformers model, or its hub name.",
     )
     encoder_threads: int = Field(2, ge=1, le=256, description="CPU threads of the encoder.")
+    tuning_minutes: float | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Minutes that tuning the encoder may take, by the rate at its start; 96,000 examples if empty.",
+    )
     first_day: date = Field(date(2025, 1, 1), description="First daily partition; older events are quarantined.")
     currency_rates: Path | None = Field(
         None,

@@ -11,6 +11,7 @@ import unicodedata
 import uuid
 from importlib.metadata import version
 
+from resources import transform_probes
 from resources.encoder import Encoder
 from resources.lakehouse.files import file_system, write_file
 from resources.lakehouse.tables import Lakehouse
@@ -20,6 +21,9 @@ from signals.models.transform import ANSWER, DISTRIBUTIONS, sources
 FOLDER, LOCK, MANIFEST = "transforms", "requirements.lock", "manifest.json"
 # Any of these may encode; what an identity says decides which did.
 ENCODERS = ("signals.models.encoder", "signals.models.encoder_torch", "signals.models.sentence_encoder")
+
+# Lakehouses and bundles that this process has tested itself against.
+_tested: set[tuple[str, str]] = set()
 
 
 def kept(lakehouse: Lakehouse, transform_id: str) -> str | None:
@@ -31,13 +35,23 @@ def kept(lakehouse: Lakehouse, transform_id: str) -> str | None:
 
 
 def keep(lakehouse: Lakehouse, encoder: Encoder) -> None:
-    """Write the bundle of the running transformation, unless it is there; a kill leaves all of it or none."""
+    """Write the bundle of the running transformation, unless it is there; a kill leaves all of it or none.
+
+    Once a process, what it gives for the probes is kept or tested too.
+
+    Raises:
+        OtherMachineError: this machine computes otherwise than the one that wrote the bundle.
+    """
     name = _name(encoder.transform_id)
+    if (lakehouse.uri, name) in _tested:
+        return
+    transform_probes.keep_or_test(lakehouse, encoder)
     if kept(lakehouse, encoder.transform_id) is None:
         draft = f"{name}.{uuid.uuid4().hex}"
         write_file(lakehouse, draft, bundle(encoder))
         system, path = file_system(lakehouse, name)
         system.move(file_system(lakehouse, draft)[1], path)
+    _tested.add((lakehouse.uri, name))
 
 
 def bundle(encoder: Encoder) -> bytes:

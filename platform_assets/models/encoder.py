@@ -2,7 +2,7 @@
 
 One materialisation takes one version to a verdict: tune and register it, encode the stored texts, train every head,
 compare, and promote it if all tasks are as good. Until that last step the serving encoder and heads are not touched. A
-killed run is resumed where it ended, except for the tuning itself.
+killed run is resumed where it ended, the tuning itself from its last checkpoint.
 """
 
 import logging
@@ -14,6 +14,8 @@ from functools import cache, partial
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from governance.gates.encoder import TaskComparison, gate
@@ -28,11 +30,13 @@ from platform_assets.silver.labels import labels_in
 from resources.encoder import WEIGHTS, Encoder, has_gpu, packaged_weights, tokenizer
 from resources.lakehouse.staleness import input_fingerprints
 from resources.lakehouse.tables import Lakehouse
+from resources.progress import work
 from resources.registry import promotion
 from resources.registry.errors import ChampionMovedError, ModelMissingError
 from resources.registry.models import Registry
 from resources.registry.versions import ModelVersion
 from resources.transform_comparisons import recorded_comparisons
+from resources.tuning_work import TuningWork
 from signals.models import tuning
 from signals.models.encoder import Int8Encoder
 from signals.models.metrics import evaluate
@@ -45,7 +49,7 @@ SOURCE = ("silver/labels", "silver/pages", "silver/messages")
 # With fewer distinct labelled texts, tuning makes the encoder worse.
 LEAST_TEXTS = 20_000
 GATE_DOC = "Every task is as good under it as under the encoder that serves."
-# Progress reports per tuning.
+# Observations of a tuning in the UI.
 PROGRESS_STEPS = 100
 
 
@@ -59,7 +63,7 @@ def encoder_model(
     """Promote or refuse the newest version, or one that is tuned now."""
     started = time.perf_counter()
 
-    def progress(done: int, total: int) -> None:
+    def observe(done: int, total: int) -> None:
         context.log_event(dg.AssetObservation(table_key(ENCODER_MODEL), metadata={"done": done, "of": total}))
 
     if registry.configured_encoder:
@@ -67,7 +71,7 @@ def encoder_model(
     texts = teaching_texts(lakehouse)
     if texts < LEAST_TEXTS:
         return not_registered(f"{texts} labelled texts of {LEAST_TEXTS}: the encoder stays as it is")
-    candidate = unsettled(registry) or tune_encoder(lakehouse, encoder, registry, progress)
+    candidate = unsettled(registry) or tune_encoder(lakehouse, encoder, registry, observe)
     encode_stored(lakehouse, encoder.at_version(candidate.version))
     verdict = judge_and_promote(candidate, lakehouse, encoder, registry)
     return _result(candidate, verdict, time.perf_counter() - started)
@@ -79,47 +83,62 @@ def unsettled(registry: Registry) -> ModelVersion | None:
     return None if newest is None or newest.settled else newest
 
 
-def tune_encoder(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, progress: tuning.Progress) -> ModelVersion:
+def tune_encoder(lakehouse: Lakehouse, encoder: Encoder, registry: Registry, observe: tuning.Progress) -> ModelVersion:
     """Tune the packaged weights on the labels, and register them."""
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import save_file
 
     started, pinned = time.perf_counter(), lakehouse.pinned_to(["silver/labels"])
     rows = tuning.lessons(labels_in(pinned, encoder.languages))
-
-    def report(done: int, total: int) -> None:
-        if done * PROGRESS_STEPS // total > (done - tuning.BATCH) * PROGRESS_STEPS // total:
-            progress(done, total)
-
-    tune = partial(
-        tuning.tune,
-        load_file(packaged_weights()),
-        tokenizer(),
-        rows,
-        asked=frozenset(TASKS),
-        threads=encoder.threads,
-        progress=report,
-    )
+    tune = partial(_tuned, rows, encoder, registry.cache, observe)
     device = "cuda" if has_gpu() else "cpu"
     try:
-        weights = tune(device=device)
+        weights, examples, kept = tune(device)
     except RuntimeError as error:
         if device == "cpu":
             raise
         message = str(error).split("\n", maxsplit=1)[0]
         logging.getLogger(__name__).warning("the GPU failed (%s): tuning begins again on the CPU", message)
-        weights = tune(device="cpu")
+        weights, examples, kept = tune("cpu")
     record = {
         "family": "bert",
         "version:silver/labels": pinned.version("silver/labels"),
         "texts": teaching_texts(pinned),
         "rows_train": rows.height,
+        "examples": examples,
         "seconds": round(time.perf_counter() - started, 1),
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS
         save_file(weights, file)
         record["transform_id"] = transform_id(Int8Encoder(file, tokenizer()).identity)
-        return registry.register(ENCODER, Path(folder), {}, record)
+        registered = registry.register(ENCODER, Path(folder), {}, record)
+    kept.remove()
+    return registered
+
+
+def _tuned(
+    rows: pl.DataFrame, encoder: Encoder, cache: str, observe: tuning.Progress, device: str
+) -> tuple[dict[str, npt.NDArray[np.float32]], int, TuningWork]:
+    """Return tuned weights, the number of examples that they have seen, and the folder that is then done with."""
+    from safetensors.numpy import load_file
+
+    asked, minutes = frozenset(TASKS), encoder.tuning_minutes
+    decides = tuning.fingerprint(
+        packaged_weights(), tokenizer(), rows, asked=asked, threads=encoder.threads, device=device
+    )
+    folder = TuningWork(Path(cache) / "tuning", f"{decides[:32]}-{minutes or 'all'}")
+    weights = load_file(packaged_weights())
+    tune = partial(tuning.tune, weights, tokenizer(), rows, asked=asked, threads=encoder.threads, device=device)
+    examples = folder.examples(lambda: tuning.examples_within(minutes, tune) if minutes else tuning.EXAMPLES)
+    with work("tune on examples") as say:
+
+        def report(done: int, total: int) -> None:
+            say(done, total)
+            if done * PROGRESS_STEPS // total > (done - tuning.BATCH) * PROGRESS_STEPS // total:
+                observe(done, total)
+
+        tuned = tune(examples=examples, progress=report, saved=folder.load(), checkpoint=folder.checkpoint)
+    return tuned, examples, folder
 
 
 def teaching_texts(lakehouse: Lakehouse) -> int:

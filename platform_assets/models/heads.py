@@ -19,6 +19,7 @@ from platform_assets.models.model_specs import gate_check, model_spec, not_regis
 from platform_assets.silver.labels import labels_in
 from resources.encoder import Encoder
 from resources.lakehouse.tables import Lakehouse
+from resources.progress import work
 from resources.registry.models import Registry
 from resources.registry.versions import REFERENCE, ModelVersion
 from resources.transform_comparisons import recorded_comparisons
@@ -89,7 +90,7 @@ def train_and_promote(
     pinned = lakehouse.pinned_to(source)
     inputs = {f"version:{table}": version for table, version in pinned.pinned.items()}
     inputs["labels"] = labels_of(task, label_counts(pinned))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, work(f"train {task.name}"):
         metrics, record = make(task, pinned, encoder, Path(folder))
         registered = registry.register(task.name, Path(folder), metrics, record | inputs)
     verdict = judge_and_promote(task, registered, registry, pinned, encoder)

@@ -1,7 +1,8 @@
-"""One row is one compared pair of transformations: the encoder in int8 on a CPU, and in half precision on a GPU.
+"""One row is one compared pair of transformations: both precisions of an encoder, or two versions.
 
-With a GPU, a materialisation encodes held-out texts in both precisions, and the serving heads label them by each. Only
-after a passed comparison does the GPU encode, and a head serve under both; until then int8 serves alone. The ids of a
+The former are the encoder in int8 on a CPU, and in half precision on a GPU. With a GPU, a materialisation encodes
+held-out texts in both, and the serving heads label them by each. Only after a passed comparison does the GPU encode,
+and a head serve under both; until then int8 serves alone. `seamless transform compare` adds the latter. The ids of a
 pair are sorted. ``verdict`` is the gate's verdict as JSON, ``compared_at`` the time of its first such verdict.
 """
 

@@ -4,7 +4,7 @@ The day is that of the text's first document. Equal texts are encoded only once,
 belong to.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import dagster as dg
@@ -19,6 +19,7 @@ from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.key_index import KeyIndex
 from resources.lakehouse.tables import Lakehouse
+from resources.progress import work
 from signals.documents.text import document_texts
 from signals.models.examples import examples
 from signals.tasks import TASKS
@@ -67,8 +68,8 @@ def encode_missing(
 ) -> int:
     """Encode the texts of these days that have no vector of an encoder yet; return their number."""
     missing = unencoded(lakehouse, texts, encoder.encoder_id)
-    for chunk in missing.iter_slices(CHUNK):
-        store(lakehouse, encoded(chunk, encoder))
+    for _ in _stored(lakehouse, encoder, missing):
+        pass
     lakehouse.insert_missing(TABLE, pl.DataFrame(schema=SCHEMA), KEY, days=days, checkpoints=checkpoints)
     return missing.height
 
@@ -84,12 +85,20 @@ def vectors(lakehouse: Lakehouse, encoder: Encoder, texts: pl.DataFrame) -> pl.D
     texts = texts.unique("content_hash", keep="first", maintain_order=True)
     stored = stored_vectors(lakehouse, texts, encoder.encoder_id)
     missing = texts.join(stored, on="content_hash", how="anti", maintain_order="left")
-    parts = [stored]
-    for chunk in missing.iter_slices(CHUNK):
-        rows = encoded(chunk, encoder)
-        store(lakehouse, rows)
-        parts.append(rows.select("content_hash", "vector"))
-    return pl.concat(parts)
+    new = (rows.select("content_hash", "vector") for rows in _stored(lakehouse, encoder, missing))
+    return pl.concat([stored, *new])
+
+
+def _stored(lakehouse: Lakehouse, encoder: Encoder, missing: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Encode texts, and yield their rows once they are stored, a chunk at a time."""
+    done = 0
+    with work("encode texts") as report:
+        for chunk in missing.iter_slices(CHUNK):
+            report(done, missing.height)
+            rows = encoded(chunk, encoder)
+            store(lakehouse, rows)
+            done += chunk.height
+            yield rows
 
 
 def stored_vectors(lakehouse: Lakehouse, texts: pl.DataFrame, encoder_id: str) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from functools import cache
 
 import msgspec
 
+from resources.progress import work
 from resources.workers.pool import WorkerPool
 from signals.documents.pages import Article, Fetch, article, no_article
 
@@ -21,7 +22,12 @@ def answer(content: bytes) -> bytes:
 def extract(fetches: Iterable[Fetch]) -> dict[Fetch, Article]:
     """Return the article of each fetch; ``failure`` is ``too_costly`` where that takes more than its budget."""
     waiting = {fetch: _workers().submit(msgspec.msgpack.encode(fetch)) for fetch in fetches}
-    return {fetch: _article(fetch, answered.result()) for fetch, answered in waiting.items()}
+    found: dict[Fetch, Article] = {}
+    with work("extract pages") as report:
+        for fetch, answered in waiting.items():
+            found[fetch] = _article(fetch, answered.result())
+            report(len(found), len(waiting))
+    return found
 
 
 def _article(fetch: Fetch, answered: bytes | None) -> Article:

@@ -21,6 +21,7 @@ from serving.cli.audit import audit_app
 from serving.cli.models import models_app
 from serving.cli.serve import serve_app
 from serving.cli.stack import stack_app
+from serving.cli.transform import transform_app
 
 app = typer.Typer(
     name="seamless",
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(audit_app, name="audit")
 app.add_typer(models_app, name="models")
 app.add_typer(serve_app, name="serve")
+app.add_typer(transform_app, name="transform")
 app.add_typer(stack_app, name="stack")
 SubjectId = Annotated[str, typer.Option("--subject", help="Id of the person, in any column of the class subject.")]
 SubjectTenant = Annotated[str | None, typer.Option("--tenant", help="Tenant whose rows are meant; all without.")]

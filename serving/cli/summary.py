@@ -1,4 +1,4 @@
-"""The terminal output of `seamless run`: a progress bar, and a summary at the end."""
+"""The terminal output of `seamless run`: how far it is, and a summary at the end."""
 
 import contextlib
 import io
@@ -10,18 +10,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 
 from resources.registry.models import registry
 from resources.settings import settings
+from serving.cli.progress import shown
 from serving.cli.run import Report, run
 from signals.tasks import TASKS
 
@@ -30,18 +23,10 @@ NEXT_COMMANDS = ('sql "SELECT * FROM gold.site_brand_safety LIMIT 5"', "models l
 
 
 def show_run() -> None:
-    """Run the graph with a progress bar, and print the summary."""
+    """Run the graph, show how far it is, and print the summary."""
     started = time.perf_counter()
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress, quiet():
-        bar = progress.add_task("starting", total=None)
-        report = run(lambda stage, done, total: progress.update(bar, description=stage, completed=done, total=total))
+    with shown(console) as stage, quiet():
+        report = run(stage)
     show(report, time.perf_counter() - started)
 
 

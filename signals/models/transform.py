@@ -19,7 +19,7 @@ VECTOR = ("signals.documents.text", "signals.models.encoder")
 ANSWER = (*VECTOR, "signals.documents.pages", "signals.classify")
 # A task says what is asked, not how: its model keeps what it was trained to answer.
 NOT_FOLLOWED = ("signals.tasks", "signals.models.transform")
-DISTRIBUTIONS = {"PIL": "pillow"}
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 class TransformMismatchError(RuntimeError):
@@ -28,7 +28,7 @@ class TransformMismatchError(RuntimeError):
     def __init__(self, model: str, trained_under: str, running: str) -> None:
         super().__init__(
             f"model {model} was trained under transform_id {trained_under}, but {running} is running: "
-            "it does not score. Retrain it, or run the platform version that it was trained with."
+            "it does not score. `seamless transform compare` says whether both give the same; else retrain it."
         )
 
 

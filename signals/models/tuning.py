@@ -4,8 +4,12 @@ Multi-task fine-tuning with one linear layer a task (Liu et al. 2019), on the un
 are thrown away: the heads that answer are fitted on the tuned vectors by ``signals.models.training``.
 """
 
+import hashlib
+import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from signals.models.encoder import file_digest
 from signals.models.encoder_graph import Weights
 from signals.models.encoder_torch import bert
 from signals.models.training import TUNING_ROWS
+from signals.models.transform import identity_of
+from signals.models.tuning_state import State, restore, state_of
 from signals.splits import calibrates
 
 # Examples seen in all, each row of a small task about twice. Twice as many taught large tasks a little more; heads of
@@ -36,7 +43,11 @@ UNASKED_SHARE = 0.25
 # A label of fewer rows says more of its rows than of itself.
 LEAST_ROWS = 20
 
+# Batches by which a machine's rate is measured, after a first one that loads and compiles.
+MEASURED = 8
+
 Progress = Callable[[int, int], None]
+Checkpoint = Callable[[Callable[[], State]], None]
 
 
 def lessons(labels: pl.DataFrame) -> pl.DataFrame:
@@ -71,6 +82,8 @@ def tune(
     threads: int = 2,
     device: str = "cpu",
     progress: Progress = lambda done, of: None,  # noqa: ARG005
+    saved: State | None = None,
+    checkpoint: Checkpoint = lambda state: None,  # noqa: ARG005
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return tuned weights, by the same names; the same for the same arguments on the same machine.
 
@@ -83,6 +96,8 @@ def tune(
         threads: processor threads.
         device: where torch computes.
         progress: called with examples seen, and of how many.
+        saved: the state, of a tuning with the same ``fingerprint`` and examples, from which to go on.
+        checkpoint: called after each batch with what returns the state then.
     """
     import torch
     from torch.nn.functional import cross_entropy, normalize
@@ -107,11 +122,14 @@ def tune(
         ]
         optimizer = torch.optim.AdamW(groups, fused=True)
         warm = max(1, int(WARM_UP * len(batches)))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / warm, (len(batches) - step) / (len(batches) - warm + 1))
-        )
-        done = 0
-        for batch in batches:
+        learning = torch.nn.ModuleDict({"encoder": model, "heads": heads})
+        first = 0 if saved is None else restore(saved, learning, optimizer, device)
+        done = sum(map(len, batches[:first]))
+        progress(done, len(seen))
+        for step, batch in enumerate(batches[first:], first):
+            share = min((step + 1) / warm, (len(batches) - step) / (len(batches) - warm + 1))
+            for group, rate in zip(optimizer.param_groups, (RATE, HEAD_RATE), strict=True):
+                group["lr"] = rate * share
             chosen = [seen[index] for index in batch]
             ids, mask = (of.to(device) for of in _padded([example.ids for example in chosen]))
             with in_bfloat16:
@@ -127,10 +145,40 @@ def tune(
             (loss / len(chosen)).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
             done += len(chosen)
             progress(done, len(seen))
+            checkpoint(partial(state_of, step + 1, learning, optimizer, device))
         return {name: np.array(value.cpu().numpy(), np.float32) for name, value in model.state_dict().items()}
+
+
+def fingerprint(
+    weights: Path, tokenizer: Path, rows: pl.DataFrame, *, asked: frozenset[str], threads: int, device: str
+) -> str:
+    """Return what decides the result of ``tune`` for a number of examples, code and machine included, as a digest."""
+    import torch
+
+    computes = torch.backends.cpu.get_cpu_capability() if device == "cpu" else torch.cuda.get_device_name(device)
+    files = [file_digest(weights), file_digest(tokenizer)]
+    parts = [*files, sorted(asked), threads, device, computes, identity_of("", (__name__,))]
+    found = hashlib.sha256(json.dumps(parts).encode())
+    found.update(rows.write_csv().encode())
+    return found.hexdigest()
+
+
+def examples_within(minutes: float, tune: Callable[..., object]) -> int:
+    """Return how many examples, ``EXAMPLES`` at most, are seen in so many minutes, by the rate of the first of them.
+
+    Args:
+        minutes: the budget; measuring is part of it.
+        tune: ``tune`` with all its arguments but ``examples`` and ``progress``.
+    """
+    told: list[tuple[float, int]] = []
+    began = time.perf_counter()
+    tune(examples=(MEASURED + 1) * BATCH, progress=lambda done, _: told.append((time.perf_counter(), done)))
+    # The first report is of no batch, the second of the one that warms up.
+    (start, before), (end, after) = told[1], told[-1]
+    left = 60 * minutes - (end - began)
+    return max(BATCH, min(EXAMPLES, int(left * (after - before) / (end - start))))
 
 
 def bfloat16_is_fast(device: str) -> bool:

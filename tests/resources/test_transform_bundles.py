@@ -38,6 +38,6 @@ def test_a_bundle_is_written_once_and_nothing_else_is_left(lake, monkeypatch):
     keep(lake, encoder)
     monkeypatch.setattr("resources.transform_bundles.bundle", lambda _: pytest.fail("it was written again"))
     keep(lake, encoder)
-    (file,) = (file.name for file in Path(lake.uri, FOLDER).iterdir())
-    assert file == f"{encoder.transform_id}.tar.gz"
+    files = {file.name for file in Path(lake.uri, FOLDER).iterdir()}
+    assert files == {f"{encoder.transform_id}.tar.gz", f"{encoder.transform_id}.json"}
     assert kept(lake, "0" * 16) is None

@@ -1,6 +1,5 @@
 import shutil
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -81,7 +80,7 @@ def few_labels_suffice(monkeypatch):
     monkeypatch.setattr(encoder_asset, "LEAST_TEXTS", 20)
     monkeypatch.setattr(tuning, "TUNING_ROWS", 10)
     monkeypatch.setattr(tuning, "LEAST_ROWS", 3)
-    monkeypatch.setattr(tuning, "tune", partial(tuning.tune, examples=64))
+    monkeypatch.setattr(tuning, "EXAMPLES", 64)
 
 
 def materialise(asset, lake, registry):
@@ -111,6 +110,8 @@ def test_all_that_a_new_encoder_needs_is_made_beside_what_serves_and_then_it_ser
     champion, serving = registry.champion(ENCODER), Encoder(registry=registry)
     assert (champion.version, champion.digest) == (1, serving.digest)
     assert champion.transform_id == serving.transform_id != before.transform_id
+    assert champion.record["examples"] == "64"
+    assert [*Path(registry.cache, "tuning").iterdir()] == [], "no state of a tuning is left"
     head = registry.champion("irony")
     assert (head.version, head.transform_id) == (2, serving.transform_id)
     assert registry.load(head, serving.transform_id, Comparisons())
@@ -160,6 +161,7 @@ def killed(*_, **__):
 def test_a_gpu_that_fails_leaves_tuning_to_the_cpu(lake, registry, monkeypatch, caplog):
     """Of the GPU there is only what torch says of one that is lost."""
     monkeypatch.setattr(encoder_asset, "has_gpu", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a GPU that is lost")
     monkeypatch.setattr(tuning, "tune", failing_on_a_gpu(tuning.tune))
     assert check(materialise(encoder_model, lake, registry))[0]
     assert registry.champion(ENCODER).version == 1

@@ -11,8 +11,8 @@ import pytest
 
 from resources.lakehouse.disk import compact, purge
 from resources.lakehouse.files import log_entries
-from resources.lakehouse.staleness import input_fingerprints, stale_days
 from resources.lakehouse.reading import VersionGoneError
+from resources.lakehouse.staleness import input_fingerprints, stale_days
 from tests.support.delta import MON, PAGES, TUE, frame, stored
 
 SOURCE = "bronze/page_fetches"

@@ -1,3 +1,8 @@
+import shutil
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
@@ -113,6 +118,80 @@ def test_progress_is_told_of_each_batch_to_the_end(weights):
         examples=25,
         progress=lambda done, of: told.append((done, of)),
     )
-    assert len(told) == 4
+    assert len(told) == 1 + 4
     assert told == sorted(told)
     assert told[-1] == (25, 25)
+
+
+RESUMED = """
+import hashlib, os, signal, sys
+from functools import partial
+from pathlib import Path
+import polars as pl
+from safetensors.numpy import load_file
+from resources.encoder import tokenizer
+from resources.tuning_work import TuningWork
+from signals.models import tuning
+
+tuning.BATCH = 8
+folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
+rows, weights = pl.read_parquet(folder / "rows"), load_file(folder / "weights")
+work = TuningWork(folder / "work", "one", 0)
+
+def checkpoint(state):
+    work.checkpoint(state)
+    if int(state()["step"]) == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+saved = work.load()
+print(0 if saved is None else int(saved["step"]))
+tune = partial(tuning.tune, weights, tokenizer(), rows, asked=frozenset(), examples=40, threads=1)
+tuned = tune(saved=saved, checkpoint=checkpoint)
+print(hashlib.sha256(b"".join(tuned[name].tobytes() for name in sorted(tuned))).hexdigest())
+"""
+
+
+def test_a_tuning_that_is_killed_goes_on_to_the_same_weights(weights, tmp_path):
+    lessons(labels()).write_parquet(tmp_path / "rows")
+    save_file(weights, tmp_path / "weights")
+
+    def process(kill_at):
+        return subprocess.run(
+            [sys.executable, "-c", RESUMED, str(tmp_path), str(kill_at)], capture_output=True, text=True, check=False
+        )
+
+    killed = process(3)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    began, resumed = process(0).stdout.split()
+    shutil.rmtree(tmp_path / "work")
+    anew, whole = process(0).stdout.split()
+    assert (began, anew) == ("3", "0")
+    assert resumed == whole
+
+
+def test_what_decides_the_result_is_in_the_fingerprint():
+    rows = lessons(labels())
+    given = {"asked": frozenset({"toy"}), "threads": 1, "device": "cpu"}
+    files = (packaged_weights(), tokenizer())
+    same = [tuning.fingerprint(*files, rows, **given) for _ in range(2)]
+    others = [
+        tuning.fingerprint(*files, rows.head(9), **given),
+        tuning.fingerprint(*files[::-1], rows, **given),
+        tuning.fingerprint(*files, rows, **given | {"asked": frozenset()}),
+        tuning.fingerprint(*files, rows, **given | {"threads": 2}),
+    ]
+    assert len({*same}) == 1
+    assert len({*same, *others}) == 5
+
+
+@pytest.mark.parametrize(("seconds_a_batch", "expected"), [(60, 8), (6, 2 * 8), (1, 52 * 8), (0.001, 96_000)])
+def test_a_budget_sets_the_examples_by_the_rate_of_the_first(monkeypatch, seconds_a_batch, expected):
+    """A batch has 8 examples; measuring takes 8 batches of the minute."""
+    clock = iter([0, 0, *(seconds_a_batch * n for n in range(9))])
+
+    def trial(*, examples, progress):
+        for done in range(0, examples + 1, 8):
+            progress(done, examples)
+
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: next(clock))
+    assert tuning.examples_within(1, trial) == expected
