@@ -6,6 +6,7 @@ user's own documents. So its libraries need not be installed.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def carry_vectors(lakehouse: Lakehouse, before: str, now: str) -> int:
 def sampled(lakehouse: Lakehouse, encoder: Encoder, before: str) -> pl.DataFrame:
     """Return content_hash, title, text and earlier vector of stored texts, which hold every character of them all."""
     days = sorted({day for table in embeddings.INPUTS for day in lakehouse.days(table)})
-    texts = embeddings.distinct_texts(lakehouse, days, embeddings.training_hashes(lakehouse, encoder))
+    texts = embeddings.distinct_texts(lakehouse, days, partial(embeddings.training_hashes, lakehouse, encoder))
     stored = lakehouse.scan(embeddings.TABLE).filter(pl.col("encoder_id") == before)
     stored = stored.select("content_hash", "vector").unique("content_hash")
     # By hash, so that a sample is of all days and kinds.
