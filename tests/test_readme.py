@@ -86,6 +86,7 @@ OF_THE_RUN = {
     *("read_at", "commit", "commit_before", "state"),
     *("received_at", "run_id", "trained_at", "promoted_at", "moved_at", "decided_at", "answered_at", "measured_at"),
     *("first_seen", "landed_first", "landed_last", "seconds_p50", "seconds_p95", "seconds_max", "seconds_last"),
+    "card",
 }
 
 

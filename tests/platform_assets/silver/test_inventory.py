@@ -157,7 +157,7 @@ def test_a_file_that_is_written_again_as_it_was_is_no_new_version_and_one_that_g
 
 
 def test_a_file_that_is_written_after_a_kill_in_the_middle_of_it_is_read_as_a_whole(landing, monkeypatch):
-    monkeypatch.setattr("platform_assets.ingestion.CHUNK", 4)
+    monkeypatch.setattr("resources.landing.increments.CHUNK", 4)
     path = landing.put("supply_chain/a.example/ads.txt", "".join(f"x.example, {n}, DIRECT\n" for n in range(10)))
     landing.offer(("x.example", "1"), ("x.example", "9"))
     landing.ingest(SNAPSHOTS)
@@ -191,7 +191,7 @@ def test_a_version_that_cannot_be_read_leaves_the_one_before_it_in_force(landing
 
 
 def test_a_kill_in_the_middle_of_a_file_goes_on_where_it_was(landing, monkeypatch):
-    monkeypatch.setattr("platform_assets.ingestion.CHUNK", 4)
+    monkeypatch.setattr("resources.landing.increments.CHUNK", 4)
     landing.put("supply_chain/a.example/ads.txt", "".join(f"x.example, {n}, DIRECT\n" for n in range(10)))
     landing.offer(("x.example", "1"))
     landing.ingest(SNAPSHOTS)
