@@ -23,7 +23,8 @@ def defs() -> dg.Definitions:
     """Return the definitions of the code location."""
     configured = settings()
     layers = [bronze, silver, published, reports, operations]
-    tables = [*(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)), gold_tables()]
+    found = (asset for layer in layers for asset in dg.load_assets_from_package_module(layer))
+    tables = [*(asset for asset in found if isinstance(asset, dg.AssetsDefinition)), gold_tables()]
     days = days_from(configured.first_day)
     return dg.Definitions(
         assets=[
