@@ -5,6 +5,7 @@ from functools import partial
 import dagster as dg
 
 from platform_assets import bronze, models, operations, published, reports, silver
+from platform_assets.conventions import days_from
 from platform_assets.gold.special_topics import no_special_topics
 from platform_assets.gold.tables import gold_tables
 from platform_assets.operations.stream_lag import stream_lag
@@ -24,10 +25,14 @@ def defs() -> dg.Definitions:
     """Return the definitions of the code location."""
     configured = settings()
     layers = [bronze, silver, published, reports, operations]
+    found = (asset for layer in layers for asset in dg.load_assets_from_package_module(layer))
+    tables = [*(asset for asset in found if isinstance(asset, dg.AssetsDefinition)), gold_tables()]
+    days = days_from(configured.first_day)
     return dg.Definitions(
         assets=[
-            *(asset for layer in layers for asset in dg.load_assets_from_package_module(layer)),
-            gold_tables(),
+            *dg.map_asset_specs(
+                lambda spec: spec.replace_attributes(partitions_def=days) if spec.partitions_def else spec, tables
+            ),
             *models.ASSETS,
         ],
         asset_checks=[stream_lag, no_special_topics],

@@ -12,7 +12,7 @@ from platform_assets.bronze import SCHEMAS
 from platform_assets.ingestion import has_unread
 from platform_assets.operations import label_latency, promotions, transform_comparisons
 from platform_assets.publishing import QUARANTINE
-from platform_assets.silver import labels
+from platform_assets.silver import decisions, labels
 from resources.encoder import Encoder
 from resources.lakehouse.days import DAY
 from resources.lakehouse.snapshot import snapshot
@@ -26,8 +26,7 @@ from sensors.stale_days import RunPlan
 REGISTRY_TABLES = ("operations/model_versions", promotions.TABLE)
 # Tables made from other tables as a whole, after the decisions.
 SUMMARY_TABLES = (QUARANTINE, LEDGER, label_latency.TABLE)
-DECISION_TABLES = ("silver/decisions", "silver/page_signals", "silver/message_signals")
-# Layers that are made from decisions.
+# Layers that are made after the decisions.
 CONSUMER_LAYERS = ("gold", "published", "reports", "operations")
 # Tag of the sensor's runs; one is in flight at a time.
 TAG = {"seamless/materialize_stale": "true"}
@@ -173,10 +172,9 @@ def incoming_labels(lakehouse: Lakehouse, plans: tuple[RunPlan, ...]) -> dict[st
 
 def split_at_training(daily: Inputs) -> tuple[Inputs, Inputs]:
     """Split tables, with their inputs, into those that models are trained from and those made from decisions."""
+    decided = stale_days.with_derived({decisions.TABLE}, daily)
     consumers = {
-        table: inputs
-        for table, inputs in daily.items()
-        if table in DECISION_TABLES or table.split("/")[0] in CONSUMER_LAYERS
+        table: inputs for table, inputs in daily.items() if table in decided or table.split("/")[0] in CONSUMER_LAYERS
     }
     return {table: inputs for table, inputs in daily.items() if table not in consumers}, consumers
 

@@ -113,7 +113,12 @@ def decide(
 
 def _plan(days: list[date], stale_days: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]]) -> RunPlan:
     dates = {day.isoformat() for day in days}
-    tables = {table for table in inputs if dates & set(stale_days.get(table, ()))}
-    while derived := {table for table, sources in inputs.items() if tables & set(sources)} - tables:
-        tables |= derived
+    tables = with_derived({table for table in inputs if dates & set(stale_days.get(table, ()))}, inputs)
     return RunPlan(min(dates), max(dates), tuple(sorted(tables)))
+
+
+def with_derived(tables: set[str], inputs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return tables with all that are made from them, directly or not."""
+    while derived := {table for table, sources in inputs.items() if tables & set(sources)} - tables:
+        tables = tables | derived
+    return tables

@@ -69,7 +69,7 @@ class Table(_Entry):
         prefer: order by which one of several rows with the same key is chosen; ``-`` means descending.
         within_day: all rows of a key are on one day, so the key is searched there only.
         deliveries: bronze table that may hold a row's record more than once, on other days too.
-        streamed: ``seamless stream`` writes rows into it.
+        streamed_from: bronze tables of whose rows ``seamless stream`` makes rows of this one.
         consent: column that says whether the row's person consents; else what is about them is not kept.
         lookups: looked-up tables whose changes make its days stale.
         tolerated: share of quarantined rows up to which the table's check passes.
@@ -85,7 +85,7 @@ class Table(_Entry):
     prefer: tuple[str, ...] = ("source", "position")
     within_day: bool = False
     deliveries: str | None = None
-    streamed: bool = False
+    streamed_from: tuple[str, ...] = ()
     consent: str | None = None
     lookups: tuple[Lookup, ...] = ()
     tolerated: float = 0.05
@@ -95,6 +95,11 @@ class Table(_Entry):
     def classes(self) -> dict[str, Class]:
         """Class of each declared column, by its name."""
         return {name: kind for kind, names in self.columns.items() for name in names}
+
+    @property
+    def streamed(self) -> bool:
+        """Whether ``seamless stream`` writes rows into it."""
+        return bool(self.streamed_from)
 
     @property
     def statistics(self) -> tuple[str, ...]:

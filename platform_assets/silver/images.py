@@ -25,6 +25,7 @@ from signals.documents.images import pixels, probe_image
 from signals.documents.urls import canonical_url, joined
 
 TABLE = "silver/images"
+HAS_IMAGES = IS_IMAGE | pl.col("images").is_not_null()
 INPUTS = (SCHEMA.table,)
 FETCH = ("tenant_id", "fetched_at", "source", "position", "received_at", "event_date")
 # Rules of pictures that show nothing: invisible, or listed twice. Whatever breaks another rule may show anything.
@@ -48,7 +49,7 @@ def images(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakeho
     """Unpack the images of each fetch, and read their format and size."""
     write = start(context, lakehouse, TABLE, INPUTS)
     fetches = declared(lakehouse.read(SCHEMA.table, write.days), SCHEMA).drop("html")
-    return write.publish(unpacked, fetches.filter(IS_IMAGE | pl.col("images").is_not_null()), several=True)
+    return write.publish(unpacked, fetches.filter(HAS_IMAGES), several=True)
 
 
 def with_unreadable(images: pl.DataFrame, pages: pl.DataFrame, lakehouse: Lakehouse) -> pl.DataFrame:

@@ -24,14 +24,14 @@ from platform_assets.conventions import table_key
 from platform_assets.ingestion import append, prepare
 from platform_assets.operations.stream_lag import CHECK, LAG, TABLES, verdict
 from platform_assets.parsing import declared
-from platform_assets.published.signal_store import put
+from platform_assets.published import signal_store as signal_store_table
 from platform_assets.silver import embeddings as embeddings_table
 from resources.lakehouse.disk import compact
 from resources.lakehouse.tables import Lakehouse, lakehouse
 from resources.landing.increments import Increment
 from resources.serving_models import serving_models
 from resources.settings import Settings
-from resources.signal_store.stores import SignalStore, signal_store
+from resources.signal_store.stores import signal_store
 from resources.sources.topics import Batch, BrokerError, Partition, TopicReader, topic_reader
 from serving.stream.embedding_cache import EmbeddingCache
 from serving.stream.pipelines import PIPELINES, Prefetch, ProcessingContext, StreamState, TopicPipeline
@@ -144,10 +144,10 @@ def stream(settings: Settings, *, until_drained: bool, log: Callable[[str], None
         with ThreadPoolExecutor(1) as ingestion:
             batch = backlog(embeddings, partitions)
             next_batch = ingestion.submit(ingest_next)
-            context = ProcessingContext(serving, f"stream-{uuid.uuid4()}", embeddings, StreamState(tables))
+            context = ProcessingContext(serving, f"stream-{uuid.uuid4()}", embeddings, StreamState(tables), store)
             refreshed_at = reported_at = time.monotonic()
             stats = BatchStats()
-            process_batch(context, store, batch, stats)
+            process_batch(context, batch, stats)
             while True:
                 try:
                     batch = next_batch.result()
@@ -160,7 +160,7 @@ def stream(settings: Settings, *, until_drained: bool, log: Callable[[str], None
                 if refresh:
                     refreshed_at, context = started, refreshed(context)
                     embeddings = context.embeddings
-                process_batch(context, store, batch, stats)
+                process_batch(context, batch, stats)
                 sizer.adjust(batch.events, time.monotonic() - started)
                 finished = until_drained and batch.drained
                 if finished or time.monotonic() - reported_at >= REPORT_SECONDS:
@@ -262,11 +262,12 @@ def ingest_batch(embeddings: EmbeddingCache, reader: TopicReader, read: Batch) -
     return batch
 
 
-def process_batch(context: ProcessingContext, store: SignalStore, batch: IngestedBatch, stats: BatchStats) -> None:
+def process_batch(context: ProcessingContext, batch: IngestedBatch, stats: BatchStats) -> None:
     """Process a batch's bronze rows, and publish their signals."""
     for pipeline, rows, positions in batch.parts:
-        signals = pipeline.process(context, rows, batch.prefetch)
-        stats.published += 0 if signals is None else put(store, signals)
+        made = pipeline.process(context, rows, batch.prefetch)
+        if signal_store_table.TABLE in made:
+            stats.published += made[signal_store_table.TABLE]["pages"].item()
         # After the signals: a kill in between has the rows processed and published again.
         pipeline.save_positions(context.embeddings.lakehouse, positions)
         stats.topics.add(pipeline.topic)

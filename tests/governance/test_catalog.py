@@ -9,7 +9,7 @@ from platform_assets.bronze import SCHEMAS
 from platform_assets.definitions import defs
 from platform_assets.parsing import ROW
 from platform_assets.silver.quarantine import WRITERS
-from serving.stream.pipelines import PIPELINES
+from serving.stream.pipelines import HOPS, PIPELINES
 
 TABLES = catalog.tables()
 BRONZE = {expected.table: {*expected.columns, "undeclared", *ROW} for expected in SCHEMAS}
@@ -75,20 +75,28 @@ def test_what_is_looked_up_is_declared(table, lookup, assets):
     assert lookup.referred_by.table in (*node.metadata["inputs"], table.name)
 
 
-def test_a_stream_writes_the_last_tables_of_its_pipelines_and_those_between():
-    last_tables = {pipeline.last_table for pipeline in PIPELINES if pipeline.last_table != pipeline.bronze.table}
-    streamed = {name for name, table in TABLES.items() if table.streamed}
-    assert last_tables <= streamed
-    assert not [name for name in streamed if not name.startswith(("silver/", "published/"))]
-    between = {
-        "published/signal_store",
-        "silver/pages",
-        "silver/images",
-        "silver/messages",
-        "silver/decisions",
-        "silver/embeddings",
-    }
-    assert streamed - last_tables == between
+def test_the_stream_makes_of_a_topic_what_the_catalog_says_in_the_order_of_the_graph(assets):
+    assert set(HOPS) == {name for name, table in TABLES.items() if table.streamed}
+    assert {name for table in TABLES.values() for name in table.streamed_from} <= {p.bronze.table for p in PIPELINES}
+    for pipeline in PIPELINES:
+        made = [pipeline.bronze.table]
+        for table in pipeline.tables:
+            assert pipeline.bronze.table in TABLES[table].streamed_from
+            parents = {key.to_user_string() for key in assets[table].parent_keys}
+            assert parents & {*made}, table
+            assert parents & {*pipeline.tables} <= {*made}, table
+            made.append(table)
+
+
+def test_events_are_joined_with_the_pages_of_their_own_micro_batch():
+    topics = [pipeline.topic for pipeline in PIPELINES]
+    assert topics.index("pages") < min(topics.index("ad-events"), topics.index("inventory"))
+
+
+def test_a_page_counts_as_processed_when_it_is_published():
+    pages = next(pipeline for pipeline in PIPELINES if pipeline.topic == "pages")
+    assert pages.tables[-1] == "published/signal_store"
+    assert pages.last_table == "silver/page_signals"
 
 
 def test_tables_whose_rows_have_rules_say_so_in_the_graph(assets):

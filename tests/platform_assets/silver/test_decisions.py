@@ -24,6 +24,7 @@ from resources.lakehouse.days import DAY
 from resources.lakehouse.tables import PLACE, Lakehouse
 from resources.registry import promotion
 from resources.serving_models import serving
+from resources.signal_store.stores import LocalStore
 from resources.transform_bundles import kept
 from sensors.stale_days import stale
 from serving.stream import pipelines
@@ -334,9 +335,12 @@ def test_batch_and_stream_split_traffic_alike_and_a_shadow_reaches_no_consumer(c
     stream = Lakehouse(uri=str(shutil.copytree(copied.uri, tmp_path / "stream")))
     shutil.rmtree(f"{stream.uri}/silver/decisions")
     embeddings, state = EmbeddingCache(stream, encoder), pipelines.StreamState(stream)
-    context = pipelines.ProcessingContext(serving(rivals, encoder), "run", embeddings, state)
-    rows = stream.read("silver/pages", DAYS)
-    read = pipelines._decide(context, "page", rows, pipelines.Prefetch(encoder.encoder_id))
+    store = LocalStore(tmp_path / "signals")
+    context = pipelines.ProcessingContext(serving(rivals, encoder), "run", embeddings, state, store)
+    rows = {"silver/pages": stream.read("silver/pages", DAYS)}
+    for table in ("silver/embeddings", "silver/decisions"):
+        rows[table] = pipelines.HOPS[table](context, rows, pipelines.Prefetch(encoder.encoder_id))
+    read = rows["silver/decisions"]
     of = ["decision_id", "model_version", "traffic_arm", "label", "score"]
     assert stream.read("silver/decisions").select(of).sort(of).equals(batch.select(of).sort(of))
     assert "shadow" not in read["traffic_arm"].to_list()

@@ -94,9 +94,9 @@ def test_a_stream_under_way_answers_by_one_encoder_and_then_by_the_other(known, 
     process_batch, seen, taken = worker.process_batch, [], []
     lake = Lakehouse(uri=known.lakehouse_uri)
 
-    def switching(context, store, batch, stats):
+    def switching(context, batch, stats):
         seen.append((context.embeddings.encoder.encoder_id, batch.prefetch.encoder_id))
-        process_batch(context, store, batch, stats)
+        process_batch(context, batch, stats)
         taken.append(batch.events)
         # The next micro-batch is being read, and encoded, by now.
         if len(taken) == 3:
