@@ -39,7 +39,7 @@ def shown(console: Console) -> Generator[Stage]:
                 name, done, total = f"{name}: {work.name}", work.done, work.total
             progress.update(bar, description=str(name), completed=int(done), total=int(total) or None)
 
-        with _every(REDRAW_SECONDS if console.is_terminal else LINE_SECONDS, show):
+        with every(REDRAW_SECONDS if console.is_terminal else LINE_SECONDS, show):
             yield enter
 
 
@@ -59,7 +59,7 @@ def _minutes(seconds: float) -> str:
 
 
 @contextmanager
-def _every(seconds: float, act: Callable[[], None]) -> Generator[None]:
+def every(seconds: float, act: Callable[[], None]) -> Generator[None]:
     """Act in another thread, at intervals."""
     finished = threading.Event()
 

@@ -1,7 +1,6 @@
 """`seamless run`: materialise every stale table and model, in as few runs as the graph's order needs."""
 
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +21,7 @@ from resources.settings import PROJECT, settings
 from sensors import retrain_encoder
 from sensors.materialize_stale import CONSUMER_LAYERS, RANGE_END, RANGE_START, REGISTRY_TABLES, decide, observe
 from sensors.stale_days import RunPlan
+from serving.cli.progress import every
 
 Progress = Callable[[str, int, int], None]
 POLL_SECONDS = 0.5
@@ -154,24 +154,18 @@ def _reporting(
     instance: dg.DagsterInstance, run_id: str, stage: str, steps: int, progress: Progress
 ) -> Generator[None]:
     """Report the progress of a run that goes on in this thread."""
-    finished = threading.Event()
+    done, cursor = 0, None
 
-    def watch() -> None:
-        done, cursor = 0, None
-        while not finished.wait(POLL_SECONDS):
-            # From the last cursor on: reading a run's whole log twice a second would slow the run.
-            page = instance.get_records_for_run(run_id, cursor, {dg.DagsterEventType.STEP_SUCCESS})
-            done, cursor = done + len(page.records), page.cursor
-            progress(stage, min(done, steps), steps)  # checks are steps too
+    def report() -> None:
+        nonlocal done, cursor
+        # From the last cursor on: reading a run's whole log twice a second would slow the run.
+        page = instance.get_records_for_run(run_id, cursor, {dg.DagsterEventType.STEP_SUCCESS})
+        done, cursor = done + len(page.records), page.cursor
+        progress(stage, min(done, steps), steps)  # checks are steps too
 
     progress(stage, 0, steps)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with every(POLL_SECONDS, report):
         yield
-    finally:
-        finished.set()
-        watcher.join()
 
 
 def _steps(result: dg.ExecuteInProcessResult) -> Iterator[Step]:
